@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_SHIM_H
+#define IOASID_SHIM_H
+
+/*
+ * The contract between the broker and whatever drives the IOMMU: Linux iommufd, VFIO
+ * type1, or the software IOMMU.  It is cut to a real kernel's abilities.
+ *
+ * Objects.  A shim_ctx is one protection domain (one iommufd context); the broker makes
+ * one for each lease.  Inside it live bound devices (shim_dev), registered memory
+ * (shim_mem) and page tables (shim_pt).  Nothing is shared between contexts.  The broker
+ * knows every object it made: the contract has no listing of objects, as iommufd has none.
+ * The only list is the host's inventory of devices.
+ *
+ * Errors.  0 is success; a negative errno is unexpected and forwarded; a positive SHIM_E_*
+ * is documented and handled by the caller.  Out-parameters are untouched on failure.  An
+ * operation that failed has changed nothing, save where it reports how much was done.
+ *
+ * Threads.  Calls on one context are never made from two threads at once, with one
+ * exception: shim_dma() may run on any thread beside any other call of its context, but
+ * never beside shim_dev_release() of its own device or shim_ctx_free().  Calls on
+ * different contexts may run at once; what contexts share, the shim locks.  Calls marked
+ * [blocking] may take long (pins, resets, the keeper) and are made on a worker when the
+ * amount of work asks for it; all others return within microseconds and never sleep on
+ * a tenant's behalf.
+ *
+ * Order.  shim_pt_unmap(), shim_detach(), shim_replace(), shim_dev_release() and
+ * shim_ctx_free() return only after IOTLBs, the paging-structure cache and every nested
+ * child's combined entries are flushed and DMA that was translated before is over.
+ *
+ * Ownership.  The caller destroys what it made, leaf first: attachments, children,
+ * page tables, memory, devices, context.  shim_ctx_free() does all of it at once, in that
+ * order, for whatever is left.
+ */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum shim_error {
+	/* The object or the hardware cannot do this; see the reason buffer where there is one. */
+	SHIM_E_UNSUPPORTED = 1,
+	/* No such device in the inventory. */
+	SHIM_E_NO_DEVICE,
+	/* The device is bound by another context, in use by the host, or still revoking. */
+	SHIM_E_DEVICE_BUSY,
+	/* (device, PASID) is already attached. */
+	SHIM_E_ATTACHED,
+	/* (device, PASID) is not attached. */
+	SHIM_E_NOT_ATTACHED,
+	/* The page table is attached or has children. */
+	SHIM_E_IN_USE,
+	/* A mapping is in the way. */
+	SHIM_E_OVERLAP,
+	/* No whole mapping there, or one would be split. */
+	SHIM_E_NO_MAPPING,
+	/* Address or length out of the format's width, misaligned, or reserved. */
+	SHIM_E_RANGE,
+	/* The device's IOMMU cannot use this page table. */
+	SHIM_E_INCOMPATIBLE,
+	/* The memory cannot be used (the fd's type, access mode). */
+	SHIM_E_MEMORY,
+};
+
+/* Page-table formats: the numbers of ioasid.v1.PageTableFormat. */
+enum shim_format {
+	SHIM_FORMAT_NONE = 0,
+	SHIM_FORMAT_X86_64_4L = 1,
+	SHIM_FORMAT_X86_64_5L = 2,
+	SHIM_FORMAT_VTDSS_3L = 3,
+	SHIM_FORMAT_VTDSS_4L = 4,
+	SHIM_FORMAT_VTDSS_5L = 5,
+	SHIM_FORMAT_EPT_4L = 6,
+	SHIM_FORMAT_EPT_5L = 7,
+	SHIM_FORMAT_AMDV1_1L = 8,
+	SHIM_FORMAT_AMDV1_2L = 9,
+	SHIM_FORMAT_AMDV1_3L = 10,
+	SHIM_FORMAT_AMDV1_4L = 11,
+	SHIM_FORMAT_AMDV1_5L = 12,
+	SHIM_FORMAT_AMDV1_6L = 13,
+	SHIM_FORMAT_ARMV8_S1_4K = 14,
+	SHIM_FORMAT_ARMV8_S1_16K = 15,
+	SHIM_FORMAT_ARMV8_S1_64K = 16,
+	SHIM_FORMAT_ARMV8_S2_4K = 17,
+	SHIM_FORMAT_ARMV8_S2_16K = 18,
+	SHIM_FORMAT_ARMV8_S2_64K = 19,
+	SHIM_FORMAT_SV39 = 20,
+	SHIM_FORMAT_SV48 = 21,
+	SHIM_FORMAT_SV57 = 22,
+	SHIM_FORMAT_SV39X4 = 23,
+	SHIM_FORMAT_SV48X4 = 24,
+	SHIM_FORMAT_SV57X4 = 25,
+	SHIM_FORMAT_KERNEL_CHOSEN = 26,
+	_SHIM_FORMAT_MAX,
+};
+
+/* Kinds of IOASID: the numbers of ioasid.v1.IoasidKind. */
+enum shim_kind {
+	SHIM_KIND_KERNEL = 1,
+	SHIM_KIND_USER = 2,
+	SHIM_KIND_PROCESS = 3,
+	SHIM_KIND_KVM = 4,
+	_SHIM_KIND_MAX,
+};
+
+/* Access and permission bits. */
+#define SHIM_READ  (1u << 0)
+#define SHIM_WRITE (1u << 1)
+#define SHIM_EXEC  (1u << 2)
+
+/* DMA without a PASID. */
+#define SHIM_NO_PASID UINT32_MAX
+
+/* ---- what the host has ---- */
+
+struct shim_range {
+	uint64_t start;
+	uint64_t last; /* inclusive */
+	char use[16];  /* "msi", "direct", "firmware" */
+};
+
+struct shim_format_cap {
+	enum shim_format format;
+	uint8_t input_bits;
+	uint8_t output_bits;
+	uint64_t page_sizes; /* bit n: pages of 2^n bytes */
+	bool access_dirty;
+	bool execute;
+	bool nest_child;
+	bool nest_parent;
+};
+
+#define SHIM_FORMATS_MAX  32
+#define SHIM_RESERVED_MAX 16
+#define SHIM_NAME_MAX	  32
+#define SHIM_REASON_MAX	  160
+
+struct shim_caps {
+	struct shim_format_cap formats[SHIM_FORMATS_MAX];
+	size_t n_formats;
+	struct shim_range reserved[SHIM_RESERVED_MAX];
+	size_t n_reserved;
+	uint8_t pasid_bits; /* 0: none */
+	uint8_t max_depth;  /* 1: no nesting */
+	bool recoverable_faults;
+	bool dirty_tracking;
+	bool snoop_control;
+	bool device_tlb;
+	uint32_t invalidations; /* bit n: granularity n of ioasid.v1.InvalidateGranularity */
+	/* Empty string: the kind is supported; else why not.  Indexed by shim_kind. */
+	char kind_absent[_SHIM_KIND_MAX][SHIM_REASON_MAX];
+};
+
+struct shim_device_info {
+	char address[SHIM_NAME_MAX]; /* "0000:3b:00.0" */
+	char iommu[SHIM_NAME_MAX];
+	uint16_t vendor;
+	uint16_t device;
+	uint32_t class_code; /* 24 bits */
+	uint32_t group;
+	int32_t numa_node; /* -1: unknown */
+	/* Not empty: the host uses it; says for what. */
+	char host_use[SHIM_REASON_MAX];
+	struct shim_caps caps;
+};
+
+/* ---- objects ---- */
+
+struct shim;
+struct shim_ctx;
+struct shim_dev;
+struct shim_mem;
+struct shim_pt;
+
+struct shim_pt_spec {
+	enum shim_kind kind;
+	enum shim_format format;
+	uint8_t input_bits; /* <= the format's width; 0: the format's own */
+	bool enforce_snoop;
+	bool dirty_tracking;
+	bool faults;
+	struct shim_pt *parent; /* same context, or NULL */
+	/* Devices that will be attached (a kernel wants to know at creation); borrowed. */
+	struct shim_dev *const *devices;
+	size_t n_devices;
+};
+
+struct shim_map {
+	uint64_t iova;
+	uint64_t length;
+	/* Root tables: mem and offset.  Children of kind KERNEL: mem NULL, parent_address. */
+	struct shim_mem *mem;
+	uint64_t offset;
+	uint64_t parent_address;
+	uint32_t prot; /* SHIM_READ | SHIM_WRITE | SHIM_EXEC, not 0 */
+};
+
+/* The broker names whole mappings: exactly an iova and length that it mapped. */
+struct shim_unmap {
+	uint64_t iova;
+	uint64_t length;
+};
+
+enum shim_invalidate_scope {
+	SHIM_INVALIDATE_ALL = 1,
+	SHIM_INVALIDATE_RANGE = 2,
+	SHIM_INVALIDATE_PASID = 3,
+	SHIM_INVALIDATE_DEVICE_TLB = 4,
+	SHIM_INVALIDATE_PASID_CACHE = 5,
+};
+
+struct shim_invalidate {
+	enum shim_invalidate_scope scope;
+	uint64_t iova;
+	uint64_t length;
+	bool leaf; /* only leaf entries changed: the paging-structure cache may stay */
+	uint32_t pasid;
+	struct shim_dev *dev; /* DEVICE_TLB; NULL: all */
+};
+
+enum shim_fault_cause { /* the numbers of ioasid.v1.FaultCause */
+			SHIM_FAULT_NONE = 0,
+			SHIM_FAULT_NOT_PRESENT = 1,
+			SHIM_FAULT_PERMISSION = 2,
+			SHIM_FAULT_RESERVED_BITS = 3,
+			SHIM_FAULT_NON_CANONICAL = 4,
+			SHIM_FAULT_ADDRESS_WIDTH = 5,
+			SHIM_FAULT_OUTPUT_WIDTH = 6,
+			SHIM_FAULT_NOT_ATTACHED = 7,
+			SHIM_FAULT_RESERVED_RANGE = 8,
+			SHIM_FAULT_MEMORY_ERROR = 9,
+			SHIM_FAULT_BAD_ENTRY = 10,
+			SHIM_FAULT_PARENT_NOT_PRESENT = 11,
+			SHIM_FAULT_PARENT_PERMISSION = 12,
+};
+
+struct shim_fault {
+	enum shim_fault_cause cause; /* NONE: no fault */
+	uint8_t stage;		     /* 1: own table, 2: parent's ... 0: no table */
+	uint8_t level;		     /* 1: leaf level; 0: before any entry */
+	uint32_t access;	     /* SHIM_READ, SHIM_WRITE or SHIM_EXEC */
+	uint64_t address;
+	uint64_t entry;
+};
+
+#define SHIM_WALK_MAX 64
+struct shim_walk_level {
+	uint8_t stage;
+	uint8_t level;
+	uint64_t input;
+	uint64_t table;
+	uint32_t index;
+	uint64_t entry;
+	char decoded[48]; /* "table", "page 4K RW", "not present" */
+};
+struct shim_walk {
+	struct shim_walk_level levels[SHIM_WALK_MAX];
+	size_t n_levels;
+	struct shim_fault fault; /* cause NONE: translated */
+	uint64_t output;
+	uint64_t page_size;
+	uint32_t prot;
+	struct shim_mem *mem;
+	uint64_t offset; /* in mem */
+};
+
+/* ---- operations ---- */
+
+struct shim_ops {
+	const char *name; /* "soft" */
+
+	/* Ends the shim.  Every context must be freed. */
+	void (*free)(struct shim *shim);
+
+	/*
+	 * The host's inventory, fixed while the shim lives unless a device goes.  info is
+	 * borrowed and valid as long as the shim.
+	 */
+	size_t (*device_count)(struct shim *shim);
+	const struct shim_device_info *(*device_info)(struct shim *shim, size_t index);
+
+	/* A new, empty protection domain. */
+	int (*ctx_new)(struct shim *shim, struct shim_ctx **ret_ctx);
+	/* [blocking] Ends all DMA of its devices, then everything in it.  NULL-safe. */
+	void (*ctx_free)(struct shim_ctx *ctx);
+
+	/*
+	 * [blocking] Binds a device to the context; it then reaches no memory until it is
+	 * attached.  NO_DEVICE, DEVICE_BUSY.
+	 */
+	int (*dev_bind)(struct shim_ctx *ctx, const char *address, struct shim_dev **ret_dev);
+	/* [blocking] Detaches everything, ends DMA, resets, gives the device back.  NULL-safe. */
+	void (*dev_release)(struct shim_dev *dev);
+
+	/*
+	 * [blocking] Makes [offset, offset + length) of fd mappable with at most prot.  The
+	 * broker has checked type, access mode, seals and holes, and keeps fd open while the
+	 * memory lives.  MEMORY.
+	 */
+	int (*mem_register)(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
+			    uint32_t prot, struct shim_mem **ret_mem);
+	/* The memory is no longer mapped anywhere.  NULL-safe. */
+	void (*mem_unregister)(struct shim_mem *mem);
+
+	/* UNSUPPORTED, INCOMPATIBLE (ret_reason, SHIM_REASON_MAX bytes, says what and who). */
+	int (*pt_create)(struct shim_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason,
+			 struct shim_pt **ret_pt);
+	/* Not attached, no children; what is still mapped goes with it.  NULL-safe. */
+	void (*pt_destroy)(struct shim_pt *pt);
+	/* Bytes of host memory that its tables occupy, and the most that a map could add. */
+	uint64_t (*pt_table_bytes)(struct shim_pt *pt);
+	uint64_t (*pt_map_bound)(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+
+	/*
+	 * [blocking] Maps all entries or none.  OVERLAP, RANGE, UNSUPPORTED; -ENOMEM.
+	 * The broker has checked overlap, alignment to the smallest page, bounds of the
+	 * memory and reserved ranges; a shim reports what its kernel still refuses.
+	 */
+	int (*pt_map)(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+	/*
+	 * [blocking] Unmaps whole mappings in order; one flush at the end.  *ret_done is
+	 * always set: how many were unmapped.  NO_MAPPING.
+	 */
+	int (*pt_unmap)(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
+			size_t *ret_done);
+	/* In order; *ret_done is always set.  RANGE, UNSUPPORTED. */
+	int (*pt_invalidate)(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
+			     size_t *ret_done);
+	/* What a device's access would meet, by the tables (not by the IOTLB). */
+	int (*pt_walk)(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim_walk *ret);
+
+	/*
+	 * The device and the table are of one context.  attach: ATTACHED, INCOMPATIBLE,
+	 * UNSUPPORTED; replace is atomic: NOT_ATTACHED, INCOMPATIBLE, and on failure the old
+	 * attachment stands.  detach: NOT_ATTACHED.  [blocking] detach, replace.
+	 */
+	int (*attach)(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
+	int (*replace)(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
+	int (*detach)(struct shim_dev *dev, uint32_t pasid);
+
+	/*
+	 * [blocking] Optional (NULL where devices are real): the device reads len bytes at
+	 * iova into buf, or writes them.  A blocked access is a fault, not an error: the call
+	 * returns 0, *ret_done bytes moved, and fault->cause says why.
+	 */
+	int (*dma)(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
+		   size_t len, size_t *ret_done, struct shim_fault *ret_fault);
+};
+
+/*
+ * Every implementation's object begins with its base: struct shim with ops; the other
+ * objects with a pointer to it, so that the wrappers below find the operations.
+ */
+struct shim {
+	const struct shim_ops *ops;
+};
+struct shim_ctx {
+	struct shim *shim;
+};
+struct shim_dev {
+	struct shim *shim;
+};
+struct shim_mem {
+	struct shim *shim;
+};
+struct shim_pt {
+	struct shim *shim;
+};
+
+static inline void shim_free(struct shim *shim)
+{
+	if (shim)
+		shim->ops->free(shim);
+}
+static inline size_t shim_device_count(struct shim *shim)
+{
+	return shim->ops->device_count(shim);
+}
+static inline const struct shim_device_info *shim_device_info(struct shim *shim, size_t i)
+{
+	return shim->ops->device_info(shim, i);
+}
+static inline int shim_ctx_new(struct shim *shim, struct shim_ctx **ret_ctx)
+{
+	return shim->ops->ctx_new(shim, ret_ctx);
+}
+static inline void shim_ctx_free(struct shim_ctx *ctx)
+{
+	if (ctx)
+		ctx->shim->ops->ctx_free(ctx);
+}
+static inline int shim_dev_bind(struct shim_ctx *ctx, const char *address, struct shim_dev **ret)
+{
+	return ctx->shim->ops->dev_bind(ctx, address, ret);
+}
+static inline void shim_dev_release(struct shim_dev *dev)
+{
+	if (dev)
+		dev->shim->ops->dev_release(dev);
+}
+static inline int shim_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
+				    uint32_t prot, struct shim_mem **ret_mem)
+{
+	return ctx->shim->ops->mem_register(ctx, fd, offset, length, prot, ret_mem);
+}
+static inline void shim_mem_unregister(struct shim_mem *mem)
+{
+	if (mem)
+		mem->shim->ops->mem_unregister(mem);
+}
+static inline int shim_pt_create(struct shim_ctx *ctx, const struct shim_pt_spec *spec,
+				 char *ret_reason, struct shim_pt **ret_pt)
+{
+	return ctx->shim->ops->pt_create(ctx, spec, ret_reason, ret_pt);
+}
+static inline void shim_pt_destroy(struct shim_pt *pt)
+{
+	if (pt)
+		pt->shim->ops->pt_destroy(pt);
+}
+static inline uint64_t shim_pt_table_bytes(struct shim_pt *pt)
+{
+	return pt->shim->ops->pt_table_bytes(pt);
+}
+static inline uint64_t shim_pt_map_bound(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+{
+	return pt->shim->ops->pt_map_bound(pt, maps, n);
+}
+static inline int shim_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+{
+	return pt->shim->ops->pt_map(pt, maps, n);
+}
+static inline int shim_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
+				size_t *ret_done)
+{
+	return pt->shim->ops->pt_unmap(pt, unmaps, n, ret_done);
+}
+static inline int shim_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries,
+				     size_t n, size_t *ret_done)
+{
+	return pt->shim->ops->pt_invalidate(pt, entries, n, ret_done);
+}
+static inline int shim_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access,
+			       struct shim_walk *ret)
+{
+	return pt->shim->ops->pt_walk(pt, iova, access, ret);
+}
+static inline int shim_attach(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
+			      char *ret_reason)
+{
+	return dev->shim->ops->attach(dev, pasid, pt, ret_reason);
+}
+static inline int shim_replace(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
+			       char *ret_reason)
+{
+	return dev->shim->ops->replace(dev, pasid, pt, ret_reason);
+}
+static inline int shim_detach(struct shim_dev *dev, uint32_t pasid)
+{
+	return dev->shim->ops->detach(dev, pasid);
+}
+static inline int shim_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova,
+			   void *buf, size_t len, size_t *ret_done, struct shim_fault *ret_fault)
+{
+	if (!dev->shim->ops->dma)
+		return SHIM_E_UNSUPPORTED;
+	return dev->shim->ops->dma(dev, pasid, access, iova, buf, len, ret_done, ret_fault);
+}
+
+#endif
