@@ -66,6 +66,8 @@ enum quota_resource {
 const char *quota_resource_name(enum quota_resource r);
 /* -EINVAL: no such name. */
 int quota_resource_from_name(const char *name, enum quota_resource *ret);
+/* Counted in bytes: policy files and people write it with K, M, G or T. */
+bool quota_resource_is_bytes(enum quota_resource r);
 
 /* Node of the tree; embedded in the owner's tenant object. */
 struct quota_node {
@@ -73,12 +75,17 @@ struct quota_node {
 	uint64_t limit[_QUOTA_MAX];
 	uint64_t reserved[_QUOTA_COUNTED_MAX];
 	uint64_t own[_QUOTA_COUNTED_MAX];
+	uint64_t charged[_QUOTA_COUNTED_MAX]; /* own, and charged of the children; <= need */
 	uint64_t need[_QUOTA_COUNTED_MAX];
 	uint64_t peak[_QUOTA_COUNTED_MAX];  /* highest need */
 	uint64_t refused_local[_QUOTA_MAX]; /* by this node's limit, for a charge at it or below */
 	uint64_t refused[_QUOTA_MAX];	    /* charges at this node refused by any of the chain */
-	/* Token buckets of the rates: tokens in thousandths, time of the last refill in us. */
+	/*
+	 * Token buckets of the rates: tokens in thousandths, the rest in thousandths of that,
+	 * time of the last refill in us.
+	 */
 	uint64_t bucket_milli[_QUOTA_MAX - _QUOTA_CEILING_MAX];
+	uint64_t bucket_rest[_QUOTA_MAX - _QUOTA_CEILING_MAX];
 	uint64_t bucket_time_us[_QUOTA_MAX - _QUOTA_CEILING_MAX];
 };
 
@@ -93,9 +100,9 @@ struct quota_refusal {
 	const struct quota_node *node;
 	enum quota_resource resource;
 	uint64_t limit;
-	uint64_t used; /* need at that node */
+	uint64_t used; /* need at that node; of a rate, tokens taken within the last second */
 	uint64_t requested;
-	uint64_t retry_after_us; /* rates only */
+	uint64_t retry_after_us; /* rates only; UINT64_MAX: never, the rate is 0 */
 };
 
 enum quota_error {
@@ -114,8 +121,10 @@ bool quota_node_is_idle(const struct quota_node *node);
 
 /*
  * Charges every amount at node and up the chain, or none.  The same resource may occur
- * more than once.  QUOTA_E_REFUSED: *ret_refusal says which; counters of refusals moved,
- * nothing else.  Only counted resources.
+ * more than once; requested of a refusal is then the sum.  QUOTA_E_REFUSED: *ret_refusal
+ * (may be NULL) says which; counters of refusals moved, nothing else.  Named is the first
+ * resource in the order of amounts that does not fit, and the node nearest to the tenant
+ * that refuses it.  Only counted resources.
  */
 int quota_charge(struct quota_node *node, const struct quota_amount *amounts, size_t n,
 		 struct quota_refusal *ret_refusal);
@@ -128,6 +137,12 @@ void quota_uncharge(struct quota_node *node, const struct quota_amount *amounts,
 /* Least limit of the chain for a ceiling; *ret_node (may be NULL) is who sets it. */
 uint64_t quota_ceiling(const struct quota_node *node, enum quota_resource r,
 		       const struct quota_node **ret_node);
+/*
+ * QUOTA_E_REFUSED: value is above the ceiling; counted like a refused charge.  used of the
+ * refusal is 0.
+ */
+int quota_ceiling_check(struct quota_node *node, enum quota_resource r, uint64_t value,
+			struct quota_refusal *ret_refusal);
 
 /*
  * Takes up to want tokens of a rate at time now_us (monotonic): the same number from every
