@@ -7,6 +7,15 @@ if(IOASID_TESTS)
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 endif()
 
+if(IOASID_TESTS AND IOASID_FUZZ)
+  # libFuzzer is steered by the coverage of everything that is linked in, not of the target's
+  # own file alone.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+if(IOASID_TESTS)
+  add_custom_target(ioasid_fuzz_targets)
+endif()
+
 function(ioasid_unit_test name)
   if(NOT IOASID_TESTS)
     return()
@@ -36,6 +45,7 @@ function(ioasid_fuzz_target name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
   target_link_libraries(${name} PRIVATE ${T_LIBS})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  add_dependencies(ioasid_fuzz_targets ${name})
   if(NOT IOASID_FUZZ)
     add_test(NAME ${name}_corpus COMMAND ${name} ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
   endif()
