@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model test's way to a broker: connections, calls in flight, fds, decoded refusals.
+
+A connection speaks as the uid it was made for: the kernel notes the effective uid at
+connect(), so the effective uid is switched for just that moment.  A channel that has to
+connect again later would do so as root and be refused: a lost connection never heals
+silently.  Nothing here knows what an answer should be.
+
+Used from one thread; the only other threads are gRPC's own.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import socket
+import struct
+import subprocess
+import time
+
+import grpc
+
+import ioasid_pb2 as pb
+import rpc_status_pb2 as rs
+
+BROKER = "/ioasid.v1.Broker/"
+ADMIN = "/ioasid.v1.Admin/"
+PAGE = 4096
+
+F_ADD_SEALS = 1033
+F_SEAL_SHRINK = 2
+
+
+@contextlib.contextmanager
+def effective_uid(uid):
+    """Everything that connects inside does so as uid."""
+    before = os.geteuid()
+    if uid != before:
+        os.seteuid(uid)
+    try:
+        yield
+    finally:
+        if uid != before:
+            os.seteuid(before)
+
+
+class Answer:
+    """What a call came to: a response, or a refusal with its decoded details."""
+
+    __slots__ = ("code", "reason", "message", "metadata", "violations", "response")
+
+    def __init__(self, code, reason="", message="", metadata=None, violations=(), response=None):
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.metadata = metadata or {}
+        self.violations = violations
+        self.response = response
+
+    @property
+    def outcome(self):
+        return "OK" if self.code == "OK" else f"{self.code}/{self.reason}"
+
+    def __str__(self):
+        if self.code == "OK":
+            return "OK {" + " ".join(str(self.response).split())[:600] + "}"
+        details = f" {self.metadata}" if self.metadata else ""
+        return f"{self.outcome}: {self.message}{details}"
+
+
+def _decode_error(error):
+    code = error.code().name
+    reason, metadata, violations = "", {}, []
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        for detail in rs.Status.FromString(value).details:
+            kind = detail.type_url.rsplit("/", 1)[-1]
+            if kind == "google.rpc.ErrorInfo":
+                info = rs.ErrorInfo.FromString(detail.value)
+                reason = info.reason
+                metadata = {e.key: e.value for e in info.metadata}
+            elif kind == "google.rpc.QuotaFailure":
+                for v in rs.QuotaFailure.FromString(detail.value).violations:
+                    violations.append((v.subject, v.description))
+            elif kind == "google.rpc.BadRequest":
+                for v in rs.BadRequest.FromString(detail.value).field_violations:
+                    violations.append((v.field, v.description))
+    return Answer(code, reason, error.details() or "", metadata, violations)
+
+
+class Connection:
+    """One connection, and so one connection lease."""
+
+    def __init__(self, path, uid, timeout=20):
+        self.path = path
+        self.uid = uid
+        self.timeout = timeout
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_retries", 0),
+            ("grpc.max_receive_message_length", 16 << 20),
+            ("grpc.max_send_message_length", 16 << 20),
+        ]
+        self.channel = grpc.insecure_channel("unix:" + path, options=options)
+        self._methods = {}
+        with effective_uid(uid):
+            grpc.channel_ready_future(self.channel).result(timeout)
+
+    def start(self, method, request):
+        """Puts a call in flight; finish() waits for its answer."""
+        call = self._methods.get(method)
+        if call is None:
+            path = (ADMIN if method.startswith("Admin.") else BROKER) + method.rsplit(".", 1)[-1]
+            response = getattr(pb, method.rsplit(".", 1)[-1] + "Response")
+            call = self.channel.unary_unary(
+                path,
+                request_serializer=lambda m: m.SerializeToString(),
+                response_deserializer=response.FromString,
+            )
+            self._methods[method] = call
+        return call.future(request, timeout=self.timeout)
+
+    @staticmethod
+    def finish(future):
+        try:
+            return Answer("OK", response=future.result())
+        except grpc.FutureCancelledError:
+            return Answer("CANCELLED", "(local)")
+        except grpc.RpcError as error:
+            return _decode_error(error)
+
+    def call(self, method, request):
+        return self.finish(self.start(method, request))
+
+    def give(self, ticket, fd):
+        """GIVE of docs/fd-protocol.md; returns the wire status."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(self.timeout)
+            with effective_uid(self.uid):
+                s.connect(self.path)
+            request = struct.pack("<4sBBH16sQ", b"IOFD", 1, 1, 0, ticket, 0)
+            socket.send_fds(s, [request], [fd])
+            reply = b""
+            while len(reply) < 16:
+                part = s.recv(16 - len(reply))
+                if not part:
+                    break
+                reply += part
+        if len(reply) != 16 or reply[:5] != b"IOFD\x01" or reply[6:] != bytes(10):
+            raise RuntimeError(f"not a reply of the fd protocol: {reply!r}")
+        return reply[5]
+
+    def close(self):
+        self.channel.close()
+
+
+class File:
+    """A sealed memfd and the bytes it should hold."""
+
+    def __init__(self, label, n_pages, content):
+        self.label = label
+        self.length = n_pages * PAGE
+        self.fd = os.memfd_create(label, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, self.length)
+        self.view = mmap.mmap(self.fd, self.length)
+        self.view[:] = content
+        self.mirror = bytearray(content)
+        fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK)
+
+    def cpu_write(self, offset, data):
+        """What the tenant's CPU would do."""
+        self.view[offset : offset + len(data)] = data
+        self.mirror[offset : offset + len(data)] = data
+
+    def difference(self):
+        """Offset of the first byte that is not as it should be; None: all are."""
+        now = self.view[:]
+        if now == self.mirror:
+            return None
+        return next(i for i in range(self.length) if now[i] != self.mirror[i])
+
+    def close(self):
+        self.view.close()
+        os.close(self.fd)
+
+
+class Server:
+    """An ioasidd of our own in a folder of our own."""
+
+    def __init__(self, binary, folder, arguments, sockets):
+        self.log_path = os.path.join(folder, "ioasidd.log")
+        self.log = open(self.log_path, "wb")
+        self.process = subprocess.Popen(
+            [binary, *arguments], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
+        )
+        deadline = time.monotonic() + 30
+        while not all(os.path.exists(s) for s in sockets):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"ioasidd did not start: {self.tail()}")
+            time.sleep(0.02)
+
+    def tail(self, n=30):
+        self.log.flush()
+        with open(self.log_path, errors="replace") as f:
+            return "".join(f.readlines()[-n:])
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def stop(self):
+        """SIGTERM and wait; returns the exit status."""
+        if self.alive():
+            self.process.terminate()
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
+        finally:
+            self.log.close()

@@ -1,0 +1,1312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference model: what a broker must answer, written from proto/ioasid.proto alone.
+
+It shares no code with the broker and none of its shape: no tables, no walkers, no caches.
+An address space is a sorted list of mappings; a DMA is a loop over pages that looks each one
+up, goes on in the parent, and ends in a byte array that mirrors a memfd; a quota is a sum.
+
+How it is used.  plan_X(lease, request) reads the state and changes nothing.  The Plan says
+  - refusals: the reasons for which this request must be refused.  Where a request has more
+    than one defect any of them may be named, as the API orders no two of them;
+  - charges and releases, for the quota verdict, which depends on what else is in flight;
+  - reads and writes: the parts of the state that the answer depends on, or changes;
+  - check(response): what differs from the prediction, or None;  commit(response): the effect.
+Ids, chosen IOVAs and the format where the client leaves the choice are taken from the
+answer, after check() found them legal.
+
+Invariant: after commit() of every answered plan the model equals the broker's state, in any
+order of those plans whose reads and writes do not meet.  World.sums() recomputes all
+counters from the objects; the incremental ones must agree.
+"""
+
+import bisect
+
+import ioasid_pb2 as pb
+
+PAGE = 4096
+U64 = (1 << 64) - 1
+UNLIMITED = U64
+
+STATUS = {
+    "MALFORMED": "INVALID_ARGUMENT",
+    "INVALID_FIELD": "INVALID_ARGUMENT",
+    "NOT_FOUND": "NOT_FOUND",
+    "ROLE_FORBIDDEN": "PERMISSION_DENIED",
+    "POLICY_FORBIDDEN": "PERMISSION_DENIED",
+    "TICKET_REFUSED": "PERMISSION_DENIED",
+    "NO_TENANT": "UNAUTHENTICATED",
+    "QUOTA": "RESOURCE_EXHAUSTED",
+    "RATE": "RESOURCE_EXHAUSTED",
+    "FORMAT_UNSUPPORTED": "FAILED_PRECONDITION",
+    "GROUP_INCOMPLETE": "FAILED_PRECONDITION",
+    "NOT_CLAIMED": "FAILED_PRECONDITION",
+    "NOT_ATTACHED": "FAILED_PRECONDITION",
+    "DEVICE_IN_USE": "FAILED_PRECONDITION",
+    "INCOMPATIBLE": "FAILED_PRECONDITION",
+    "WOULD_SPLIT": "FAILED_PRECONDITION",
+    "MEMORY_UNSUITABLE": "FAILED_PRECONDITION",
+    "WRONG_STATE": "FAILED_PRECONDITION",
+    "OVERLAP": "ALREADY_EXISTS",
+    "NAME_TAKEN": "ALREADY_EXISTS",
+    "KEY_REUSED": "ALREADY_EXISTS",
+    "ALREADY_ATTACHED": "ALREADY_EXISTS",
+    "BUSY": "ABORTED",
+    "UNIMPLEMENTED": "UNIMPLEMENTED",
+}
+
+READ, WRITE, EXECUTE = pb.ACCESS_READ, pb.ACCESS_WRITE, pb.ACCESS_EXECUTE
+COUNTED = (
+    "ioasids ioasids_kernel ioasids_user ioasids_process ioasids_kvm pasids devices map_entries "
+    "registered_bytes mapped_bytes pinned_bytes vms leases connections kept_fds"
+).split()
+KEYS_REMEMBERED = 1024
+
+
+class Format:
+    """A page-table format as an address space: width, sign extension, what entries can say."""
+
+    def __init__(self, number, bits, sign_extended=False, read_implied=False):
+        self.number = number
+        self.bits = bits
+        self.sign_extended = sign_extended
+        self.read_implied = read_implied
+
+    def outside(self, address):
+        """Why no entry can be found for an address, or None."""
+        if self.sign_extended:
+            top = address >> (self.bits - 1)
+            if top not in (0, (1 << (65 - self.bits)) - 1):
+                return pb.FAULT_CAUSE_NON_CANONICAL
+        elif address >> self.bits:
+            return pb.FAULT_CAUSE_ADDRESS_WIDTH
+        return None
+
+    def spans(self):
+        if self.sign_extended:
+            half = 1 << (self.bits - 1)
+            return [(0, half - 1), (U64 - half + 1, U64)]
+        return [(0, (1 << self.bits) - 1)]
+
+
+FORMATS = {
+    f.number: f
+    for f in (
+        Format(pb.PAGE_TABLE_FORMAT_X86_64_4L, 48, sign_extended=True, read_implied=True),
+        Format(pb.PAGE_TABLE_FORMAT_X86_64_5L, 57, sign_extended=True, read_implied=True),
+        Format(pb.PAGE_TABLE_FORMAT_VTDSS_3L, 39),
+        Format(pb.PAGE_TABLE_FORMAT_VTDSS_4L, 48),
+        Format(pb.PAGE_TABLE_FORMAT_VTDSS_5L, 57),
+    )
+}
+
+
+class Device:
+    """A simulated function, as the test's own topology describes it."""
+
+    def __init__(self, address, iommu, group, formats, reserved, pasid_bits, snoop, max_depth):
+        self.address = address
+        self.iommu = iommu
+        self.group = group
+        self.formats = formats  # numbers
+        self.reserved = reserved  # [(start, last)]
+        self.pasid_bits = pasid_bits
+        self.snoop = snoop
+        self.max_depth = max_depth
+        self.lease = None
+
+
+class Mapping:
+    __slots__ = ("iova", "length", "memory", "offset", "parent_address", "prot")
+
+    def __init__(self, iova, length, memory, offset, parent_address, prot):
+        self.iova = iova
+        self.length = length
+        self.memory = memory  # None: from the parent
+        self.offset = offset
+        self.parent_address = parent_address
+        self.prot = prot  # set of Access
+
+
+class Memory:
+    def __init__(self, file, offset, length, read, write, label):
+        self.id = 0
+        self.file = file
+        self.offset = offset
+        self.length = length
+        self.read = read
+        self.write = write
+        self.label = label
+        self.mappings = 0
+        self.freed = False
+
+    def pages(self, offset, length):
+        first = (self.offset + offset) // PAGE
+        return range(first, first + length // PAGE)
+
+
+class Ioasid:
+    def __init__(self, lease, format_, valid, parent, devices, label, snoop):
+        self.id = 0
+        self.lease = lease
+        self.format = format_
+        self.valid = valid  # [(start, last)], sorted
+        self.parent = parent
+        self.depth = parent.depth + 1 if parent else 1
+        self.devices = devices
+        self.label = label
+        self.snoop = snoop
+        self.starts = []  # sorted iovas ...
+        self.maps = {}  # ... and their mappings
+        self.attachments = 0
+        self.children = 0
+        self.freed = False
+
+    def find(self, address):
+        i = bisect.bisect_right(self.starts, address) - 1
+        if i >= 0:
+            m = self.maps[self.starts[i]]
+            if address < m.iova + m.length:
+                return m
+        return None
+
+    def touching(self, start, length):
+        """Mappings that share a byte with [start, start + length), in order."""
+        i = bisect.bisect_right(self.starts, start)
+        if i and self.maps[self.starts[i - 1]].iova + self.maps[self.starts[i - 1]].length > start:
+            i -= 1
+        found = []
+        while i < len(self.starts) and self.starts[i] < start + length:
+            found.append(self.maps[self.starts[i]])
+            i += 1
+        return found
+
+    def is_valid(self, start, length):
+        return any(lo <= start and start + length - 1 <= hi for lo, hi in self.valid)
+
+    def chain(self):
+        space = self
+        while space:
+            yield space
+            space = space.parent
+
+    def mapped_bytes(self):
+        return sum(m.length for m in self.maps.values())
+
+
+class Fault:
+    def __init__(self, cause, stage, address):
+        self.cause = cause
+        self.stage = stage
+        self.address = address
+
+
+def translate(space, address, access):
+    """(memory, offset) behind an address, or the Fault."""
+    stage = 1
+    first = space
+    while True:
+        outside = space.format.outside(address)
+        if outside:
+            return Fault(outside, stage, address)
+        m = space.find(address)
+        if m is None:
+            absent = pb.FAULT_CAUSE_NOT_PRESENT
+            return Fault(absent if space is first else pb.FAULT_CAUSE_PARENT_NOT_PRESENT, stage, address)
+        if access not in m.prot:
+            denied = pb.FAULT_CAUSE_PERMISSION
+            return Fault(denied if space is first else pb.FAULT_CAUSE_PARENT_PERMISSION, stage, address)
+        if m.memory:
+            return m.memory, m.offset + address - m.iova
+        address = m.parent_address + address - m.iova
+        space = space.parent
+        stage += 1
+
+
+class Lease:
+    def __init__(self, tenant, name):
+        self.tenant = tenant
+        self.name = name
+        self.ioasids = {}
+        self.memories = {}
+        self.devices = set()
+        self.attachments = {}  # (device address, pasid or 0) -> Ioasid
+        self.used_ids = set()
+        self.keys = {}  # key -> (method, request bytes without the key, response)
+
+    def remember(self, key, value):
+        self.keys[key] = value
+        if len(self.keys) > KEYS_REMEMBERED:
+            del self.keys[next(iter(self.keys))]
+
+
+class Tenant:
+    def __init__(self, path):
+        self.path = path
+        self.registered = {}  # file -> {page: registrations}
+        self.pinned = {}  # file -> {page: mappings}
+        self.leases = []
+        self.refusals = 0  # by quota
+
+
+class Quota:
+    """need(n) = own(n) + sum over children of max(need(c), reserved(c)) <= limit(n)."""
+
+    def __init__(self, tree):
+        self.parent = {path: spec["parent"] for path, spec in tree.items()}
+        self.limit = {path: dict(spec["limits"]) for path, spec in tree.items()}
+        self.reserved = {path: dict(spec["reserved"]) for path, spec in tree.items()}
+        self.children = {path: [c for c in tree if tree[c]["parent"] == path] for path in tree}
+        self.own = {path: dict.fromkeys(COUNTED, 0) for path in tree}
+
+    def need(self, node, resource, extra):
+        total = self.own[node][resource] + extra.get((node, resource), 0)
+        for child in self.children[node]:
+            total += max(
+                self.need(child, resource, extra), self.reserved[child].get(resource, 0)
+            )
+        return total
+
+    def fits(self, tenant, charges, extra):
+        """Would these charges at tenant be granted on top of extra?"""
+        after = dict(extra)
+        for resource, amount in charges.items():
+            after[tenant, resource] = after.get((tenant, resource), 0) + amount
+        for resource, amount in charges.items():
+            node = tenant
+            while amount and node is not None:
+                need = self.need(node, resource, after)
+                if need == self.need(node, resource, extra):
+                    break  # inside a reservation
+                if need > self.limit[node].get(resource, UNLIMITED):
+                    return False
+                node = self.parent[node]
+        return True
+
+    def ceiling(self, tenant, resource):
+        least = UNLIMITED
+        while tenant is not None:
+            least = min(least, self.limit[tenant].get(resource, UNLIMITED))
+            tenant = self.parent[tenant]
+        return least
+
+    def add(self, tenant, charges, sign=1):
+        own = self.own[tenant]
+        for resource, amount in charges.items():
+            own[resource] += sign * amount
+            assert own[resource] >= 0, (tenant, resource, own[resource])
+
+
+class Plan:
+    def __init__(self, method, lease, request):
+        self.method = method
+        self.lease = lease
+        self.request = request
+        self.refusals = set()
+        self.charges = {}
+        self.releases = {}
+        self.reads = set()
+        self.writes = set()
+        self.check = lambda response: None
+        self.commit = lambda response: None
+        self.replay = False  # an idempotent retry: the same answer, no effect
+
+    def refuse(self, *reasons):
+        self.refusals.update(reasons)
+
+    def expectation(self):
+        return " or ".join(sorted(f"{STATUS[r]}/{r}" for r in self.refusals)) or "OK"
+
+    def judge(self, answer):
+        """What is wrong with the answer, or None."""
+        if self.refusals:
+            if answer.reason in self.refusals and answer.code == STATUS[answer.reason]:
+                return None
+            return "another outcome"
+        if answer.code != "OK":
+            return "refused"
+        return self.check(answer.response)
+
+
+def differ(**pairs):
+    """First named pair (expected, seen) that is not equal."""
+    for name, (expected, seen) in pairs.items():
+        if expected != seen:
+            return f"{name}: expected {expected}, seen {seen}"
+    return None
+
+
+class World:
+    def __init__(self, devices, tree, tenants):
+        self.devices = {d.address: d for d in devices}
+        self.groups = {}
+        for d in devices:
+            self.groups.setdefault(d.group, []).append(d.address)
+        self.quota = Quota(tree)
+        self.tenants = {path: Tenant(path) for path in tenants}
+
+    # ---- leases ------------------------------------------------------------------------
+
+    def lease_opened(self, tenant, name):
+        lease = Lease(tenant, name)
+        tenant.leases.append(lease)
+        self.quota.add(tenant.path, {"leases": 1})
+        return lease
+
+    def lease_closed(self, lease):
+        for address in list(lease.devices):
+            self._device_released(lease, address)
+        for key in list(lease.attachments):
+            self._detached(lease, key)
+        for space in sorted(lease.ioasids.values(), key=lambda s: -s.depth):
+            self._freed(space)
+        for memory in list(lease.memories.values()):
+            self._unregistered(lease, memory)
+        lease.tenant.leases.remove(lease)
+        self.quota.add(lease.tenant.path, {"leases": 1}, -1)
+
+    def holdings(self, lease):
+        """The most that ending objects of a lease can give back."""
+        spaces = set()
+        for space in list(lease.ioasids.values()) + list(lease.attachments.values()):
+            spaces.update(space.chain())
+        bytes_ = sum(s.mapped_bytes() for s in spaces)
+        return {
+            "ioasids": len(spaces),
+            "ioasids_kernel": len(spaces),
+            "map_entries": sum(len(s.maps) for s in spaces),
+            "mapped_bytes": bytes_,
+            "pinned_bytes": bytes_,
+            "registered_bytes": bytes_ + sum(m.length for m in lease.memories.values()),
+            "kept_fds": len(lease.memories) + sum(len(s.maps) for s in spaces),
+            "devices": len(lease.devices),
+            "pasids": sum(1 for _, pasid in lease.attachments if pasid),
+            "leases": 1,
+        }
+
+    # ---- effects -----------------------------------------------------------------------
+
+    def _count_pages(self, table, file, pages, sign):
+        """Adds to the use of each page; returns bytes that became used or unused."""
+        counts = table.setdefault(file, {})
+        changed = 0
+        for page in pages:
+            before = counts.get(page, 0)
+            after = before + sign
+            assert after >= 0
+            if after:
+                counts[page] = after
+            else:
+                del counts[page]
+            changed += (before == 0) != (after == 0)
+        return changed * PAGE
+
+    def _map(self, space, m):
+        tenant = space.lease.tenant
+        space.maps[m.iova] = m
+        bisect.insort(space.starts, m.iova)
+        charges = {"map_entries": 1, "mapped_bytes": m.length}
+        if m.memory:
+            m.memory.mappings += 1
+            pages = m.memory.pages(m.offset, m.length)
+            charges["pinned_bytes"] = self._count_pages(tenant.pinned, m.memory.file, pages, 1)
+        self.quota.add(tenant.path, charges)
+
+    def _unmap(self, space, m):
+        tenant = space.lease.tenant
+        del space.maps[m.iova]
+        space.starts.remove(m.iova)
+        charges = {"map_entries": 1, "mapped_bytes": m.length}
+        if m.memory:
+            m.memory.mappings -= 1
+            pages = m.memory.pages(m.offset, m.length)
+            charges["pinned_bytes"] = self._count_pages(tenant.pinned, m.memory.file, pages, -1)
+            if m.memory.freed and not m.memory.mappings:
+                self._memory_gone(space.lease, m.memory)
+        self.quota.add(tenant.path, charges, -1)
+
+    def _memory_gone(self, lease, memory):
+        pages = memory.pages(0, memory.length)
+        bytes_ = self._count_pages(lease.tenant.registered, memory.file, pages, -1)
+        self.quota.add(lease.tenant.path, {"registered_bytes": bytes_, "kept_fds": 1}, -1)
+
+    def _unregistered(self, lease, memory):
+        del lease.memories[memory.id]
+        memory.freed = True
+        if not memory.mappings:
+            self._memory_gone(lease, memory)
+
+    def _freed(self, space):
+        del space.lease.ioasids[space.id]
+        space.freed = True
+        self._collect(space)
+
+    def _collect(self, space):
+        while space and space.freed and not space.attachments and not space.children:
+            for m in list(space.maps.values()):
+                self._unmap(space, m)
+            self.quota.add(space.lease.tenant.path, {"ioasids": 1, "ioasids_kernel": 1}, -1)
+            space = space.parent
+            if space:
+                space.children -= 1
+
+    def _detached(self, lease, key):
+        space = lease.attachments.pop(key)
+        if key[1]:
+            self.quota.add(lease.tenant.path, {"pasids": 1}, -1)
+        space.attachments -= 1
+        self._collect(space)
+
+    def _device_released(self, lease, address):
+        for key in [k for k in lease.attachments if k[0] == address]:
+            self._detached(lease, key)
+        lease.devices.discard(address)
+        self.devices[address].lease = None
+        self.quota.add(lease.tenant.path, {"devices": 1}, -1)
+
+    # ---- planning: common --------------------------------------------------------------
+
+    def plan(self, method, lease, request):
+        scope = getattr(request, "scope", None)
+        key = scope.key if scope is not None else ""
+        plan = Plan(method, lease, request)
+        if len(key.encode()) > 64:
+            plan.refuse("INVALID_FIELD")
+            return plan
+        if key:
+            scope.key = ""
+            bare = request.SerializeToString(deterministic=True)
+            scope.key = key
+            known = lease.keys.get(key)
+            if known:
+                plan.reads.add(("lease", lease))
+                if known[:2] != (method, bare):
+                    plan.refuse("KEY_REUSED")
+                    return plan
+                plan.replay = True
+                plan.check = lambda r: None if r == known[2] else f"a retry got another answer than {known[2]}"
+                return plan
+        getattr(self, "_plan_" + method)(plan, lease, request)
+        if key and not plan.refusals:
+            # Its place in the order of remembered keys matters only at the 1024th.
+            inner = plan.commit
+
+            def commit(response):
+                inner(response)
+                lease.remember(key, (method, bare, response))
+
+            plan.commit = commit
+        return plan
+
+    def _space(self, plan, lease, id_):
+        space = lease.ioasids.get(id_)
+        if id_ == 0:
+            plan.refuse("INVALID_FIELD")
+        elif space is None:
+            plan.refuse("NOT_FOUND")
+        return space
+
+    def _structural(self, plan, lease):
+        """The plan changes which objects the lease has."""
+        plan.writes.add(("lease", lease))
+
+    def _uses(self, plan, lease):
+        plan.reads.add(("lease", lease))
+
+    def _reads_space(self, plan, space, with_files=None):
+        for s in space.chain():
+            plan.reads.add(("space", s))
+        if with_files:
+            for file in {m.memory.file for s in space.chain() for m in s.maps.values() if m.memory}:
+                with_files.add(("bytes", file))
+
+    def _may_end(self, plan, lease, spaces):
+        """The plan may end spaces, and with them mappings and memories waiting for that."""
+        for space in {s for one in spaces for s in one.chain()}:
+            for m in space.maps.values():
+                if m.memory:
+                    plan.writes.add(("pins", lease.tenant, m.memory.file))
+                    plan.writes.add(("registered", lease.tenant, m.memory.file))
+        plan.releases = self.holdings(lease)
+
+    def _new_id(self, lease, id_):
+        if id_ == 0:
+            return "id: zero"
+        if id_ in lease.used_ids:
+            return f"id {id_}: used before in this lease"
+        return None
+
+    def _device(self, plan, lease, address):
+        """A device that must be claimed by the lease."""
+        device = self.devices.get(address)
+        if device is None:
+            plan.refuse("NOT_FOUND", "INVALID_FIELD")
+        elif address not in lease.devices:
+            plan.refuse("NOT_CLAIMED")
+        return device
+
+    # ---- devices -----------------------------------------------------------------------
+
+    def _plan_ClaimDevice(self, plan, lease, request):
+        self._structural(plan, lease)
+        names = list(request.devices)
+        if not names or len(set(names)) != len(names):
+            plan.refuse("INVALID_FIELD", "MALFORMED")
+        known = [n for n in names if n in self.devices]
+        if len(known) != len(names):
+            plan.refuse("NOT_FOUND", "INVALID_FIELD")
+        for name in known:
+            for member in self.groups[self.devices[name].group]:
+                plan.reads.add(("device", member))
+            if self.devices[name].lease is not None:
+                plan.refuse("DEVICE_IN_USE")
+        after = lease.devices | set(known)
+        for name in known:
+            if not set(self.groups[self.devices[name].group]) <= after:
+                plan.refuse("GROUP_INCOMPLETE")
+        if plan.refusals:
+            return
+        plan.writes.update(("device", n) for n in names)
+        plan.charges = {"devices": len(names)}
+
+        def check(r):
+            return differ(
+                devices=(names, [d.address for d in r.devices]),
+                states=({pb.DEVICE_STATE_CLAIMED}, {d.state for d in r.devices}),
+            )
+
+        def commit(r):
+            self.quota.add(lease.tenant.path, plan.charges)
+            for name in names:
+                self.devices[name].lease = lease
+            lease.devices.update(names)
+
+        plan.check, plan.commit = check, commit
+
+    def _plan_ReleaseDevice(self, plan, lease, request):
+        self._structural(plan, lease)
+        names = list(request.devices)
+        if not names or len(set(names)) != len(names):
+            plan.refuse("INVALID_FIELD", "MALFORMED")
+        for name in names:
+            self._device(plan, lease, name)
+        if plan.refusals:
+            return
+        plan.writes.update(("device", n) for n in names)
+        ended = [s for (address, _), s in lease.attachments.items() if address in names]
+        self._may_end(plan, lease, ended)
+
+        def commit(r):
+            for name in names:
+                self._device_released(lease, name)
+
+        plan.commit = commit
+
+    # ---- memory ------------------------------------------------------------------------
+
+    def _plan_OpenTicket(self, plan, lease, request):
+        self._uses(plan, lease)
+        plan.check = lambda r: differ(length=(16, len(r.ticket)), lifetime=(True, 0 < r.lifetime_ms <= 10000))
+
+    def plan_register(self, lease, request, file, suitable=True):
+        """file: what was given with the ticket; None: the ticket is no good."""
+        plan = Plan("RegisterMemory", lease, request)
+        self._structural(plan, lease)
+        if len(request.label.encode()) > 64 or request.offset % PAGE or request.length % PAGE:
+            plan.refuse("INVALID_FIELD")
+        if not (request.read or request.write):
+            plan.refuse("INVALID_FIELD")
+        if file is None:
+            plan.refuse("TICKET_REFUSED", "INVALID_FIELD") if len(request.ticket) != 16 else plan.refuse(
+                "TICKET_REFUSED"
+            )
+            return plan
+        if not suitable:
+            plan.refuse("MEMORY_UNSUITABLE")
+        length = request.length or file.length - request.offset
+        if request.offset + length > file.length or length <= 0:
+            plan.refuse("INVALID_FIELD")
+        if plan.refusals:
+            return plan
+        memory = Memory(file, request.offset, length, request.read, request.write, request.label)
+        counts = lease.tenant.registered.get(file, {})
+        fresh = sum(1 for page in memory.pages(0, length) if page not in counts)
+        # The ticket's fd was charged when it was given and is the memory's from now on.
+        plan.charges = {"registered_bytes": fresh * PAGE}
+        plan.writes.add(("registered", lease.tenant, file))
+
+        def check(r):
+            return differ(length=(length, r.length), page_size=(PAGE, r.page_size)) or self._new_id(
+                lease, r.memory
+            )
+
+        def commit(r):
+            memory.id = r.memory
+            lease.used_ids.add(r.memory)
+            lease.memories[r.memory] = memory
+            bytes_ = self._count_pages(lease.tenant.registered, file, memory.pages(0, length), 1)
+            self.quota.add(lease.tenant.path, {"registered_bytes": bytes_})
+
+        plan.check, plan.commit = check, commit
+        return plan
+
+    def _plan_UnregisterMemory(self, plan, lease, request):
+        self._structural(plan, lease)
+        memory = lease.memories.get(request.memory)
+        if request.memory == 0:
+            plan.refuse("INVALID_FIELD")
+        elif memory is None:
+            plan.refuse("NOT_FOUND")
+        if plan.refusals:
+            return
+        plan.writes.add(("registered", lease.tenant, memory.file))
+        plan.releases = {"registered_bytes": memory.length, "kept_fds": 1}
+        plan.check = lambda r: differ(pending=(memory.mappings > 0, r.pending))
+        plan.commit = lambda r: self._unregistered(lease, memory)
+
+    def _plan_ListMemory(self, plan, lease, request):
+        self._uses(plan, lease)
+        plan.reads.update(("space", s) for s in lease.ioasids.values())
+
+        def check(r):
+            expected = {
+                m.id: (m.length, PAGE, m.read, m.write, m.label, m.mappings)
+                for m in lease.memories.values()
+            }
+            seen = {
+                m.memory: (m.length, m.page_size, m.read, m.write, m.label, m.mappings)
+                for m in r.memory
+            }
+            return differ(memory=(expected, seen), count=(len(expected), len(r.memory)))
+
+        plan.check = check
+
+    # ---- ioasids -----------------------------------------------------------------------
+
+    def _choose(self, plan, lease, a):
+        """Formats that Alloc may answer, in order of preference, and the refused before."""
+        named = []
+        for address in a.devices:
+            device = self._device(plan, lease, address)
+            if device:
+                named.append(device)
+        if a.kind not in pb.IoasidKind.values() or a.kind == pb.IOASID_KIND_UNSPECIFIED:
+            plan.refuse("INVALID_FIELD")
+        elif a.kind != pb.IOASID_KIND_KERNEL:
+            plan.refuse("UNIMPLEMENTED")
+        if a.input_bits > 64 or len(a.label.encode()) > 64:
+            plan.refuse("INVALID_FIELD")
+        for c in a.candidates:
+            if c.format not in pb.PageTableFormat.values() or not c.format:
+                plan.refuse("INVALID_FIELD")
+        if len(a.candidates) > 32 or len(a.devices) > 64:
+            plan.refuse("MALFORMED", "INVALID_FIELD")
+        parent = None
+        if a.parent:
+            parent = lease.ioasids.get(a.parent)
+            if parent is None:
+                plan.refuse("NOT_FOUND")
+        if plan.refusals:
+            return parent, [], []
+
+        def usable(number):
+            f = FORMATS.get(number)
+            if f is None or f.bits < a.input_bits:
+                return False
+            if named:
+                return all(number in d.formats for d in named)
+            return any(number in d.formats for d in self.devices.values())
+
+        wanted = [c.format for c in a.candidates]
+        good = [n for n in (wanted or FORMATS) if usable(n)]
+        if not good:
+            plan.refuse("FORMAT_UNSUPPORTED")
+        if parent:
+            if parent.depth + 1 > self.quota.ceiling(lease.tenant.path, "nesting_depth"):
+                plan.refuse("QUOTA")
+            if parent.children + 1 > self.quota.ceiling(lease.tenant.path, "children_per_parent"):
+                plan.refuse("QUOTA")
+            if any(d.max_depth < parent.depth + 1 for d in named or self.devices.values()):
+                plan.refuse("INCOMPATIBLE", "FORMAT_UNSUPPORTED")
+        if a.snoop == pb.SNOOP_MODE_ENFORCE and any(not d.snoop for d in named):
+            plan.refuse("INCOMPATIBLE", "FORMAT_UNSUPPORTED")
+        if a.pasid and any(not d.pasid_bits for d in named):
+            plan.refuse("INCOMPATIBLE", "FORMAT_UNSUPPORTED")
+        if wanted and good:
+            passed = wanted[: wanted.index(good[0])]
+            good = good[:1]
+        else:
+            passed = []
+        return parent, good, passed
+
+    def valid_ranges(self, format_, addresses):
+        spans = format_.spans()
+        for address in addresses:
+            for start, last in self.devices[address].reserved:
+                cut = []
+                for lo, hi in spans:
+                    if last < lo or start > hi:
+                        cut.append((lo, hi))
+                        continue
+                    if lo < start:
+                        cut.append((lo, start - 1))
+                    if last < hi:
+                        cut.append((last + 1, hi))
+                spans = cut
+        return spans
+
+    def _check_choice(self, a, good, passed, choice):
+        if choice.format not in good:
+            return f"format: expected one of {good}, seen {choice.format}"
+        f = FORMATS[choice.format]
+        return differ(
+            input_bits=(f.bits, choice.input_bits),
+            kernel_chosen=(False, choice.kernel_chosen),
+            valid=(self.valid_ranges(f, a.devices), [(v.start, v.last) for v in choice.valid]),
+            passed_over=(passed, [p.format for p in choice.passed_over if a.candidates]),
+            page_4k=(True, bool(choice.page_sizes & PAGE)),
+        )
+
+    def _plan_Negotiate(self, plan, lease, request):
+        self._uses(plan, lease)
+        a = request.alloc
+        parent, good, passed = self._choose(plan, lease, a)
+        if plan.refusals == {"QUOTA"}:
+            plan.refusals = set()  # said in the answer
+            plan.check = lambda r: differ(within_quota=(False, r.within_quota))
+            return
+        if parent:
+            plan.reads.add(("space", parent))
+        if plan.refusals:
+            return
+        # within_quota races with what others do; the audit compares it at rest.
+        plan.check = lambda r: self._check_choice(a, good, passed, r.choice)
+
+    def _plan_Alloc(self, plan, lease, a):
+        self._structural(plan, lease)
+        parent, good, passed = self._choose(plan, lease, a)
+        if parent:
+            plan.writes.add(("space", parent))
+        if plan.refusals:
+            return
+        plan.charges = {"ioasids": 1, "ioasids_kernel": 1}
+
+        def check(r):
+            return self._check_choice(a, good, passed, r.choice) or self._new_id(lease, r.ioasid)
+
+        def commit(r):
+            f = FORMATS[r.choice.format]
+            space = Ioasid(
+                lease, f, self.valid_ranges(f, a.devices), parent, list(a.devices), a.label,
+                a.snoop == pb.SNOOP_MODE_ENFORCE,
+            )  # fmt: skip
+            space.id = r.ioasid
+            lease.used_ids.add(r.ioasid)
+            lease.ioasids[r.ioasid] = space
+            if parent:
+                parent.children += 1
+            self.quota.add(lease.tenant.path, plan.charges)
+
+        plan.check, plan.commit = check, commit
+
+    def _plan_Free(self, plan, lease, request):
+        self._structural(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if plan.refusals:
+            return
+        self._may_end(plan, lease, [space])
+        plan.check = lambda r: differ(pending=(bool(space.attachments or space.children), r.pending))
+        plan.commit = lambda r: self._freed(space)
+
+    def _ioasid_fields(self, s):
+        return {
+            "kind": pb.IOASID_KIND_KERNEL,
+            "format": s.format.number,
+            "input_bits": s.format.bits,
+            "valid": s.valid,
+            "parent": s.parent.id if s.parent else 0,
+            "depth": s.depth,
+            "devices": s.devices,
+            "label": s.label,
+            "mappings": len(s.maps),
+            "mapped_bytes": s.mapped_bytes(),
+            "attachments": s.attachments,
+            "children": s.children,
+        }
+
+    @staticmethod
+    def _seen_fields(i):
+        return {
+            "kind": i.kind,
+            "format": i.choice.format,
+            "input_bits": i.choice.input_bits,
+            "valid": [(v.start, v.last) for v in i.choice.valid],
+            "parent": i.parent,
+            "depth": i.depth,
+            "devices": list(i.devices),
+            "label": i.label,
+            "mappings": i.mappings,
+            "mapped_bytes": i.mapped_bytes,
+            "attachments": i.attachments,
+            "children": i.children,
+        }
+
+    def _plan_GetIoasid(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if plan.refusals:
+            return
+        plan.reads.add(("space", space))
+        plan.check = lambda r: differ(
+            id=(space.id, r.ioasid.ioasid),
+            ioasid=(self._ioasid_fields(space), self._seen_fields(r.ioasid)),
+        )
+
+    def _plan_ListIoasids(self, plan, lease, request):
+        self._uses(plan, lease)
+        plan.reads.update(("space", s) for s in lease.ioasids.values())
+
+        def check(r):
+            expected = {s.id: self._ioasid_fields(s) for s in lease.ioasids.values()}
+            seen = {i.ioasid: self._seen_fields(i) for i in r.ioasids}
+            return differ(ioasids=(expected, seen), count=(len(expected), len(r.ioasids)))
+
+        plan.check = check
+
+    def _plan_Translate(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if request.access not in (READ, WRITE, EXECUTE):
+            plan.refuse("INVALID_FIELD")
+        if plan.refusals:
+            return
+        self._reads_space(plan, space)
+        place = translate(space, request.iova, request.access)
+
+        def check(r):
+            if isinstance(place, Fault):
+                return differ(
+                    fault=((place.cause, place.stage), (r.fault.cause, r.fault.stage)),
+                    access=(request.access, r.fault.access),
+                    address=(place.address, r.fault.address),
+                    memory=(0, r.memory),
+                )
+            memory, offset = place
+            prot = set.intersection(*(m.prot for m in path(space, request.iova)))
+            return differ(
+                fault=(0, r.fault.cause),
+                # A memory that was unregistered while mapped has no id any more.
+                memory=(memory.id if not memory.freed else r.memory, r.memory),
+                offset=(offset, r.offset),
+                read=(READ in prot or space.format.read_implied, r.read),
+                write=(WRITE in prot, r.write),
+                page=(True, r.page_size >= PAGE and r.page_size & (r.page_size - 1) == 0),
+                in_page=(request.iova % PAGE, r.output % PAGE),
+                walked=(True, len(r.levels) > 0),
+            )
+
+        plan.check = check
+
+    # ---- map, unmap --------------------------------------------------------------------
+
+    def _plan_Map(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if not 1 <= len(request.entries) <= 1024:
+            plan.refuse("MALFORMED", "INVALID_FIELD")
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        new = []  # Mapping; iova None: to be chosen
+        for e in request.entries:
+            self._plan_entry(plan, lease, space, e, new)
+        fixed = sorted((m for m in new if m.iova is not None), key=lambda m: m.iova)
+        for a, b in zip(fixed, fixed[1:]):
+            if a.iova + a.length > b.iova:
+                plan.refuse("OVERLAP")
+        if plan.refusals:
+            return
+        fresh = 0
+        touched = {}
+        for m in new:
+            if not m.memory:
+                continue
+            plan.writes.add(("pins", lease.tenant, m.memory.file))
+            counts = lease.tenant.pinned.get(m.memory.file, {})
+            seen = touched.setdefault(m.memory.file, set())
+            for page in m.memory.pages(m.offset, m.length):
+                if page not in counts and page not in seen:
+                    seen.add(page)
+                    fresh += 1
+        plan.charges = {
+            "map_entries": len(new),
+            "mapped_bytes": sum(m.length for m in new),
+            "pinned_bytes": fresh * PAGE,
+        }
+
+        def check(r):
+            if len(r.iovas) != len(new):
+                return f"iovas: expected {len(new)}, seen {len(r.iovas)}"
+            spans = []
+            for m, iova in zip(new, r.iovas):
+                if m.iova is not None and iova != m.iova:
+                    return f"iova: expected {m.iova:#x}, seen {iova:#x}"
+                if iova % PAGE or not space.is_valid(iova, m.length):
+                    return f"chosen iova {iova:#x} + {m.length:#x} is not valid"
+                if space.touching(iova, m.length):
+                    return f"chosen iova {iova:#x} + {m.length:#x} overlaps"
+                spans.append((iova, m.length))
+            spans.sort()
+            for (a, length), (b, _) in zip(spans, spans[1:]):
+                if a + length > b:
+                    return f"chosen iovas overlap at {b:#x}"
+            return None
+
+        def commit(r):
+            for m, iova in zip(new, r.iovas):
+                m.iova = iova
+                self._map(space, m)
+
+        plan.check, plan.commit = check, commit
+
+    def _plan_entry(self, plan, lease, space, e, new):
+        prot = set()
+        for wanted, access in ((e.read, READ), (e.write, WRITE), (e.execute, EXECUTE)):
+            if wanted:
+                prot.add(access)
+        if not prot:
+            plan.refuse("INVALID_FIELD")
+        if space.format.read_implied and READ not in prot:
+            plan.refuse("INVALID_FIELD", "INCOMPATIBLE")
+        if not e.length or e.length % PAGE:
+            plan.refuse("INVALID_FIELD")
+            return
+        iova = None if e.choose else e.iova
+        if iova is not None:
+            if iova % PAGE or iova + e.length > 1 << 64 or not space.is_valid(iova, e.length):
+                plan.refuse("INVALID_FIELD")
+            elif space.touching(iova, e.length):
+                plan.refuse("OVERLAP")
+        memory = None
+        if e.from_parent:
+            if not space.parent or e.memory:
+                plan.refuse("INVALID_FIELD")
+            elif e.parent_address % PAGE or not space.parent.is_valid(e.parent_address, e.length):
+                plan.refuse("INVALID_FIELD")
+        else:
+            memory = lease.memories.get(e.memory)
+            if space.parent or not e.memory:
+                plan.refuse("INVALID_FIELD")
+            if e.memory and memory is None:
+                plan.refuse("NOT_FOUND")
+            if memory:
+                if e.offset % PAGE or e.offset + e.length > memory.length:
+                    plan.refuse("INVALID_FIELD")
+                if (READ in prot and not memory.read) or (WRITE in prot and not memory.write):
+                    plan.refuse("INVALID_FIELD", "MEMORY_UNSUITABLE")
+        new.append(Mapping(iova, e.length, memory, e.offset, e.parent_address, prot))
+
+    def _plan_Unmap(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if request.all and request.ranges:
+            plan.refuse("INVALID_FIELD", "MALFORMED")
+        if not request.all and not 1 <= len(request.ranges) <= 1024:
+            plan.refuse("MALFORMED", "INVALID_FIELD")
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        found = list(space.maps.values()) if request.all else []
+        for r in request.ranges:
+            if not r.length or r.iova % PAGE or r.length % PAGE or r.iova + r.length > 1 << 64:
+                plan.refuse("INVALID_FIELD")
+                continue
+            touching = space.touching(r.iova, r.length)
+            if not touching:
+                plan.refuse("NOT_FOUND")
+            for m in touching:
+                if m.iova < r.iova or m.iova + m.length > r.iova + r.length:
+                    plan.refuse("WOULD_SPLIT")
+            found += touching
+        if plan.refusals:
+            return
+        for m in found:
+            if m.memory:
+                plan.writes.add(("pins", lease.tenant, m.memory.file))
+                if m.memory.freed:
+                    plan.writes.add(("registered", lease.tenant, m.memory.file))
+        bytes_ = sum(m.length for m in found)
+        plan.releases = {
+            "map_entries": len(found),
+            "mapped_bytes": bytes_,
+            "pinned_bytes": bytes_,
+            "registered_bytes": sum(m.memory.length for m in found if m.memory and m.memory.freed),
+            "kept_fds": len({m.memory for m in found if m.memory and m.memory.freed}),
+        }
+        plan.check = lambda r: differ(mappings=(len(found), r.mappings), bytes=(bytes_, r.bytes))
+
+        def commit(r):
+            for m in found:
+                self._unmap(space, m)
+
+        plan.commit = commit
+
+    def _plan_ListMappings(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if plan.refusals:
+            return
+        plan.reads.add(("space", space))
+
+        def check(r):
+            expected = [space.maps[s] for s in space.starts]
+            seen = list(r.mappings)
+            if len(expected) != len(seen):
+                return f"mappings: expected {len(expected)}, seen {len(seen)}"
+            for m, s in zip(expected, seen):
+                wrong = differ(
+                    iova=(m.iova, s.iova),
+                    length=(m.length, s.length),
+                    memory=((m.memory.id if not m.memory.freed else s.memory) if m.memory else 0, s.memory),
+                    offset=(m.offset if m.memory else 0, s.offset),
+                    from_parent=(m.memory is None, s.from_parent),
+                    parent_address=(0 if m.memory else m.parent_address, s.parent_address),
+                    prot=(m.prot, {a for a, w in ((READ, s.read), (WRITE, s.write), (EXECUTE, s.execute)) if w}),
+                )
+                if wrong:
+                    return wrong
+            return None
+
+        plan.check = check
+
+    # ---- attachments -------------------------------------------------------------------
+
+    def _attachment_key(self, plan, lease, request):
+        pasid = request.pasid.value if request.HasField("pasid") else 0
+        if request.HasField("pasid") and not 1 <= pasid < 1 << 20:
+            plan.refuse("INVALID_FIELD")
+        device = self._device(plan, lease, request.device)
+        plan.reads.add(("device", request.device))
+        return device, (request.device, pasid)
+
+    def _compatible(self, plan, device, pasid, space):
+        if pasid and pasid >> device.pasid_bits:
+            plan.refuse("INCOMPATIBLE")
+        for s in space.chain():
+            if s.format.number not in device.formats:
+                plan.refuse("INCOMPATIBLE")
+            if s.snoop and not device.snoop:
+                plan.refuse("INCOMPATIBLE")
+        if device.max_depth < space.depth:
+            plan.refuse("INCOMPATIBLE")
+        for m in space.maps.values():
+            if any(m.iova <= last and start < m.iova + m.length for start, last in device.reserved):
+                plan.refuse("INCOMPATIBLE")
+
+    def _plan_Attach(self, plan, lease, request):
+        self._structural(plan, lease)
+        device, key = self._attachment_key(plan, lease, request)
+        space = self._space(plan, lease, request.ioasid)
+        old = lease.attachments.get(key)
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        self._compatible(plan, device, key[1], space)
+        if old and (old is space or old not in space.chain()):
+            plan.refuse("ALREADY_ATTACHED")
+        if plan.refusals:
+            return
+        plan.charges = {"pasids": 1} if key[1] and not old else {}
+        if old:
+            self._may_end(plan, lease, [old])
+        plan.commit = lambda r: self._attached(lease, key, space)
+
+    def _plan_Replace(self, plan, lease, request):
+        self._structural(plan, lease)
+        device, key = self._attachment_key(plan, lease, request)
+        space = self._space(plan, lease, request.ioasid)
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        self._compatible(plan, device, key[1], space)
+        if key not in lease.attachments:
+            plan.refuse("NOT_ATTACHED")
+        if plan.refusals:
+            return
+        self._may_end(plan, lease, [lease.attachments[key]])
+        plan.commit = lambda r: self._attached(lease, key, space)
+
+    def _attached(self, lease, key, space):
+        old = lease.attachments.get(key)
+        space.attachments += 1
+        lease.attachments[key] = space
+        if old:
+            old.attachments -= 1
+            self._collect(old)
+        elif key[1]:
+            self.quota.add(lease.tenant.path, {"pasids": 1})
+
+    def _plan_Detach(self, plan, lease, request):
+        self._structural(plan, lease)
+        _, key = self._attachment_key(plan, lease, request)
+        if plan.refusals:
+            return
+        if key not in lease.attachments:
+            plan.refuse("NOT_ATTACHED")
+            return
+        self._may_end(plan, lease, [lease.attachments[key]])
+        plan.commit = lambda r: self._detached(lease, key)
+
+    def _plan_ListAttachments(self, plan, lease, request):
+        self._uses(plan, lease)
+
+        def check(r):
+            # A freed IOASID that lives on in an attachment has no id any more.
+            expected = {k: (s.id if not s.freed else None) for k, s in lease.attachments.items()}
+            seen = {}
+            for a in r.attachments:
+                key = (a.device, a.pasid.value)
+                seen[key] = None if expected.get(key, 1) is None else a.ioasid
+            return differ(attachments=(expected, seen), count=(len(expected), len(r.attachments)))
+
+        plan.check = check
+
+    def _plan_Invalidate(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        for e in request.entries:
+            if e.granularity not in pb.InvalidateGranularity.values() or not e.granularity:
+                plan.refuse("INVALID_FIELD")
+            elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
+                if not e.length or e.iova + e.length > 1 << 64:
+                    plan.refuse("INVALID_FIELD")
+        if len(request.entries) > 4096:
+            plan.refuse("MALFORMED")
+        if plan.refusals:
+            return
+        plan.reads.add(("space", space))
+        plan.check = lambda r: differ(done=(len(request.entries), r.done), retry=(0, r.retry_after_ms))
+
+    # ---- DMA ---------------------------------------------------------------------------
+
+    def _plan_DeviceDma(self, plan, lease, request):
+        self._uses(plan, lease)
+        device, key = self._attachment_key(plan, lease, request)
+        if request.access == READ:
+            length = request.length
+        elif request.access == WRITE:
+            length = len(request.data)
+        else:
+            plan.refuse("INVALID_FIELD")
+            return
+        if not 1 <= length <= 1 << 20:
+            plan.refuse("INVALID_FIELD")
+        if plan.refusals:
+            return
+        space = lease.attachments.get(key)
+        fault = None
+        pieces = []  # (memory, offset, bytes)
+        done = 0
+        if space is None:
+            fault = Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 0, request.iova)
+        else:
+            self._reads_space(plan, space)
+            while done < length:
+                address = request.iova + done
+                if address > U64:
+                    fault = Fault(None, 0, None)  # beyond 64 bits: any cause
+                    break
+                step = min(PAGE - address % PAGE, length - done)
+                place = self._reach(device, space, address, request.access)
+                if isinstance(place, Fault):
+                    fault = place
+                    break
+                pieces.append((place[0].file, place[0].offset + place[1], step))
+                done += step
+            files = plan.writes if request.access == WRITE else plan.reads
+            files.update(("bytes", file) for file, _, _ in pieces)
+
+        def check(r):
+            if fault is None and r.HasField("fault"):
+                return f"fault: expected none, seen {r.fault}"
+            if fault is not None:
+                if not r.HasField("fault"):
+                    return f"fault: expected cause {fault.cause} at {fault.address:#x}, seen none"
+                if fault.cause is not None:
+                    wrong = differ(
+                        cause=((fault.cause, fault.stage), (r.fault.cause, r.fault.stage)),
+                        address=(fault.address, r.fault.address),
+                        access=(request.access, r.fault.access),
+                    )
+                    if wrong:
+                        return wrong
+            if r.done != done:
+                return f"done: expected {done}, seen {r.done}"
+            if request.access == READ:
+                expected = b"".join(bytes(f.mirror[o : o + n]) for f, o, n in pieces)
+                if expected != r.data:
+                    at = next(
+                        (i for i in range(min(len(expected), len(r.data))) if expected[i] != r.data[i]),
+                        min(len(expected), len(r.data)),
+                    )
+                    return (
+                        f"data: {len(expected)} bytes expected, {len(r.data)} seen, differ from byte {at}: "
+                        f"expected {expected[at : at + 16].hex()} seen {r.data[at : at + 16].hex()}"
+                    )
+            return None
+
+        def commit(r):
+            if request.access != WRITE:
+                return
+            at = 0
+            for file, offset, n in pieces:
+                file.mirror[offset : offset + n] = request.data[at : at + n]
+                at += n
+
+        plan.check, plan.commit = check, commit
+
+    def _reach(self, device, space, address, access):
+        for start, last in device.reserved:
+            if start <= address <= last:
+                return Fault(pb.FAULT_CAUSE_RESERVED_RANGE, 0, address)
+        return translate(space, address, access)
+
+    # ---- the whole ---------------------------------------------------------------------
+
+    def sums(self, tenant):
+        """Every counter of a tenant, from its objects alone (connections, fds apart)."""
+        total = dict.fromkeys(COUNTED, 0)
+        registered, pinned = set(), set()
+        for lease in tenant.leases:
+            total["leases"] += 1
+            total["devices"] += len(lease.devices)
+            total["pasids"] += sum(1 for _, pasid in lease.attachments if pasid)
+            spaces = set()
+            for space in list(lease.ioasids.values()) + list(lease.attachments.values()):
+                spaces.update(space.chain())
+            memories = set(lease.memories.values())
+            for space in spaces:
+                total["map_entries"] += len(space.maps)
+                total["mapped_bytes"] += space.mapped_bytes()
+                for m in space.maps.values():
+                    if m.memory:
+                        memories.add(m.memory)
+                        pinned.update((m.memory.file, p) for p in m.memory.pages(m.offset, m.length))
+            total["ioasids"] += len(spaces)
+            for memory in memories:
+                registered.update((memory.file, p) for p in memory.pages(0, memory.length))
+            total["kept_fds"] += len(memories)
+        total["ioasids_kernel"] = total["ioasids"]
+        total["registered_bytes"] = len(registered) * PAGE
+        total["pinned_bytes"] = len(pinned) * PAGE
+        return total
+
+
+def path(space, address):
+    """The mappings that a present address goes through."""
+    while True:
+        m = space.find(address)
+        yield m
+        if m.memory:
+            return
+        address = m.parent_address + address - m.iova
+        space = space.parent
