@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base of every test: connections that end with the test, refusals that are decoded,
+objects made in one line, and counters that must be zero afterwards."""
+import unittest
+
+from . import fdpass, policy
+from .client import Refused
+from .status import problems_of
+
+PAGE = 4096
+MIB = 1 << 20
+
+
+def pattern(size, seed=1):
+    """Bytes that name their own place: every 8 hold seed and offset."""
+    return b"".join(((seed << 48) | at).to_bytes(8, "little") for at in range(0, size, 8))[:size]
+
+
+class Memory:
+    def __init__(self, actor, fd, number, length):
+        self.actor, self.fd, self.id, self.length = actor, fd, number, length
+
+    def read(self, length, offset=0):
+        return self.actor.pread(self.fd, length, offset)
+
+    def write(self, data, offset=0):
+        self.actor.pwrite(self.fd, data, offset)
+
+
+class Case(unittest.TestCase):
+    # Set by the runner.
+    world = None
+    # Some tests leave things on purpose; they say so.
+    ends_idle = True
+
+    @property
+    def pb(self):
+        return self.world.api.pb
+
+    @property
+    def admin(self):
+        return self.world.admin
+
+    @property
+    def inventory(self):
+        return self.world.inventory
+
+    @property
+    def slow(self):
+        return self.world.slow
+
+    def setUp(self):
+        self._connections, self._fresh = [], []
+        self.a_by_uid = {}
+
+    def tearDown(self):
+        for connection in self._connections:
+            connection.close()
+        for actor in self._fresh:
+            actor.kill()
+        self.assertTrue(self.world.server.alive(),
+                        "ioasidd ended:\n" + self.world.server.stderr()[-6000:]
+                        if not self.world.server.alive() else "")
+        if self.ends_idle:
+            self.assertEqual(self.world.wait_idle(), [], "still charged after the test")
+
+    # -- connections
+
+    def connect(self, uid=policy.A, socket="tenants", **more):
+        connection = self.world.connect(uid, socket, **more)
+        self._connections.append(connection)
+        return connection
+
+    def fresh_actor(self, uid=policy.A):
+        actor = self.world.fresh_actor(uid)
+        self._fresh.append(actor)
+        return actor
+
+    @property
+    def a(self):
+        """The test's connection as tenant org/a."""
+        return self._of(policy.A)
+
+    @property
+    def b(self):
+        return self._of(policy.B)
+
+    def _of(self, uid):
+        if uid not in self.a_by_uid:
+            self.a_by_uid[uid] = self.connect(uid)
+        return self.a_by_uid[uid]
+
+    # -- refusals
+
+    def check_refusal(self, refused, reason, field=None, text=None):
+        if not isinstance(refused, Refused):
+            self.fail("expected %s, got the answer: %r" % (reason, refused))
+        bad = problems_of(refused, reason)
+        if bad:
+            self.fail("%s, in %s\n%s" % ("; ".join(bad), refused, refused.text()))
+        if field is not None:
+            named = [f for f, _ in refused.fields]
+            self.assertTrue(any(field == f for f in named),
+                            "BadRequest should name %r, names %r" % (field, named))
+        if text is not None:
+            self.assertIn(text, refused.text())
+        return refused
+
+    def refused(self, reason, call, field=None, text=None, **fields):
+        """call(**fields) is refused for reason, with everything that belongs to it."""
+        try:
+            answer = call(**fields)
+        except Refused as refused:
+            return self.check_refusal(refused, reason, field, text)
+        return self.fail("expected %s, got the answer: %r" % (reason, answer))
+
+    # -- tickets and memory
+
+    def ticket(self, conn, purpose=None, **scope):
+        if purpose is None:
+            purpose = self.pb.TICKET_PURPOSE_MEMORY
+        return conn.OpenTicket(purpose=purpose, **scope).ticket
+
+    def give(self, conn, ticket, fd, path=None):
+        """Redeems a ticket; the status byte."""
+        return conn.actor.exchange(path or conn.path, fdpass.request(fdpass.GIVE, ticket),
+                                   [fd])[0]
+
+    def given(self, conn, fd, **scope):
+        """A ticket whose fd has been given."""
+        ticket = self.ticket(conn, **scope)
+        self.assertEqual(self.give(conn, ticket, fd), fdpass.OK)
+        return ticket
+
+    def memory(self, conn, pages=16, read=True, write=True, offset=0, length=0, label="",
+               fill=None, scope=None, **memfd):
+        fd = conn.actor.memfd(size=pages * PAGE, **memfd)
+        if fill is not None:
+            conn.actor.pwrite(fd, fill, 0)
+        scope = scope or {}
+        answer = conn.RegisterMemory(ticket=self.given(conn, fd, **scope), offset=offset,
+                                     length=length, read=read, write=write, label=label, **scope)
+        return Memory(conn.actor, fd, answer.memory, answer.length)
+
+    # -- devices and address spaces
+
+    def device(self, conn, index=0, **scope):
+        """Claims the index-th device that is alone in its group."""
+        address = self.inventory.single[index].address
+        conn.ClaimDevice(devices=[address], **scope)
+        return address
+
+    def alloc(self, conn, devices=(), kind=None, **more):
+        kind = self.pb.IOASID_KIND_KERNEL if kind is None else kind
+        return conn.Alloc(kind=kind, devices=list(devices), **more).ioasid
+
+    def entry(self, iova, memory, pages=1, offset=0, read=True, write=True, **more):
+        if iova is None:
+            more["choose"] = True
+            iova = 0
+        return dict(iova=iova, length=pages * PAGE, memory=getattr(memory, "id", memory),
+                    offset=offset, read=read, write=write, **more)
+
+    def map(self, conn, ioasid, *entries, **scope):
+        return list(conn.Map(ioasid=ioasid, entries=list(entries), **scope).iovas)
+
+    def child_entry(self, iova, parent_address, pages=1, read=True, write=True):
+        return dict(iova=iova, length=pages * PAGE, from_parent=True,
+                    parent_address=parent_address, read=read, write=write)
+
+    def mappings(self, conn, ioasid, **scope):
+        """[(iova, length)] in order."""
+        listing = conn.ListMappings(ioasid=ioasid, page_size=1024, **scope)
+        return sorted((m.iova, m.length) for m in listing.mappings)
+
+    # -- DMA
+
+    def dma_read(self, conn, device, iova, length, pasid=None, **scope):
+        return conn.DeviceDma(device=device, access=self.pb.ACCESS_READ, iova=iova, length=length,
+                              pasid=None if pasid is None else {"value": pasid}, **scope)
+
+    def dma_write(self, conn, device, iova, data, pasid=None, **scope):
+        return conn.DeviceDma(device=device, access=self.pb.ACCESS_WRITE, iova=iova, data=data,
+                              pasid=None if pasid is None else {"value": pasid}, **scope)
+
+    def assertReads(self, conn, device, iova, expected, pasid=None, **scope):
+        got = self.dma_read(conn, device, iova, len(expected), pasid, **scope)
+        self.assertFalse(got.HasField("fault"), "DMA at %#x: %s" % (iova, got.fault))
+        self.assertEqual(got.done, len(expected))
+        self.assertTrue(got.data == expected, "DMA at %#x read other bytes" % iova)
+
+    def assertBlocked(self, answer, *causes, done=0):
+        names = [self.pb.FaultCause.Name(answer.fault.cause)[12:]] if answer.HasField("fault") \
+            else ["no fault at all"]
+        self.assertIn(names[0], causes)
+        self.assertEqual(answer.done, done)
+        return answer.fault
+
+    # -- quotas
+
+    def usage(self, path, conn=None):
+        """resource -> ResourceUsage of a tenant, as the admin sees it."""
+        for tenant in self.admin.ListTenants(subtree=path, with_unused=True,
+                                             page_size=1024).tenants:
+            if tenant.path == path:
+                return {r.resource: r for r in tenant.resources}
+        return self.fail("no tenant %r" % path)
+
+    def used(self, path, *resources):
+        usage = self.usage(path)
+        values = [usage[r].used for r in resources]
+        return values[0] if len(values) == 1 else values
+
+    def limited(self, path, **limits):
+        """Sets limits and puts the old ones back when the test ends."""
+        before = self.usage(path)
+        self.addCleanup(self._set_limits, path, {r: before[r].limit for r in limits})
+        self._set_limits(path, limits)
+
+    def _set_limits(self, path, limits):
+        self.admin.SetLimits(tenant=path, limits=[
+            {"resource": r, "amount": n} for r, n in limits.items()])

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One ioasidd in a folder of its own: made from a policy and a topology, run as a uid without
+privileges, stopped with SIGTERM and looked at: exit status, sanitizer reports, what it left.
+"""
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+SERVER_UID = 64000
+SOCKETS = ("tenants", "agents", "watch", "admin")
+SANITIZER = re.compile(r"(ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer"
+                       r"|runtime error:|Assertion .* failed|ASSERTION FAILED).*")
+
+
+class Server:
+    def __init__(self, build, policy, topology=None, slow=1, arguments=()):
+        self.build = build
+        self.slow = slow
+        self.arguments = list(arguments)
+        self.folder = tempfile.mkdtemp(prefix="ioasid-rpc-")
+        os.chmod(self.folder, 0o755)
+        self.run = os.path.join(self.folder, "run")
+        os.mkdir(self.run)
+        os.chown(self.run, SERVER_UID, SERVER_UID)
+        self.policy = os.path.join(self.folder, "policy.json")
+        self.audit = os.path.join(self.run, "audit.log")
+        self.log = os.path.join(self.folder, "stderr")
+        self.write_policy(policy)
+        self.topology = None
+        if topology:
+            self.topology = os.path.join(self.folder, "topology.json")
+            self._write(self.topology, topology)
+        self.process = None
+
+    @staticmethod
+    def _write(path, content):
+        text = content if isinstance(content, str) else json.dumps(content, indent=1)
+        with open(path + ".new", "w") as f:
+            f.write(text)
+        os.chmod(path + ".new", 0o644)
+        os.rename(path + ".new", path)
+
+    def write_policy(self, policy):
+        self._write(self.policy, policy)
+
+    def socket(self, name):
+        return os.path.join(self.run, name + ".sock")
+
+    def start(self):
+        binary = os.path.join(self.build, "bin", "ioasidd")
+        argv = ["ioasidd", "--policy", self.policy, "--shim", "soft", "--audit", self.audit]
+        if self.topology:
+            argv += ["--topology", self.topology]
+        for name in SOCKETS:
+            argv += ["--listen", "%s=%s:0666" % (name, self.socket(name))]
+        argv += self.arguments
+        # The folder of the build may be closed to the server's uid: it gets the open file.
+        fd = os.open(binary, os.O_RDONLY)
+        env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.run,
+               "ASAN_OPTIONS": "detect_leaks=1:exitcode=99:abort_on_error=0",
+               "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
+               "TSAN_OPTIONS": "exitcode=99"}
+
+        def unprivileged():
+            resource.setrlimit(resource.RLIMIT_MEMLOCK,
+                               (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                argv, executable="/proc/self/fd/%d" % fd, pass_fds=[fd], env=env, cwd=self.run,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=SERVER_UID,
+                group=SERVER_UID, extra_groups=[], preexec_fn=unprivileged)
+        os.close(fd)
+        self._wait_ready(20 * self.slow)
+
+    def _wait_ready(self, seconds):
+        end = time.monotonic() + seconds
+        waiting = list(SOCKETS)
+        while waiting:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+                try:
+                    s.connect(self.socket(waiting[0]))
+                    waiting.pop(0)
+                    continue
+                except OSError:
+                    pass
+            if self.process.poll() is not None:
+                raise RuntimeError("ioasidd ended with %s at start:\n%s" %
+                                   (self.process.returncode, self.stderr()))
+            if time.monotonic() > end:
+                raise RuntimeError("ioasidd does not listen on %s:\n%s" % (waiting, self.stderr()))
+            time.sleep(0.02)
+
+    def stderr(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def hangup(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    def rss_kib(self):
+        with open("/proc/%d/status" % self.process.pid) as f:
+            return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+
+    def open_fds(self):
+        return len(os.listdir("/proc/%d/fd" % self.process.pid))
+
+    def stop(self):
+        """SIGTERM; returns a list of what was wrong with the end."""
+        problems = []
+        if self.process is None:
+            return problems
+        if self.process.poll() is not None:
+            problems.append("ended before SIGTERM with %s" % self.process.returncode)
+        else:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                code = self.process.wait(15 * self.slow)
+                if code != 0:
+                    problems.append("exit status %s after SIGTERM" % code)
+            except subprocess.TimeoutExpired:
+                problems.append("did not end within %d s of SIGTERM" % (15 * self.slow))
+                self.process.kill()
+                self.process.wait()
+        report = SANITIZER.search(self.stderr())
+        if report:
+            problems.append("report on stderr: " + report.group(0))
+        left = [n for n in os.listdir(self.run) if n.endswith(".sock")]
+        if left:
+            problems.append("left sockets behind: %s" % ", ".join(sorted(left)))
+        if problems:
+            problems.append("stderr ends with:\n" + self.stderr()[-6000:])
+        self.process = None
+        return problems
+
+    def remove(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one test module runs in: a server, actors, the inventory as a client sees it."""
+import time
+
+from . import policy
+from .actor import Actor
+from .client import Connection
+from .server import Server
+
+HOST_OWN = {"connections", "requests_in_flight", "watch_streams", "broker_bytes"}
+
+
+class Inventory:
+    """The devices, sorted by what a test needs; from ListDevices and nothing else."""
+
+    def __init__(self, pb, devices):
+        self.all = {d.address: d for d in devices}
+        groups = {}
+        for d in devices:
+            groups.setdefault(d.group, []).append(d)
+        self.host = [d for d in devices if d.state == pb.DEVICE_STATE_HOST]
+        usable = [d for d in devices if d.state == pb.DEVICE_STATE_FREE]
+        self.single = [d for d in usable if len(groups[d.group]) == 1]
+        self.groups = [g for g in groups.values()
+                       if len(g) > 1 and all(d.state == pb.DEVICE_STATE_FREE for d in g)]
+        self.iommus = sorted({d.iommu for d in devices})
+
+    def on(self, iommu):
+        return [d for d in self.single if d.iommu == iommu]
+
+    def formats(self, address):
+        return {f.format: f for f in self.all[address].capabilities.formats}
+
+    def having(self, test):
+        """Addresses of single devices whose capabilities pass the test."""
+        return [d.address for d in self.single if test(d.capabilities)]
+
+
+class World:
+    def __init__(self, api, build, slow, policy_, topology, arguments):
+        self.api, self.slow = api, slow
+        self.server = Server(build, policy_, topology, slow, arguments)
+        self.actors, self.extra = {}, []
+        try:
+            self.server.start()
+            self.admin = self.connect(policy.ADMIN, "admin")
+            listing = self.admin.ListDevices(with_capabilities=True, page_size=1024)
+            self.inventory = Inventory(api.pb, listing.devices)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def actor(self, uid, gid=None):
+        """The module's actor of that uid."""
+        key = (uid, gid)
+        if key not in self.actors or not self.actors[key].pid:
+            self.actors[key] = Actor(uid, gid)
+        return self.actors[key]
+
+    def fresh_actor(self, uid):
+        """One of its own, to be killed."""
+        actor = Actor(uid)
+        self.extra.append(actor)
+        return actor
+
+    def connect(self, uid, socket="tenants", actor=None, gid=None, options=()):
+        return Connection(self.api, actor or self.actor(uid, gid), self.server.socket(socket),
+                          20 * self.slow, options)
+
+    def busy_counters(self):
+        """[(tenant, resource, own, used)] of everything that is charged."""
+        left, token = [], ""
+        while True:
+            page = self.admin.ListTenants(page_size=1024, page_token=token)
+            for tenant in page.tenants:
+                for r in tenant.resources:
+                    if tenant.path == "" and r.resource in HOST_OWN:
+                        continue
+                    if r.own or (r.used and r.used != r.reserved):
+                        left.append((tenant.path, r.resource, r.own, r.used))
+            token = page.next_page_token
+            if not token:
+                return left
+
+    def wait_idle(self, seconds=5.0):
+        """What is still charged after a while: nothing, if all is well."""
+        end = time.monotonic() + seconds * self.slow
+        while True:
+            left = self.busy_counters()
+            if not left or time.monotonic() > end:
+                return left
+            time.sleep(0.01)
+
+    def end(self):
+        """Every actor goes, counters must be zero, the server ends; what was wrong."""
+        problems = []
+        for key, actor in list(self.actors.items()):
+            if actor is not self.admin.actor:
+                actor.kill()
+        for actor in self.extra:
+            actor.kill()
+        if self.server.alive():
+            try:
+                left = self.wait_idle()
+                if left:
+                    problems.append("still charged at the end: %s" % left)
+                leases = self.admin.ListLeases().leases
+                if leases:
+                    problems.append("leases at the end: %s" % list(leases))
+            except Exception as e:
+                problems.append("the admin socket at the end: %s" % e)
+        problems += self.server.stop()
+        self.abandon()
+        return problems
+
+    def abandon(self):
+        for actor in list(self.actors.values()) + self.extra:
+            actor.kill()
+        self.server.remove()
