@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * See fail.h.  The contract says that every object begins with a pointer to its shim, and
+ * that calls go by that shim's ops.  So it is enough to put another table of operations
+ * into the inner shim; the table is a member of our state, which is found from it.
+ */
+
+#include "fail/fail.h"
+
+#include <stdlib.h>
+
+struct fail_state {
+	struct shim_ops ops;
+	const struct shim_ops *inner;
+	/* All atomic. */
+	uint64_t nth;
+	uint64_t calls;
+	int error;
+	bool fired;
+};
+
+static struct fail_state *state_of(struct shim *shim)
+{
+	return (struct fail_state *)((char *)shim->ops - offsetof(struct fail_state, ops));
+}
+
+/* Counts a call; what it shall fail with, or 0. */
+static int count(struct fail_state *state)
+{
+	uint64_t call = __atomic_add_fetch(&state->calls, 1, __ATOMIC_RELAXED);
+
+	if (call != __atomic_load_n(&state->nth, __ATOMIC_ACQUIRE))
+		return 0;
+	__atomic_store_n(&state->fired, true, __ATOMIC_RELAXED);
+	return __atomic_load_n(&state->error, __ATOMIC_RELAXED);
+}
+
+static void fail_free(struct shim *shim)
+{
+	struct fail_state *state = state_of(shim);
+
+	shim->ops = state->inner;
+	free(state);
+	shim_free(shim);
+}
+
+static size_t fail_device_count(struct shim *shim)
+{
+	return state_of(shim)->inner->device_count(shim);
+}
+
+static const struct shim_device_info *fail_device_info(struct shim *shim, size_t index)
+{
+	return state_of(shim)->inner->device_info(shim, index);
+}
+
+static int fail_ctx_new(struct shim *shim, struct shim_ctx **ret_ctx)
+{
+	int r = count(state_of(shim));
+
+	return r ? r : state_of(shim)->inner->ctx_new(shim, ret_ctx);
+}
+
+static void fail_ctx_free(struct shim_ctx *ctx)
+{
+	state_of(ctx->shim)->inner->ctx_free(ctx);
+}
+
+static int fail_dev_bind(struct shim_ctx *ctx, const char *address, struct shim_dev **ret_dev)
+{
+	int r = count(state_of(ctx->shim));
+
+	return r ? r : state_of(ctx->shim)->inner->dev_bind(ctx, address, ret_dev);
+}
+
+static void fail_dev_release(struct shim_dev *dev)
+{
+	state_of(dev->shim)->inner->dev_release(dev);
+}
+
+static int fail_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
+			     uint32_t prot, struct shim_mem **ret_mem)
+{
+	struct fail_state *state = state_of(ctx->shim);
+	int r = count(state);
+
+	return r ? r : state->inner->mem_register(ctx, fd, offset, length, prot, ret_mem);
+}
+
+static void fail_mem_unregister(struct shim_mem *mem)
+{
+	state_of(mem->shim)->inner->mem_unregister(mem);
+}
+
+static int fail_pt_create(struct shim_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason,
+			  struct shim_pt **ret_pt)
+{
+	struct fail_state *state = state_of(ctx->shim);
+	int r = count(state);
+
+	return r ? r : state->inner->pt_create(ctx, spec, ret_reason, ret_pt);
+}
+
+static void fail_pt_destroy(struct shim_pt *pt)
+{
+	state_of(pt->shim)->inner->pt_destroy(pt);
+}
+
+static uint64_t fail_pt_table_bytes(struct shim_pt *pt)
+{
+	return state_of(pt->shim)->inner->pt_table_bytes(pt);
+}
+
+static uint64_t fail_pt_map_bound(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+{
+	return state_of(pt->shim)->inner->pt_map_bound(pt, maps, n);
+}
+
+static int fail_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+{
+	int r = count(state_of(pt->shim));
+
+	return r ? r : state_of(pt->shim)->inner->pt_map(pt, maps, n);
+}
+
+static int fail_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
+			 size_t *ret_done)
+{
+	struct fail_state *state = state_of(pt->shim);
+	int r = count(state), inner;
+
+	inner = state->inner->pt_unmap(pt, unmaps, r ? n / 2 : n, ret_done);
+	return inner ? inner : r;
+}
+
+static int fail_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
+			      size_t *ret_done)
+{
+	struct fail_state *state = state_of(pt->shim);
+	int r = count(state), inner;
+
+	inner = state->inner->pt_invalidate(pt, entries, r ? n / 2 : n, ret_done);
+	return inner ? inner : r;
+}
+
+static int fail_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim_walk *ret)
+{
+	int r = count(state_of(pt->shim));
+
+	return r ? r : state_of(pt->shim)->inner->pt_walk(pt, iova, access, ret);
+}
+
+static int fail_attach(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason)
+{
+	int r = count(state_of(dev->shim));
+
+	return r ? r : state_of(dev->shim)->inner->attach(dev, pasid, pt, ret_reason);
+}
+
+static int fail_replace(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason)
+{
+	int r = count(state_of(dev->shim));
+
+	return r ? r : state_of(dev->shim)->inner->replace(dev, pasid, pt, ret_reason);
+}
+
+static int fail_detach(struct shim_dev *dev, uint32_t pasid)
+{
+	int r = count(state_of(dev->shim));
+
+	return r ? r : state_of(dev->shim)->inner->detach(dev, pasid);
+}
+
+static int fail_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
+		    size_t len, size_t *ret_done, struct shim_fault *ret_fault)
+{
+	struct fail_state *state = state_of(dev->shim);
+	int r = count(state);
+
+	return r ? r : state->inner->dma(dev, pasid, access, iova, buf, len, ret_done, ret_fault);
+}
+
+int fail_shim_new(struct shim *inner, struct shim **ret_shim)
+{
+	struct fail_state *state = calloc(1, sizeof(*state));
+
+	if (!state)
+		return -ENOMEM;
+	state->inner = inner->ops;
+	state->ops = (struct shim_ops){
+		.name = inner->ops->name,
+		.free = fail_free,
+		.device_count = fail_device_count,
+		.device_info = fail_device_info,
+		.ctx_new = fail_ctx_new,
+		.ctx_free = fail_ctx_free,
+		.dev_bind = fail_dev_bind,
+		.dev_release = fail_dev_release,
+		.mem_register = fail_mem_register,
+		.mem_unregister = fail_mem_unregister,
+		.pt_create = fail_pt_create,
+		.pt_destroy = fail_pt_destroy,
+		.pt_table_bytes = fail_pt_table_bytes,
+		.pt_map_bound = fail_pt_map_bound,
+		.pt_map = fail_pt_map,
+		.pt_unmap = fail_pt_unmap,
+		.pt_invalidate = fail_pt_invalidate,
+		.pt_walk = fail_pt_walk,
+		.attach = fail_attach,
+		.replace = fail_replace,
+		.detach = fail_detach,
+		.dma = inner->ops->dma ? fail_dma : NULL,
+	};
+	inner->ops = &state->ops;
+	*ret_shim = inner;
+	return 0;
+}
+
+void fail_shim_arm(struct shim *shim, uint64_t nth, int error)
+{
+	struct fail_state *state = state_of(shim);
+
+	__atomic_store_n(&state->nth, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&state->calls, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&state->fired, false, __ATOMIC_RELAXED);
+	__atomic_store_n(&state->error, error, __ATOMIC_RELAXED);
+	__atomic_store_n(&state->nth, nth, __ATOMIC_RELEASE);
+}
+
+uint64_t fail_shim_calls(struct shim *shim)
+{
+	return __atomic_load_n(&state_of(shim)->calls, __ATOMIC_RELAXED);
+}
+
+bool fail_shim_fired(struct shim *shim)
+{
+	return __atomic_load_n(&state_of(shim)->fired, __ATOMIC_RELAXED);
+}

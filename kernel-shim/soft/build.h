@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_SOFT_BUILD_H
+#define IOASID_SOFT_BUILD_H
+
+/*
+ * Building: writes the bytes of a page table, in any format.  The largest pages are used
+ * that address, target and length allow; a table exists as long as it has an entry, the
+ * root from the first map on.
+ *
+ * One thread builds a table at a time.  Walks may run beside: an entry is written whole,
+ * a table before the entry that leads to it, and tables that are taken out are handed to
+ * the caller, who gives them back when no walk can be in them any more.
+ */
+
+#include "soft/format.h"
+#include "soft/tables.h"
+
+struct soft_builder {
+	struct soft_tables *tables;
+	const struct soft_format *format;
+	bool snoop; /* leaves enforce it */
+	/* The table's state, kept by its owner. */
+	uint64_t *root;	    /* 0: none */
+	uint32_t *n_tables; /* pages in use */
+};
+
+/*
+ * Maps [iova, iova + length) to target; both 4 KiB aligned, the range in one half of the
+ * input space, length not 0.  SHIM_E_OVERLAP, -ENOMEM; on failure *ret_done says how much
+ * from iova on has been mapped and must be taken out by soft_build_unmap().
+ */
+int soft_build_map(const struct soft_builder *builder, uint64_t iova, uint64_t length,
+		   uint64_t target, uint32_t prot, uint64_t *ret_done);
+
+/* Whether all of the range is mapped and no leaf reaches beyond it. */
+bool soft_build_is_whole(const struct soft_builder *builder, uint64_t iova, uint64_t length);
+
+/* Takes out a range that is whole.  Tables that became empty are added to dead. */
+void soft_build_unmap(const struct soft_builder *builder, uint64_t iova, uint64_t length,
+		      struct soft_table_list *dead);
+
+/* The most pages that soft_build_map() of this range could add now. */
+uint64_t soft_build_bound(const struct soft_builder *builder, uint64_t iova, uint64_t length,
+			  uint64_t target);
+
+/* Takes the whole table apart. */
+void soft_build_clear(const struct soft_builder *builder, struct soft_table_list *dead);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Devices: bound to one context at a time, attached to page tables by PASID or without.
+ * What takes an attachment away or puts another in its place returns when DMA that used
+ * the old one is over.
+ */
+
+#include "soft/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define REASON(reason, ...)                                                                        \
+	do {                                                                                       \
+		if (reason)                                                                        \
+			snprintf(reason, SHIM_REASON_MAX, __VA_ARGS__);                            \
+	} while (0)
+
+static const struct shim_device_info *info_of(const struct soft_dev *dev)
+{
+	return &dev->slot->desc->info;
+}
+
+int soft_dev_bind(struct shim_ctx *base, const char *address, struct shim_dev **ret_dev)
+{
+	struct soft_shim *shim = soft_shim_of(base->shim);
+	struct soft_ctx *ctx = soft_ctx_of(base);
+	size_t index = soft_topology_find(shim->topology, address);
+	uint32_t tlb_entries;
+	struct soft_dev *dev;
+	bool busy;
+
+	if (index == shim->topology->n_devices)
+		return SHIM_E_NO_DEVICE;
+	if (shim->slots[index].desc->info.host_use[0])
+		return SHIM_E_DEVICE_BUSY;
+	dev = calloc(1, sizeof(*dev));
+	if (!dev)
+		return -ENOMEM;
+	dev->base.shim = base->shim;
+	dev->ctx = ctx;
+	dev->slot = &shim->slots[index];
+	tlb_entries = dev->slot->iommu->desc->device_tlb_entries;
+	if (info_of(dev)->caps.device_tlb && soft_iotlb_init(&dev->tlb, tlb_entries)) {
+		free(dev);
+		return -ENOMEM;
+	}
+	pthread_mutex_lock(&shim->lock);
+	busy = dev->slot->owner != NULL;
+	if (!busy)
+		dev->slot->owner = ctx;
+	pthread_mutex_unlock(&shim->lock);
+	if (busy) {
+		soft_iotlb_deinit(&dev->tlb);
+		free(dev);
+		return SHIM_E_DEVICE_BUSY;
+	}
+	SOFT_LIST_ADD(ctx->devices, dev);
+	*ret_dev = &dev->base;
+	return 0;
+}
+
+static void forget(struct shim_pt *pt)
+{
+	soft_pt_of(pt)->n_attached--;
+}
+
+void soft_dev_release(struct shim_dev *base)
+{
+	struct soft_dev *dev = soft_dev_of(base);
+	struct soft_shim *shim;
+
+	if (!dev)
+		return;
+	/* The caller has ended this device's DMA; other devices of the context go on. */
+	shim = soft_shim_of(base->shim);
+	if (dev->attached)
+		forget(dev->attached);
+	soft_pasid_drain(&dev->pasids, forget);
+	SOFT_LIST_REMOVE(dev->ctx->devices, dev);
+	pthread_mutex_lock(&shim->lock);
+	dev->slot->owner = NULL;
+	pthread_mutex_unlock(&shim->lock);
+	soft_iotlb_deinit(&dev->tlb);
+	free(dev);
+}
+
+struct soft_pt *soft_dev_attached(const struct soft_dev *dev, uint32_t pasid)
+{
+	if (pasid == SHIM_NO_PASID)
+		return soft_pt_of(__atomic_load_n(&dev->attached, __ATOMIC_ACQUIRE));
+	return soft_pt_of(soft_pasid_get(&dev->pasids, pasid));
+}
+
+bool soft_dev_can_use(const struct soft_dev *dev, const struct soft_format *format, bool snoop,
+		      char *ret_reason)
+{
+	const struct shim_device_info *info = info_of(dev);
+
+	if (!(dev->slot->desc->formats & 1u << format->id)) {
+		REASON(ret_reason, "%s: it cannot use page tables of format %s behind IOMMU %s",
+		       info->address, format->name, info->iommu);
+		return false;
+	}
+	if (snoop && !info->caps.snoop_control) {
+		REASON(ret_reason, "%s: snooping cannot be enforced behind IOMMU %s", info->address,
+		       info->iommu);
+		return false;
+	}
+	return true;
+}
+
+/* Whether the device can be attached to the table, and all that it is nested on. */
+static int check_attach(const struct soft_dev *dev, uint32_t pasid, const struct soft_pt *pt,
+			char *ret_reason)
+{
+	const struct shim_device_info *info = info_of(dev);
+
+	if (pasid != SHIM_NO_PASID) {
+		if (!info->caps.pasid_bits) {
+			REASON(ret_reason, "%s: it has no PASIDs behind IOMMU %s", info->address,
+			       info->iommu);
+			return SHIM_E_UNSUPPORTED;
+		}
+		if (pasid >> info->caps.pasid_bits) {
+			REASON(ret_reason, "%s: PASID %u is beyond its %u bits", info->address,
+			       pasid, info->caps.pasid_bits);
+			return SHIM_E_INCOMPATIBLE;
+		}
+	}
+	if (pt->depth > info->caps.max_depth) {
+		REASON(ret_reason, "%s: IOMMU %s nests %u deep, the page table %u", info->address,
+		       info->iommu, info->caps.max_depth, pt->depth);
+		return SHIM_E_INCOMPATIBLE;
+	}
+	for (; pt; pt = pt->parent)
+		if (!soft_dev_can_use(dev, soft_format_find(pt->format), pt->snoop, ret_reason))
+			return SHIM_E_INCOMPATIBLE;
+	return 0;
+}
+
+/* Publishes the attachment; an entry that exists is replaced without failure. */
+static int put_attachment(struct soft_dev *dev, uint32_t pasid, struct soft_pt *pt)
+{
+	pt->iommus |= 1ull << dev->slot->desc->iommu;
+	if (pasid != SHIM_NO_PASID)
+		return soft_pasid_set(&dev->pasids, pasid, &pt->base);
+	__atomic_store_n(&dev->attached, &pt->base, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int soft_attach(struct shim_dev *base, uint32_t pasid, struct shim_pt *table, char *ret_reason)
+{
+	struct soft_dev *dev = soft_dev_of(base);
+	struct soft_pt *pt = soft_pt_of(table);
+	int r;
+
+	if (soft_dev_attached(dev, pasid))
+		return SHIM_E_ATTACHED;
+	r = check_attach(dev, pasid, pt, ret_reason);
+	if (!r)
+		r = put_attachment(dev, pasid, pt);
+	if (!r)
+		pt->n_attached++;
+	return r;
+}
+
+/* Waits until DMA that was looked up before is over, and drops what the device cached. */
+static void settle(struct soft_dev *dev)
+{
+	pthread_rwlock_wrlock(&dev->ctx->flush);
+	if (dev->tlb.sets)
+		soft_iotlb_drop_all(&dev->tlb);
+	pthread_rwlock_unlock(&dev->ctx->flush);
+}
+
+int soft_replace(struct shim_dev *base, uint32_t pasid, struct shim_pt *table, char *ret_reason)
+{
+	struct soft_dev *dev = soft_dev_of(base);
+	struct soft_pt *pt = soft_pt_of(table), *old = soft_dev_attached(dev, pasid);
+	int r;
+
+	if (!old)
+		return SHIM_E_NOT_ATTACHED;
+	r = check_attach(dev, pasid, pt, ret_reason);
+	if (r)
+		return r;
+	(void)put_attachment(dev, pasid, pt);
+	settle(dev);
+	old->n_attached--;
+	pt->n_attached++;
+	return 0;
+}
+
+int soft_detach(struct shim_dev *base, uint32_t pasid)
+{
+	struct soft_dev *dev = soft_dev_of(base);
+	struct soft_pt *old = soft_dev_attached(dev, pasid);
+
+	if (!old)
+		return SHIM_E_NOT_ATTACHED;
+	if (pasid == SHIM_NO_PASID) {
+		__atomic_store_n(&dev->attached, NULL, __ATOMIC_RELEASE);
+		settle(dev);
+	} else {
+		/* Lookups go through the nodes that this frees. */
+		pthread_rwlock_wrlock(&dev->ctx->flush);
+		soft_pasid_clear(&dev->pasids, pasid);
+		if (dev->tlb.sets)
+			soft_iotlb_drop_all(&dev->tlb);
+		pthread_rwlock_unlock(&dev->ctx->flush);
+	}
+	old->n_attached--;
+	return 0;
+}

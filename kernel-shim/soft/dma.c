@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * DMA of a simulated device, on any thread.  It goes in chunks; for each, ctx->flush is
+ * held for reading from the look-up of the attachment until the last byte is copied, which
+ * is what those who take translations away wait for.
+ */
+
+#include "soft/guard.h"
+#include "soft/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct access {
+	struct soft_dev *dev;
+	struct soft_pt *pt;
+	uint32_t access; /* SHIM_READ or SHIM_WRITE */
+	uint64_t iova;
+	uint8_t *buf;
+	size_t len, done;
+	struct shim_fault fault;
+};
+
+static bool fail(struct access *a, enum shim_fault_cause cause, uint64_t address)
+{
+	a->fault = (struct shim_fault){.cause = cause, .access = a->access, .address = address};
+	return false;
+}
+
+/* Cuts *last down to what lies before the next reserved range; false: inside of one. */
+static bool outside_reserved(const struct soft_dev *dev, uint64_t iova, uint64_t *last)
+{
+	const struct shim_caps *caps = &dev->slot->desc->info.caps;
+
+	for (size_t i = 0; i < caps->n_reserved; i++) {
+		const struct shim_range *range = &caps->reserved[i];
+
+		if (iova >= range->start && iova <= range->last)
+			return false;
+		if (iova < range->start && *last >= range->start)
+			*last = range->start - 1;
+	}
+	return true;
+}
+
+/* By the tables; what is found is cached. */
+static bool walk(struct access *a, uint64_t tag, uint64_t iova, struct soft_translation *ret)
+{
+	struct soft_iommu *iommu = a->dev->slot->iommu;
+	struct soft_stage stages[SOFT_STAGES_MAX];
+	unsigned int n = soft_pt_stages(a->pt, &iommu->env, stages);
+
+	if (!soft_walk(stages, n, iova, a->access | SOFT_USER, NULL, ret, &a->fault))
+		return false;
+	soft_iotlb_insert(&iommu->iotlb, tag, iova, ret->output, ret->page_size, ret->prot);
+	return true;
+}
+
+static bool lookup(const struct access *a, const struct soft_iotlb *iotlb, uint64_t tag,
+		   uint64_t iova, struct soft_translation *ret)
+{
+	/* An entry that does not allow the access is a miss: the walk tells why. */
+	return soft_iotlb_lookup(iotlb, tag, iova, &ret->output, &ret->page_size, &ret->prot) &&
+	       !(a->access & ~ret->prot);
+}
+
+/* The device's own TLB, the IOMMU's, the tables. */
+static bool translate(struct access *a, uint64_t tag, uint64_t iova, struct soft_translation *ret)
+{
+	struct soft_iotlb *own = &a->dev->tlb;
+
+	if (own->sets && lookup(a, own, tag, iova, ret))
+		return true;
+	if (!lookup(a, &a->dev->slot->iommu->iotlb, tag, iova, ret) && !walk(a, tag, iova, ret))
+		return false;
+	if (own->sets)
+		soft_iotlb_insert(own, tag, iova, ret->output, ret->page_size, ret->prot);
+	return true;
+}
+
+/* One stretch of physical memory; *ret_moved whole pages on failure. */
+static bool copy(const struct access *a, uint64_t physical, uint8_t *buf, size_t length,
+		 size_t *ret_moved)
+{
+	const struct soft_window *window = &soft_shim_of(a->dev->base.shim)->window;
+	uint8_t *memory = soft_window_pointer(window, physical);
+	bool write = a->access == SHIM_WRITE;
+
+	*ret_moved = 0;
+	if (physical < window->tables_bytes || physical >= window->bytes ||
+	    length > window->bytes - physical)
+		return false;
+	if (soft_guard_copy(write ? memory : buf, write ? buf : memory, length)) {
+		*ret_moved = length;
+		return true;
+	}
+	/* Again by pages, to know which one is missing. */
+	while (*ret_moved < length) {
+		size_t n = SOFT_PAGE_SIZE - (physical + *ret_moved) % SOFT_PAGE_SIZE;
+
+		if (n > length - *ret_moved)
+			n = length - *ret_moved;
+		if (!soft_guard_copy(write ? memory + *ret_moved : buf + *ret_moved,
+				     write ? buf + *ret_moved : memory + *ret_moved, n))
+			return false;
+		*ret_moved += n;
+	}
+	return true;
+}
+
+/* At most SOFT_DMA_CHUNK bytes; ctx->flush is held for reading. */
+static bool run_chunk(struct access *a, uint32_t pasid)
+{
+	size_t left = a->len - a->done;
+	uint64_t tag;
+
+	if (left > SOFT_DMA_CHUNK)
+		left = SOFT_DMA_CHUNK;
+	a->pt = soft_dev_attached(a->dev, pasid);
+	if (!a->pt)
+		return fail(a, SHIM_FAULT_NOT_ATTACHED, a->iova + a->done);
+	tag = soft_pt_tag(a->pt);
+	while (left) {
+		uint64_t at = a->iova + a->done, last = UINT64_MAX;
+		struct soft_translation where;
+		size_t n = left, moved;
+		bool copied;
+
+		if (at < a->iova)
+			return fail(a, SHIM_FAULT_ADDRESS_WIDTH, at);
+		if (!outside_reserved(a->dev, at, &last))
+			return fail(a, SHIM_FAULT_RESERVED_RANGE, at);
+		if (!translate(a, tag, at, &where))
+			return false;
+		if (last > (at | (where.page_size - 1)))
+			last = at | (where.page_size - 1);
+		if (n - 1 > last - at)
+			n = (size_t)(last - at) + 1;
+		copied = copy(a, where.output, a->buf + a->done, n, &moved);
+		a->done += moved;
+		left -= moved;
+		if (!copied)
+			return fail(a, SHIM_FAULT_MEMORY_ERROR, at + moved);
+	}
+	return true;
+}
+
+int soft_dma(struct shim_dev *base, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
+	     size_t len, size_t *ret_done, struct shim_fault *ret_fault)
+{
+	struct access a = {
+		.dev = soft_dev_of(base),
+		.access = access,
+		.iova = iova,
+		.buf = buf,
+		.len = len,
+	};
+	pthread_rwlock_t *flush = &a.dev->ctx->flush;
+	bool ok = true;
+
+	if (access != SHIM_READ && access != SHIM_WRITE)
+		return -EINVAL;
+	while (ok && a.done < len) {
+		pthread_rwlock_rdlock(flush);
+		ok = run_chunk(&a, pasid);
+		pthread_rwlock_unlock(flush);
+	}
+	*ret_done = a.done;
+	*ret_fault = a.fault;
+	return 0;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_SOFT_INTERNAL_H
+#define IOASID_SOFT_INTERNAL_H
+
+/*
+ * The objects of the software IOMMU, shared by the files that implement shim_ops.
+ *
+ * Locks.
+ *	shim->lock	who has bound which device.
+ *	window, tables	their own, innermost.
+ *	ctx->flush	DMA holds it for reading for one chunk (SOFT_DMA_CHUNK bytes at
+ *			most): from looking up the attachment to the last byte copied.
+ *			Whoever takes a translation away first changes tables or
+ *			attachments, then takes it for writing, drops caches, and only
+ *			then returns or frees.  Writers come first, so that DMA cannot
+ *			starve them, and wait for a chunk at most.
+ * All else of a context belongs to the one thread that makes calls on it; what DMA reads
+ * beside (attachments, roots, table entries, tags) is written atomically.
+ */
+
+#include "soft/iotlb.h"
+#include "soft/pasid.h"
+#include "soft/tables.h"
+#include "soft/topology.h"
+#include "soft/walk.h"
+#include "soft/window.h"
+
+#include <pthread.h>
+
+#define SOFT_DMA_CHUNK (256u << 10)
+
+/* What an IOMMU adds to its description. */
+struct soft_iommu {
+	const struct soft_iommu_desc *desc;
+	struct soft_env env;
+	struct soft_iotlb iotlb;
+};
+
+/* A device of the inventory. */
+struct soft_slot {
+	const struct soft_device_desc *desc;
+	struct soft_iommu *iommu;
+	struct soft_ctx *owner; /* who has bound it; under shim->lock */
+};
+
+struct soft_shim {
+	struct shim base;
+	struct soft_topology *topology;
+	struct soft_iommu *iommus;
+	struct soft_slot *slots; /* in the topology's order */
+	struct soft_window window;
+	struct soft_tables tables;
+	uint64_t next_tag; /* atomic */
+	pthread_mutex_t lock;
+	/* Address widths and abilities that every IOMMU has, for tables made for none. */
+	struct soft_env env;
+};
+
+struct soft_ctx {
+	struct shim_ctx base;
+	struct soft_dev *devices;
+	struct soft_mem *memories;
+	struct soft_pt *tables;
+	pthread_rwlock_t flush;
+	pthread_mutex_t retag; /* DMA threads that give a child a new tag */
+};
+
+struct soft_dev {
+	struct shim_dev base;
+	struct soft_ctx *ctx;
+	struct soft_slot *slot;
+	struct soft_dev *prev, *next;
+	struct shim_pt *attached; /* DMA without PASID; atomic */
+	struct soft_pasid_table pasids;
+	struct soft_iotlb tlb; /* the device's own; sets NULL: it has none */
+};
+
+struct soft_mem {
+	struct shim_mem base;
+	struct soft_ctx *ctx;
+	struct soft_mem *prev, *next;
+	struct soft_piece piece;
+	uint32_t prot;
+};
+
+/* There may be a million of these. */
+struct soft_pt {
+	struct shim_pt base;
+	struct soft_ctx *ctx;
+	struct soft_pt *prev, *next;
+	struct soft_pt *parent;
+	uint64_t root; /* 0: none yet; atomic */
+	uint64_t tag;  /* in the IOTLBs; atomic */
+	/*
+	 * Times that translations were taken away here.  A child's combined entries are good
+	 * as long as the sum of its ancestors' counts is what it was when its tag was given
+	 * (parents_seen); counts only grow, so the sum changes when one of them does.  Thus
+	 * dropping what hangs on a parent costs the same for one child and for a million.
+	 */
+	uint64_t flushes;      /* written under ctx->flush for writing */
+	uint64_t parents_seen; /* atomic */
+	uint64_t iommus;       /* bit n: IOMMU n may have cached something under this table's tag */
+	uint32_t n_tables;
+	uint32_t n_attached;
+	uint32_t n_children;
+	uint8_t format; /* enum shim_format */
+	uint8_t input_bits;
+	uint8_t depth;	     /* 1: a root */
+	uint8_t output_bits; /* what every device named at creation can put out */
+	bool snoop : 1;
+	bool snoop_control : 1;
+	bool device_tlb : 1;
+};
+
+static inline struct soft_shim *soft_shim_of(struct shim *shim)
+{
+	return (struct soft_shim *)shim;
+}
+static inline struct soft_ctx *soft_ctx_of(struct shim_ctx *ctx)
+{
+	return (struct soft_ctx *)ctx;
+}
+static inline struct soft_dev *soft_dev_of(struct shim_dev *dev)
+{
+	return (struct soft_dev *)dev;
+}
+static inline struct soft_mem *soft_mem_of(struct shim_mem *mem)
+{
+	return (struct soft_mem *)mem;
+}
+static inline struct soft_pt *soft_pt_of(struct shim_pt *pt)
+{
+	return (struct soft_pt *)pt;
+}
+
+#define SOFT_LIST_ADD(head, item)                                                                  \
+	do {                                                                                       \
+		(item)->prev = NULL;                                                               \
+		(item)->next = (head);                                                             \
+		if (head)                                                                          \
+			(head)->prev = (item);                                                     \
+		(head) = (item);                                                                   \
+	} while (0)
+#define SOFT_LIST_REMOVE(head, item)                                                               \
+	do {                                                                                       \
+		if ((item)->prev)                                                                  \
+			(item)->prev->next = (item)->next;                                         \
+		else                                                                               \
+			(head) = (item)->next;                                                     \
+		if ((item)->next)                                                                  \
+			(item)->next->prev = (item)->prev;                                         \
+	} while (0)
+
+/* context.c */
+int soft_ctx_new(struct shim *shim, struct shim_ctx **ret_ctx);
+void soft_ctx_free(struct shim_ctx *ctx);
+
+/* device.c */
+int soft_dev_bind(struct shim_ctx *ctx, const char *address, struct shim_dev **ret_dev);
+void soft_dev_release(struct shim_dev *dev);
+int soft_attach(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
+int soft_replace(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
+int soft_detach(struct shim_dev *dev, uint32_t pasid);
+/* The page table at (device, PASID), NULL: none. */
+struct soft_pt *soft_dev_attached(const struct soft_dev *dev, uint32_t pasid);
+/* Whether the device can use the format; else a reason of SHIM_REASON_MAX bytes. */
+bool soft_dev_can_use(const struct soft_dev *dev, const struct soft_format *format, bool snoop,
+		      char *ret_reason);
+
+/* memory.c */
+int soft_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length, uint32_t prot,
+		      struct shim_mem **ret_mem);
+void soft_mem_unregister(struct shim_mem *mem);
+
+/* pagetable.c */
+int soft_pt_create(struct shim_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason,
+		   struct shim_pt **ret_pt);
+void soft_pt_destroy(struct shim_pt *pt);
+uint64_t soft_pt_table_bytes(struct shim_pt *pt);
+uint64_t soft_pt_map_bound(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+int soft_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+int soft_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n, size_t *ret_done);
+int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
+		       size_t *ret_done);
+int soft_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim_walk *ret);
+/* The stages of a walk by this IOMMU (NULL: by what all of its devices can do). */
+unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env,
+			    struct soft_stage stages[SOFT_STAGES_MAX]);
+/* The tag that DMA through this table goes by now; ctx->flush is held. */
+uint64_t soft_pt_tag(struct soft_pt *pt);
+/* Takes all table pages; nobody walks. */
+void soft_pt_clear(struct soft_pt *pt, struct soft_table_list *dead);
+
+/* dma.c */
+int soft_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
+	     size_t len, size_t *ret_done, struct shim_fault *ret_fault);
+
+/* shim.c */
+uint64_t soft_tag_new(struct soft_shim *shim);
+
+#endif

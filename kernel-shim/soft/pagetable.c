@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Page tables of kind KERNEL: made and taken apart by build.c, flushed here.
+ *
+ * Unmapping goes: clear the entries; wait for DMA in flight and drop what is cached, both
+ * under ctx->flush; only then give the empty tables back, as a walk may have been in them.
+ * Mapping needs none of that, as absence is not cached, and runs beside DMA.
+ */
+
+#include "soft/build.h"
+#include "soft/internal.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Above this many pages a flush drops all of the table instead of page by page. */
+#define FLUSH_PAGES_MAX 512
+
+static struct soft_shim *shim_of(const struct soft_pt *pt)
+{
+	return soft_shim_of(pt->base.shim);
+}
+
+static const struct soft_format *format_of(const struct soft_pt *pt)
+{
+	return soft_format_find(pt->format);
+}
+
+static struct soft_builder builder_of(struct soft_pt *pt)
+{
+	return (struct soft_builder){
+		.tables = &shim_of(pt)->tables,
+		.format = format_of(pt),
+		.snoop = pt->snoop && format_of(pt)->snoop_in_leaf,
+		.root = &pt->root,
+		.n_tables = &pt->n_tables,
+	};
+}
+
+/* ---- create, destroy ---- */
+
+__attribute__((format(printf, 3, 4))) static int refuse(char *ret_reason, int error,
+							const char *format, ...)
+{
+	va_list args;
+
+	if (ret_reason) {
+		va_start(args, format);
+		vsnprintf(ret_reason, SHIM_REASON_MAX, format, args);
+		va_end(args);
+	}
+	return error;
+}
+
+static int check_spec(const struct shim_pt_spec *spec, const struct soft_format **ret_format,
+		      char *ret_reason)
+{
+	static const char *const kinds[_SHIM_KIND_MAX] = {
+		[SHIM_KIND_KERNEL] = "KERNEL",
+		[SHIM_KIND_USER] = "USER",
+		[SHIM_KIND_PROCESS] = "PROCESS",
+		[SHIM_KIND_KVM] = "KVM",
+	};
+	const struct soft_format *format = soft_format_find(spec->format);
+	const struct soft_pt *parent = spec->parent ? soft_pt_of(spec->parent) : NULL;
+
+	if (spec->kind != SHIM_KIND_KERNEL)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "kind %s is not built in this version of the software IOMMU",
+			      spec->kind < _SHIM_KIND_MAX && kinds[spec->kind] ? kinds[spec->kind]
+									       : "?");
+	if (!format)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "the software IOMMU does not build page-table format %d",
+			      (int)spec->format);
+	if (spec->dirty_tracking)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "dirty tracking is not built in this version of the software IOMMU");
+	if (spec->faults)
+		return refuse(
+			ret_reason, SHIM_E_UNSUPPORTED,
+			"recoverable faults are not built in this version of the software IOMMU");
+	if (spec->input_bits &&
+	    (spec->input_bits <= SOFT_PAGE_SHIFT || spec->input_bits > format->input_bits))
+		return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+			      "format %s takes addresses of %u to %u bits, not %u", format->name,
+			      SOFT_PAGE_SHIFT + 1, format->input_bits, spec->input_bits);
+	if (parent && parent->depth == SOFT_DEPTH_MAX)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "page tables nest at most %d deep on the software IOMMU",
+			      SOFT_DEPTH_MAX);
+	for (size_t i = 0; i < spec->n_devices; i++) {
+		const struct soft_dev *dev = soft_dev_of(spec->devices[i]);
+		const struct shim_device_info *info = &dev->slot->desc->info;
+
+		if (!soft_dev_can_use(dev, format, spec->enforce_snoop, ret_reason))
+			return SHIM_E_INCOMPATIBLE;
+		if (parent && parent->depth >= info->caps.max_depth)
+			return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: IOMMU %s nests %u deep at most", info->address,
+				      info->iommu, info->caps.max_depth);
+	}
+	*ret_format = format;
+	return 0;
+}
+
+int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char *ret_reason,
+		   struct shim_pt **ret_pt)
+{
+	struct soft_shim *shim = soft_shim_of(base->shim);
+	struct soft_ctx *ctx = soft_ctx_of(base);
+	const struct soft_format *format = NULL;
+	struct soft_env env = {.output_bits = 52, .snoop_control = true, .device_tlb = true};
+	struct soft_pt *pt;
+	int r;
+
+	r = check_spec(spec, &format, ret_reason);
+	if (r)
+		return r;
+	pt = calloc(1, sizeof(*pt));
+	if (!pt)
+		return -ENOMEM;
+	if (!spec->n_devices)
+		env = shim->env;
+	for (size_t i = 0; i < spec->n_devices; i++) {
+		const struct soft_env *dev = &soft_dev_of(spec->devices[i])->slot->iommu->env;
+
+		if (dev->output_bits < env.output_bits)
+			env.output_bits = dev->output_bits;
+		env.snoop_control &= dev->snoop_control;
+		env.device_tlb &= dev->device_tlb;
+	}
+	pt->base.shim = base->shim;
+	pt->ctx = ctx;
+	pt->tag = soft_tag_new(shim);
+	pt->format = (uint8_t)format->id;
+	pt->input_bits = spec->input_bits ? spec->input_bits : format->input_bits;
+	pt->output_bits = env.output_bits;
+	pt->snoop = spec->enforce_snoop;
+	/* A leaf with the snoop bit is only read by IOMMUs that have it. */
+	pt->snoop_control = env.snoop_control || spec->enforce_snoop;
+	pt->device_tlb = env.device_tlb;
+	pt->depth = 1;
+	if (spec->parent) {
+		pt->parent = soft_pt_of(spec->parent);
+		pt->parent->n_children++;
+		pt->depth = (uint8_t)(pt->parent->depth + 1);
+	}
+	SOFT_LIST_ADD(ctx->tables, pt);
+	*ret_pt = &pt->base;
+	return 0;
+}
+
+void soft_pt_clear(struct soft_pt *pt, struct soft_table_list *dead)
+{
+	struct soft_builder builder = builder_of(pt);
+
+	soft_build_clear(&builder, dead);
+}
+
+void soft_pt_destroy(struct shim_pt *base)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	struct soft_table_list dead = {0};
+
+	/* Against the contract; what still leads here must not dangle. */
+	if (!pt || pt->n_attached || pt->n_children)
+		return;
+	/* Nothing is attached, so nothing walks, and its tags are never used again. */
+	soft_pt_clear(pt, &dead);
+	soft_tables_put(&shim_of(pt)->tables, &dead);
+	if (pt->parent)
+		pt->parent->n_children--;
+	SOFT_LIST_REMOVE(pt->ctx->tables, pt);
+	free(pt);
+}
+
+uint64_t soft_pt_table_bytes(struct shim_pt *pt)
+{
+	return (uint64_t)soft_pt_of(pt)->n_tables * SOFT_PAGE_SIZE;
+}
+
+/* ---- map ---- */
+
+/* Whether [iova, iova + length) is a range of whole pages within the input space. */
+static bool range_fits(const struct soft_pt *pt, uint64_t iova, uint64_t length)
+{
+	const struct soft_format *format = format_of(pt);
+	uint64_t last = iova + length - 1;
+
+	if (!length || (iova | length) % SOFT_PAGE_SIZE || last < iova)
+		return false;
+	if (soft_format_check_input(format, pt->input_bits, iova) ||
+	    soft_format_check_input(format, pt->input_bits, last))
+		return false;
+	/* Both canonical, but in different halves: there is a hole between. */
+	return !((iova ^ last) >> 63) || !format->sign_extend;
+}
+
+/* Where the mapping goes: host-physical for a root, else an address of the parent. */
+static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_t *ret_target)
+{
+	const struct soft_mem *mem;
+	uint64_t end;
+
+	if (!range_fits(pt, map->iova, map->length))
+		return SHIM_E_RANGE;
+	if (!map->prot || map->prot & ~(SHIM_READ | SHIM_WRITE | SHIM_EXEC))
+		return -EINVAL;
+	if ((map->prot & SHIM_EXEC && !format_of(pt)->execute) ||
+	    (map->prot & format_of(pt)->needs_read && !(map->prot & SHIM_READ)))
+		return SHIM_E_UNSUPPORTED;
+	if (pt->parent) {
+		if (map->mem)
+			return SHIM_E_UNSUPPORTED;
+		if (!range_fits(pt->parent, map->parent_address, map->length) ||
+		    (map->parent_address + map->length - 1) >> pt->output_bits)
+			return SHIM_E_RANGE;
+		*ret_target = map->parent_address;
+		return 0;
+	}
+	if (!map->mem)
+		return SHIM_E_UNSUPPORTED;
+	mem = soft_mem_of(map->mem);
+	if (mem->ctx != pt->ctx)
+		return -EINVAL;
+	if (map->offset % SOFT_PAGE_SIZE ||
+	    __builtin_add_overflow(map->offset, map->length, &end) || end > mem->piece.length)
+		return SHIM_E_RANGE;
+	if (map->prot & ~mem->prot)
+		return -EACCES;
+	*ret_target = mem->piece.start + map->offset;
+	return 0;
+}
+
+uint64_t soft_pt_map_bound(struct shim_pt *base, const struct shim_map *maps, size_t n)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	struct soft_builder builder = builder_of(pt);
+	uint64_t pages = 0, target;
+
+	for (size_t i = 0; i < n; i++)
+		if (!resolve(pt, &maps[i], &target))
+			pages += soft_build_bound(&builder, maps[i].iova, maps[i].length, target);
+	return pages * SOFT_PAGE_SIZE;
+}
+
+/* ---- flush ---- */
+
+uint64_t soft_pt_tag(struct soft_pt *pt)
+{
+	uint64_t seen = 0, tag;
+
+	for (const struct soft_pt *above = pt->parent; above; above = above->parent)
+		seen += above->flushes;
+	if (__atomic_load_n(&pt->parents_seen, __ATOMIC_ACQUIRE) == seen)
+		return __atomic_load_n(&pt->tag, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&pt->ctx->retag);
+	if (pt->parents_seen != seen) {
+		__atomic_store_n(&pt->tag, soft_tag_new(shim_of(pt)), __ATOMIC_RELAXED);
+		__atomic_store_n(&pt->parents_seen, seen, __ATOMIC_RELEASE);
+	}
+	tag = pt->tag;
+	pthread_mutex_unlock(&pt->ctx->retag);
+	return tag;
+}
+
+/* Drops what is cached for a range of this table; ctx->flush is held for writing. */
+static void flush_range(struct soft_pt *pt, uint64_t first, uint64_t last)
+{
+	struct soft_shim *shim = shim_of(pt);
+
+	for (uint64_t left = pt->iommus; left; left &= left - 1)
+		soft_iotlb_drop(&shim->iommus[__builtin_ctzll(left)].iotlb, pt->tag, first, last);
+	for (struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next)
+		if (dev->tlb.sets)
+			soft_iotlb_drop(&dev->tlb, pt->tag, first, last);
+}
+
+/* The same for all of it. */
+static void flush_all(struct soft_pt *pt)
+{
+	__atomic_store_n(&pt->tag, soft_tag_new(shim_of(pt)), __ATOMIC_RELAXED);
+}
+
+/*
+ * Takes out mappings in order, up to the first that is not whole, with one flush at the
+ * end.  Returns how many.
+ */
+static size_t take_out(struct soft_pt *pt, const struct shim_unmap *unmaps, size_t n)
+{
+	struct soft_builder builder = builder_of(pt);
+	struct soft_table_list dead = {0};
+	uint64_t pages = 0;
+	size_t done;
+
+	for (done = 0; done < n; done++) {
+		const struct shim_unmap *u = &unmaps[done];
+
+		if (!range_fits(pt, u->iova, u->length) ||
+		    !soft_build_is_whole(&builder, u->iova, u->length))
+			break;
+		soft_build_unmap(&builder, u->iova, u->length, &dead);
+		pages += u->length / SOFT_PAGE_SIZE;
+	}
+	if (!done)
+		return 0;
+	pthread_rwlock_wrlock(&pt->ctx->flush);
+	pt->flushes++;
+	if (pages > FLUSH_PAGES_MAX)
+		flush_all(pt);
+	else
+		for (size_t i = 0; i < done; i++)
+			flush_range(pt, unmaps[i].iova, unmaps[i].iova + unmaps[i].length - 1);
+	pthread_rwlock_unlock(&pt->ctx->flush);
+	soft_tables_put(&shim_of(pt)->tables, &dead);
+	return done;
+}
+
+int soft_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	struct soft_builder builder = builder_of(pt);
+	uint64_t target, done;
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < n; i++) {
+		r = resolve(pt, &maps[i], &target);
+		if (r)
+			return r;
+	}
+	for (i = 0; i < n; i++) {
+		(void)resolve(pt, &maps[i], &target);
+		r = soft_build_map(&builder, maps[i].iova, maps[i].length, target, maps[i].prot,
+				   &done);
+		if (r)
+			break;
+	}
+	if (!r)
+		return 0;
+	/* Undo: a device may have seen some of it. */
+	if (done)
+		take_out(pt, &(struct shim_unmap){maps[i].iova, done}, 1);
+	while (i--)
+		take_out(pt, &(struct shim_unmap){maps[i].iova, maps[i].length}, 1);
+	return r;
+}
+
+int soft_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size_t n, size_t *ret_done)
+{
+	*ret_done = take_out(soft_pt_of(base), unmaps, n);
+	return *ret_done == n ? 0 : SHIM_E_NO_MAPPING;
+}
+
+/* ---- invalidate ---- */
+
+static bool is_attached_by_pasid(const struct soft_pt *pt, uint32_t pasid)
+{
+	for (const struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next)
+		if (soft_dev_attached(dev, pasid) == pt)
+			return true;
+	return false;
+}
+
+/* A range of the input space, widened to pages. */
+static int invalidate_range(const struct soft_pt *pt, const struct shim_invalidate *entry,
+			    uint64_t *ret_first, uint64_t *ret_last)
+{
+	uint64_t first = entry->iova & ~(SOFT_PAGE_SIZE - 1), last;
+
+	if (!entry->length || __builtin_add_overflow(entry->iova, entry->length - 1, &last))
+		return SHIM_E_RANGE;
+	last |= SOFT_PAGE_SIZE - 1;
+	if (soft_format_check_input(format_of(pt), pt->input_bits, first) ||
+	    soft_format_check_input(format_of(pt), pt->input_bits, last))
+		return SHIM_E_RANGE;
+	*ret_first = first;
+	*ret_last = last;
+	return 0;
+}
+
+static int invalidate_device_tlb(struct soft_pt *pt, const struct shim_invalidate *entry)
+{
+	const struct soft_dev *only = entry->dev ? soft_dev_of(entry->dev) : NULL;
+	uint64_t first = 0, last = UINT64_MAX;
+	bool any = false;
+	int r;
+
+	if (only && !only->tlb.sets)
+		return SHIM_E_UNSUPPORTED;
+	if (entry->iova || entry->length) {
+		r = invalidate_range(pt, entry, &first, &last);
+		if (r)
+			return r;
+	}
+	for (struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next) {
+		if (!dev->tlb.sets || (only && dev != only))
+			continue;
+		any = true;
+		soft_iotlb_drop(&dev->tlb, pt->tag, first, last);
+	}
+	return any ? 0 : SHIM_E_UNSUPPORTED;
+}
+
+static int invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entry)
+{
+	uint64_t first, last;
+	int r;
+
+	switch (entry->scope) {
+	case SHIM_INVALIDATE_ALL:
+		flush_all(pt);
+		pt->flushes++;
+		return 0;
+	case SHIM_INVALIDATE_RANGE:
+		r = invalidate_range(pt, entry, &first, &last);
+		if (r)
+			return r;
+		flush_range(pt, first, last);
+		pt->flushes++;
+		return 0;
+	case SHIM_INVALIDATE_PASID:
+		if (entry->pasid >> 20)
+			return SHIM_E_RANGE;
+		if (is_attached_by_pasid(pt, entry->pasid))
+			flush_all(pt);
+		return 0;
+	case SHIM_INVALIDATE_DEVICE_TLB:
+		return invalidate_device_tlb(pt, entry);
+	case SHIM_INVALIDATE_PASID_CACHE:
+		return SHIM_E_UNSUPPORTED; /* there is no PASID table in memory to cache */
+	}
+	return SHIM_E_UNSUPPORTED;
+}
+
+int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entries, size_t n,
+		       size_t *ret_done)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	int r = 0;
+	size_t i;
+
+	for (i = 0; i < n && !r; i++) {
+		/* One by one, so that DMA gets its turn within a long array. */
+		pthread_rwlock_wrlock(&pt->ctx->flush);
+		r = invalidate_one(pt, &entries[i]);
+		pthread_rwlock_unlock(&pt->ctx->flush);
+	}
+	*ret_done = r ? i - 1 : i;
+	return r;
+}
+
+/* ---- walk ---- */
+
+unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env,
+			    struct soft_stage stages[SOFT_STAGES_MAX])
+{
+	unsigned int n = 0;
+
+	for (; pt; pt = pt->parent) {
+		uint64_t root = __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
+
+		stages[n++] = (struct soft_stage){
+			.format = format_of(pt),
+			.env = *env,
+			.input_bits = pt->input_bits,
+			.empty = !root,
+			.root = root,
+			.load = soft_window_load,
+			.memory = &shim_of(pt)->window,
+		};
+	}
+	return n;
+}
+
+int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct shim_walk *ret)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	struct soft_stage stages[SOFT_STAGES_MAX];
+	struct soft_env env = {
+		.output_bits = pt->output_bits,
+		.snoop_control = pt->snoop_control,
+		.device_tlb = pt->device_tlb,
+	};
+	struct soft_translation where;
+	struct soft_piece *piece;
+	struct soft_mem *mem;
+
+	if (access != SHIM_READ && access != SHIM_WRITE && access != SHIM_EXEC)
+		return -EINVAL;
+	*ret = (struct shim_walk){0};
+	if (!soft_walk(stages, soft_pt_stages(pt, &env, stages), iova, access | SOFT_USER, ret,
+		       &where, &ret->fault))
+		return 0;
+	ret->output = where.output;
+	ret->page_size = where.page_size;
+	ret->prot = where.prot & (SHIM_READ | SHIM_WRITE | SHIM_EXEC);
+	piece = soft_window_find(&shim_of(pt)->window, where.output);
+	if (piece) {
+		mem = (struct soft_mem *)((char *)piece - offsetof(struct soft_mem, piece));
+		ret->mem = &mem->base;
+		ret->offset = where.output - piece->start;
+	}
+	return 0;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_SOFT_TABLES_H
+#define IOASID_SOFT_TABLES_H
+
+/*
+ * The allocator of page-table pages: 4 KiB pages in the table part of the window, named by
+ * physical address.  Beside each page lies a small record: its link in a list, and how
+ * many of its entries are in use, so that an empty table is known at once.
+ *
+ * Physical address 0 is never a table: it stands for "none".
+ *
+ * The lists of the allocator are locked; a page that was handed out and its record are its
+ * holder's alone.
+ */
+
+#include "soft/window.h"
+
+struct soft_table_record {
+	uint32_t next; /* page number, 0: the end */
+	uint16_t used; /* entries that are not zero */
+};
+
+struct soft_tables {
+	struct soft_window *window;
+	struct soft_table_record *records; /* by page number */
+	uint32_t n_pages_max;
+	pthread_mutex_t lock;
+	uint32_t n_ready;      /* page numbers below can be used */
+	uint32_t n_used;       /* handed out */
+	uint32_t free, n_free; /* pages with stale bytes, resident */
+	uint32_t clean;	       /* pages that read as zero */
+	uint32_t n_fresh;      /* page numbers from here to n_ready were never used */
+};
+
+/* A list of pages, linked by their records. */
+struct soft_table_list {
+	uint32_t first, last;
+	uint32_t n;
+};
+
+/* limit: most pages at once, 0: as many as fit. */
+int soft_tables_init(struct soft_tables *tables, struct soft_window *window, uint64_t limit);
+/* Every page has been given back. */
+void soft_tables_deinit(struct soft_tables *tables);
+
+/* A page with used = 0; its bytes are zero if asked for, else anything.  -ENOMEM. */
+int soft_tables_get(struct soft_tables *tables, bool zero, uint64_t *ret_address);
+/* Gives back every page of the list; the list is empty then. */
+void soft_tables_put(struct soft_tables *tables, struct soft_table_list *list);
+/* Pages handed out. */
+uint64_t soft_tables_used(struct soft_tables *tables);
+
+static inline struct soft_table_record *soft_table_record(const struct soft_tables *tables,
+							  uint64_t address)
+{
+	return &tables->records[address >> 12];
+}
+
+static inline uint64_t *soft_table_entries(const struct soft_tables *tables, uint64_t address)
+{
+	return soft_window_pointer(tables->window, address);
+}
+
+static inline void soft_table_list_add(const struct soft_tables *tables,
+				       struct soft_table_list *list, uint64_t address)
+{
+	soft_table_record(tables, address)->next = list->first;
+	list->first = (uint32_t)(address >> 12);
+	if (!list->n++)
+		list->last = list->first;
+}
+
+#endif
