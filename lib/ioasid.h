@@ -409,8 +409,8 @@ int ioasid_key_make(char ret_key[IOASID_KEY_SIZE]);
 
 /* ioasid_scope.flags */
 /*
- * A call that changes something gets a random key unless the scope has one, and is sent
- * again with that key when the broker answers ABORTED (BUSY) or RATE, until its deadline.
+ * A call is sent again when the broker answers ABORTED (BUSY) or RATE, until its deadline;
+ * one that changes something gets a random key for that unless the scope has one.
  */
 #define IOASID_SCOPE_RETRY (1u << 0)
 
@@ -1183,9 +1183,9 @@ int ioasid_watch_fd(const struct ioasid_watch *watch);
 /*
  * The next one.  timeout_ms: 0 does not wait, IOASID_NO_TIMEOUT waits for ever.  -EAGAIN:
  * none within that time (*ret_error is not set).  Any other error ends the watch and is
- * returned again by every later call: -EPIPE the broker ended it, -ECANCELED it was
- * cancelled, -ECONNRESET the connection is lost, or what the broker refused.  -EINVAL: a
- * watch of the other kind.
+ * returned again by every later call: -EPIPE the broker ended it (code IOASID_OK, reason
+ * STREAM_ENDED), -ECANCELED it was cancelled, -ECONNRESET the connection is lost, or what
+ * the broker refused (-EBUSY in place of -EAGAIN).  -EINVAL: a watch of the other kind.
  */
 int ioasid_watch_next_event(struct ioasid_watch *watch, uint32_t timeout_ms,
 			    struct ioasid_event **ret_event, struct ioasid_error **ret_error);

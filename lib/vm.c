@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Virtual machines, for IOASIDs of kind KVM, and the DMA service of kind PROCESS. */
+#include "fd_pass.h"
+
+int ioasid_vm_create(struct ioasid_client *client, const struct ioasid_scope *scope,
+		     const char *label, uint64_t *ret_vm, struct ioasid_error **ret_error)
+{
+	static const struct method method = METHOD("Broker", "CreateVm", create_vm_response, true);
+	Ioasid__V1__CreateVmRequest request = IOASID__V1__CREATE_VM_REQUEST__INIT;
+	Ioasid__V1__CreateVmResponse *response;
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, 0, ret_error);
+
+	if (r < 0)
+		return r;
+	request.scope = call_scope(&call);
+	request.label = text_or_empty(label);
+	r = call_unary(&call, &method, &request.base, &response);
+	if (!r)
+		*ret_vm = response->vm;
+	return r;
+}
+
+int ioasid_vm_set_slot(struct ioasid_client *client, const struct ioasid_scope *scope, uint64_t vm,
+		       const struct ioasid_memory_slot *slot, struct ioasid_error **ret_error)
+{
+	static const struct method method =
+		METHOD("Broker", "SetMemorySlot", set_memory_slot_response, true);
+	Ioasid__V1__SetMemorySlotRequest request = IOASID__V1__SET_MEMORY_SLOT_REQUEST__INIT;
+	Ioasid__V1__SetMemorySlotResponse *response;
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, 0, ret_error);
+
+	if (!r && !slot)
+		r = call_invalid(&call, "slot is NULL");
+	if (!r && (slot->reserved[0] || slot->reserved[1]))
+		r = call_invalid(&call, "slot: reserved members are not 0");
+	if (!r && slot->flags & ~IOASID_SLOT_READ_ONLY)
+		r = call_invalid(&call, "slot: unknown flags %#x", slot->flags);
+	if (r < 0)
+		return r;
+	request.scope = call_scope(&call);
+	request.vm = vm;
+	request.slot = slot->slot;
+	request.guest_address = slot->guest_address;
+	request.size = slot->size;
+	request.memory = slot->memory;
+	request.offset = slot->offset;
+	request.read_only = !!(slot->flags & IOASID_SLOT_READ_ONLY);
+	return call_unary(&call, &method, &request.base, &response);
+}
+
+int ioasid_vm_destroy(struct ioasid_client *client, const struct ioasid_scope *scope, uint64_t vm,
+		      struct ioasid_error **ret_error)
+{
+	static const struct method method =
+		METHOD("Broker", "DestroyVm", destroy_vm_response, true);
+	Ioasid__V1__DestroyVmRequest request = IOASID__V1__DESTROY_VM_REQUEST__INIT;
+	Ioasid__V1__DestroyVmResponse *response;
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, 0, ret_error);
+
+	if (r < 0)
+		return r;
+	request.scope = call_scope(&call);
+	request.vm = vm;
+	return call_unary(&call, &method, &request.base, &response);
+}
+
+int ioasid_dma_service_open(struct ioasid_client *client, const struct ioasid_scope *scope,
+			    int *ret_fd, struct ioasid_error **ret_error)
+{
+	static const struct method method =
+		METHOD("Broker", "OpenDmaService", open_dma_service_response, false);
+	Ioasid__V1__OpenDmaServiceRequest request = IOASID__V1__OPEN_DMA_SERVICE_REQUEST__INIT;
+	Ioasid__V1__OpenDmaServiceResponse *response;
+	struct ioasid_ticket ticket;
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, 0, ret_error);
+
+	if (r < 0)
+		return r;
+	request.scope = call_scope(&call);
+	r = call_unary(&call, &method, &request.base, &response);
+	if (!r)
+		r = fd_pass_ticket(&call, method.name, &response->ticket, 0, &ticket);
+	return r < 0 ? r
+		     : ioasid_ticket_take(client->path, ticket.bytes, client->connect_timeout_ms,
+					  ret_fd, ret_error);
+}
