@@ -71,16 +71,16 @@ GROUPS = [
 ]  # fmt: skip
 
 TENANT_LIMITS = {
-    "ioasids": 12, "pasids": 4, "devices": 7, "map_entries": 110, "registered_bytes": 1500 * PAGE,
-    "mapped_bytes": 1700 * PAGE, "pinned_bytes": 1400 * PAGE, "leases": 4, "connections": 3,
-    "kept_fds": 14, "nesting_depth": 3, "children_per_parent": 3,
+    "ioasids": 12, "pasids": 4, "devices": 7, "map_entries": 60, "registered_bytes": 1300 * PAGE,
+    "mapped_bytes": 1400 * PAGE, "pinned_bytes": 1200 * PAGE, "leases": 5, "connections": 3,
+    "kept_fds": 18, "nesting_depth": 3, "children_per_parent": 3,
 }  # fmt: skip
 ORG_LIMITS = {
-    "ioasids": 30, "pasids": 9, "devices": 16, "map_entries": 290, "registered_bytes": 4000 * PAGE,
-    "mapped_bytes": 4400 * PAGE, "pinned_bytes": 3700 * PAGE, "leases": 11, "connections": 8,
-    "kept_fds": 36,
+    "ioasids": 30, "pasids": 9, "devices": 16, "map_entries": 150, "registered_bytes": 1500 * PAGE,
+    "mapped_bytes": 2400 * PAGE, "pinned_bytes": 1400 * PAGE, "leases": 13, "connections": 8,
+    "kept_fds": 46,
 }  # fmt: skip
-RESERVED = {"org/red": {"ioasids": 6, "map_entries": 40}, "org/green": {"devices": 4}}
+RESERVED = {"org/red": {"ioasids": 6, "map_entries": 20}, "org/green": {"devices": 4}}
 
 
 def model_devices():
@@ -105,6 +105,39 @@ def quota_tree():
     for path in TENANTS:
         tree[path] = dict(parent=ORG, limits=TENANT_LIMITS, reserved=RESERVED.get(path, {}))
     return tree
+
+
+def topology_json():
+    iommus = []
+    for name, caps in IOMMUS.items():
+        iommus.append(
+            {
+                "name": name,
+                "formats": [FORMAT_WORDS[n] for n in caps["formats"]],
+                "pasid_bits": caps["pasid_bits"],
+                "max_depth": caps["depth"],
+                "snoop_control": caps["snoop"],
+                # Small, so that entries are evicted and come back all the time.
+                "iotlb_entries": 16,
+                "reserved": [
+                    {"start": hex(start), "last": hex(last), "use": "msi"} for start, last in caps["reserved"]
+                ],
+            }
+        )
+    devices = [
+        {"address": d.address, "vendor_device": "8086:10fb", "class": "020000", "iommu": d.iommu, "group": d.group}
+        for d in model_devices()
+    ]
+    return json.dumps({"version": 1, "iommus": iommus, "devices": devices}, indent=1)
+
+
+def policy_json():
+    tenants = {ORG: {"devices": [{"any": True}], "limits": ORG_LIMITS}}
+    identities = [{"socket": "admin", "uid": 0, "role": "admin"}]
+    for path, uid in TENANTS.items():
+        tenants[path] = {"limits": TENANT_LIMITS, "reservations": RESERVED.get(path, {})}
+        identities.append({"socket": "tenants", "uid": uid, "role": "tenant", "tenant": path})
+    return json.dumps({"version": 1, "tenants": tenants, "identities": identities}, indent=1)
 
 
 class Divergence(Exception):
@@ -135,6 +168,7 @@ class Lane:
         self.ticket = None
         self.history = collections.deque(maxlen=24)  # keyed requests that had an effect
         self.n_keys = 0
+        self.retired = []  # ids that the lease had
         self.files = []
 
 
@@ -242,8 +276,8 @@ class Generator:
         self.owners = owners
         self.kinds = {
             self.claim: 4, self.release: 1, self.ticket: 5, self.unregister: 2, self.negotiate: 3,
-            self.alloc: 7, self.free: 3, self.map: 16, self.unmap: 8, self.attach: 7, self.detach: 2,
-            self.replace: 4, self.dma: 34, self.translate: 8, self.invalidate: 3, self.look: 6,
+            self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
+            self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
             self.retry: 4,
         }  # fmt: skip
         self._functions = list(self.kinds)
@@ -253,6 +287,8 @@ class Generator:
         """A list of (method, request, copies): one that writes, or some that read."""
         rng = lane.rng
         make = rng.choices(self._functions, self._weights)[0]
+        if lane.ticket and lane.ticket.file and rng.random() < 0.1:
+            make = self.ticket  # it waits and will not wait for ever
         if make in (self.dma, self.translate, self.look):
             made = [make(lane) for _ in range(rng.choice((1, 1, 2, 3)))]
             return [(m, r, 1) for m, r in filter(None, made)]
@@ -260,9 +296,11 @@ class Generator:
         if made is None:
             return []
         method, request = made
+        if method == "Negotiate":
+            return [(method, request, 1)]
         request.scope.lease = lane.name
         copies = 1
-        if make is not self.retry and method not in ("Negotiate", "OpenTicket") and rng.random() < 0.25:
+        if make is not self.retry and method != "OpenTicket" and rng.random() < 0.25:
             lane.n_keys += 1
             request.scope.key = f"k{lane.n_keys}"
             if rng.random() < 0.15:
@@ -275,16 +313,18 @@ class Generator:
         """An id that is no good here: zero, freed, another lease's, or from nowhere."""
         rng = lane.rng
         other = rng.choice(rng.choice(self.owners).lanes)
-        foreign = [i for i in (other.lease.ioasids if other.lease else {}) if i not in live]
-        freed = sorted(i for i in lane.lease.used_ids if i not in live)
+        foreign = sorted(other.lease.ioasids) if other.lease else []
         choice = rng.randrange(4)
+        nowhere = rng.getrandbits(63) | 1 << 62
         if choice == 0:
             return 0
-        if choice == 1 and freed:
-            return rng.choice(freed)
+        if choice == 1 and lane.retired:
+            return rng.choice(lane.retired)
         if choice == 2 and foreign:
-            return rng.choice(foreign)
-        return rng.getrandbits(63) | 1 << 62
+            # Numbers of two leases may coincide; then it would be one's own.
+            id_ = rng.choice(foreign)
+            return nowhere if id_ in live else id_
+        return nowhere
 
     def _space_id(self, lane, deep=False):
         spaces = sorted(lane.lease.ioasids)
@@ -320,7 +360,9 @@ class Generator:
         rng = lane.rng
         if len(lane.lease.devices) > 3 and rng.random() < 0.8:
             return None
-        group = rng.choice(sorted(self.world.groups))
+        groups = sorted(self.world.groups)
+        free = [g for g in groups if all(self.world.devices[n].lease is None for n in self.world.groups[g])]
+        group = rng.choice(free if free and rng.random() < 0.7 else groups)
         names = list(self.world.groups[group])
         roll = rng.random()
         if roll < 0.12:
@@ -433,6 +475,8 @@ class Generator:
 
     def map(self, lane):
         rng = lane.rng
+        if not (lane.lease.ioasids and lane.lease.memories) and rng.random() < 0.9:
+            return None
         r = pb.MapRequest(ioasid=self._space_id(lane))
         space = lane.lease.ioasids.get(r.ioasid)
         for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
@@ -479,7 +523,10 @@ class Generator:
             m = space.maps[rng.choice(space.starts)]
             e.iova = max(0, rng.choice((m.iova + m.length, m.iova - e.length)) % (1 << 64))
         else:
-            e.iova = (rng.choice(IOVA_BASES) + rng.randrange(32) * PAGE) % (1 << 64)
+            bases = IOVA_BASES
+            if space is not None and rng.random() < 0.9:
+                bases = [b for b in bases if space.is_valid(b, PAGE)]
+            e.iova = (rng.choice(bases) + rng.randrange(32) * PAGE) % (1 << 64)
         roll = rng.random()
         if roll < 0.008:
             e.iova = min(e.iova + 1, (1 << 64) - 1)
@@ -515,6 +562,8 @@ class Generator:
 
     def unmap(self, lane):
         rng = lane.rng
+        if not lane.lease.ioasids and rng.random() < 0.8:
+            return None
         r = pb.UnmapRequest(ioasid=self._space_id(lane))
         space = lane.lease.ioasids.get(r.ioasid)
         if rng.random() < 0.05:
@@ -557,11 +606,15 @@ class Generator:
     # -- attachments --
 
     def attach(self, lane):
+        if not (lane.lease.ioasids and lane.lease.devices) and lane.rng.random() < 0.9:
+            return None
         r = pb.AttachRequest(device=self._any_device(lane), ioasid=self._space_id(lane))
         self._pasid(lane, r)
         return "Attach", r
 
     def replace(self, lane):
+        if not lane.lease.attachments and lane.rng.random() < 0.8:
+            return None
         r = pb.ReplaceRequest(ioasid=self._space_id(lane))
         self._attached_or_not(lane, r)
         return "Replace", r
@@ -599,6 +652,8 @@ class Generator:
 
     def dma(self, lane):
         rng = lane.rng
+        if not lane.lease.attachments and rng.random() < 0.95:
+            return None
         r = pb.DeviceDmaRequest(access=WRITE if rng.random() < 0.4 else READ)
         self._attached_or_not(lane, r)
         key = (r.device, r.pasid.value if r.HasField("pasid") else 0)
@@ -743,9 +798,16 @@ class Test:
                 lane.ticket = Ticket(effective.response.ticket)
             elif plan.method == "RegisterMemory":
                 lane.ticket = None
-            if plan.request.HasField("scope") if hasattr(plan.request, "scope") else False:
-                if plan.request.scope.key:
-                    lane.history.append((plan.method, plan.request))
+            elif plan.method == "Free":
+                lane.retired.append(plan.request.ioasid)
+            elif plan.method == "UnregisterMemory":
+                lane.retired.append(plan.request.memory)
+            if plan.method != "Negotiate" and plan.request.scope.key:
+                lane.history.append((plan.method, plan.request))
+        if effective.code == "OK" and plan.method == "DeviceDma":
+            cause = effective.response.fault.cause
+            what = pb.FaultCause.Name(cause)[12:].lower() if cause else "all bytes moved"
+            self.tally[f"  DMA: {what}{', after some bytes' if cause and effective.response.done else ''}"] += 1
 
     def _disclosure(self, owner, plan, answer):
         """Of an ancestor a tenant learns the name and the resource, no number."""
@@ -790,13 +852,13 @@ class Test:
 
     def _fill(self, now, lane):
         """Finds something for a lane that commutes with what the others do."""
-        for _ in range(4):
+        for _ in range(8):
             taken = False
             for method, request, copies in self.generator.requests(lane):
-                if method == "RegisterMemory":
-                    plan = self._plan_register(lane, request)
-                else:
-                    plan = self.world.plan(method, lane.lease, request)
+                file = None
+                if method == "RegisterMemory" and lane.ticket and request.ticket == lane.ticket.bytes:
+                    file = lane.ticket.file
+                plan = self.world.plan(method, lane.lease, request, file)
                 if now.admit(plan, lane.owner.path):
                     now.flights.append(Flight(lane, plan, copies))
                     taken = True
@@ -804,25 +866,16 @@ class Test:
                 return
         self.tally["(idle)"] += 1
 
-    def _plan_register(self, lane, request):
-        known = request.scope.key and lane.lease.keys.get(request.scope.key)
-        if known:
-            return self.world.plan("RegisterMemory", lane.lease, request)
-        request.scope.key = ""
-        good = lane.ticket is not None and request.ticket == lane.ticket.bytes
-        return self.world.plan_register(lane.lease, request, lane.ticket.file if good else None)
-
     def _begin(self, lane):
         """The first act of a lane makes its lease."""
         owner = lane.owner
-        connection = owner.connections[lane.slot]
         if not lane.name:
             request = pb.OpenTicketRequest(purpose=pb.TICKET_PURPOSE_MEMORY)
             self._alone(owner, lane.slot, "OpenTicket", request)
         lane.lease = self.world.lease_opened(owner.tenant, lane.name)
         lane.history.clear()
+        lane.retired.clear()
         lane.ticket = None
-        del connection
 
     def _alone(self, owner, slot, method, request, refusal=None, connection=None):
         """One operation by itself; refusal: the reasons that it must be refused for."""
@@ -846,7 +899,16 @@ class Test:
         """Between rounds each open ticket gets its fd."""
         for lane in self.lanes():
             ticket = lane.ticket
-            if ticket is None or ticket.file:
+            if ticket is None:
+                continue
+            if ticket.file:
+                age = time.monotonic() - ticket.opened
+                if age > 7:  # it found no room; let it expire, at 10 s, before going on
+                    time.sleep(max(0, 10.05 - age))
+                    self.tally["(ticket expired)"] += 1
+                    self.world.quota.add(lane.owner.path, {"kept_fds": 1}, -1)
+                    lane.ticket = None
+                    self._wait_counters()
                 continue
             owner = lane.owner
             fits = self.world.quota.fits(owner.path, {"kept_fds": 1}, {})

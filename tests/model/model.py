@@ -308,6 +308,7 @@ class Plan:
         self.writes = set()
         self.check = lambda response: None
         self.commit = lambda response: None
+        self.file = None
         self.replay = False  # an idempotent retry: the same answer, no effect
 
     def refuse(self, *reasons):
@@ -465,10 +466,12 @@ class World:
 
     # ---- planning: common --------------------------------------------------------------
 
-    def plan(self, method, lease, request):
+    def plan(self, method, lease, request, file=None):
+        """file: for RegisterMemory, what was given with the ticket; None: it is no good."""
         scope = getattr(request, "scope", None)
         key = scope.key if scope is not None else ""
         plan = Plan(method, lease, request)
+        plan.file = file
         if len(key.encode()) > 64:
             plan.refuse("INVALID_FIELD")
             return plan
@@ -607,26 +610,21 @@ class World:
         self._uses(plan, lease)
         plan.check = lambda r: differ(length=(16, len(r.ticket)), lifetime=(True, 0 < r.lifetime_ms <= 10000))
 
-    def plan_register(self, lease, request, file, suitable=True):
-        """file: what was given with the ticket; None: the ticket is no good."""
-        plan = Plan("RegisterMemory", lease, request)
+    def _plan_RegisterMemory(self, plan, lease, request):
         self._structural(plan, lease)
+        file = plan.file
         if len(request.label.encode()) > 64 or request.offset % PAGE or request.length % PAGE:
             plan.refuse("INVALID_FIELD")
         if not (request.read or request.write):
             plan.refuse("INVALID_FIELD")
         if file is None:
-            plan.refuse("TICKET_REFUSED", "INVALID_FIELD") if len(request.ticket) != 16 else plan.refuse(
-                "TICKET_REFUSED"
-            )
-            return plan
-        if not suitable:
-            plan.refuse("MEMORY_UNSUITABLE")
+            plan.refuse("TICKET_REFUSED")
+            return
         length = request.length or file.length - request.offset
         if request.offset + length > file.length or length <= 0:
             plan.refuse("INVALID_FIELD")
         if plan.refusals:
-            return plan
+            return
         memory = Memory(file, request.offset, length, request.read, request.write, request.label)
         counts = lease.tenant.registered.get(file, {})
         fresh = sum(1 for page in memory.pages(0, length) if page not in counts)
@@ -647,7 +645,6 @@ class World:
             self.quota.add(lease.tenant.path, {"registered_bytes": bytes_})
 
         plan.check, plan.commit = check, commit
-        return plan
 
     def _plan_UnregisterMemory(self, plan, lease, request):
         self._structural(plan, lease)
