@@ -39,9 +39,9 @@ _DEFAULT = {
           for uid, path in TENANT_OF.items()),
         *({"socket": "tenants", "gid": gid, "role": "tenant", "tenant": path}
           for gid, path in TENANT_OF_GID.items()),
-        {"socket": "agents", "uid": AGENT, "role": "agent", "tenant": "org"},
+        {"socket": "agents", "uid": AGENT, "role": "agent", "subtree": "org"},
         {"socket": "watch", "uid": OBSERVER, "role": "observer"},
-        {"socket": "watch", "uid": OBSERVER_ORG, "role": "observer", "tenant": "org"},
+        {"socket": "watch", "uid": OBSERVER_ORG, "role": "observer", "subtree": "org"},
         {"socket": "admin", "role": "admin"},
     ],
 }

@@ -20,6 +20,10 @@ SANITIZER = re.compile(r"(ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadS
                        r"|runtime error:|Assertion .* failed|ASSERTION FAILED).*")
 
 
+def _unlimited_memlock():
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 class Server:
     def __init__(self, build, policy, topology=None, slow=1, arguments=()):
         self.build = build
@@ -64,22 +68,37 @@ class Server:
         argv += self.arguments
         # The folder of the build may be closed to the server's uid: it gets the open file.
         fd = os.open(binary, os.O_RDONLY)
-        env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.run,
-               "ASAN_OPTIONS": "detect_leaks=1:exitcode=99:abort_on_error=0",
-               "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
-               "TSAN_OPTIONS": "exitcode=99"}
-
-        def unprivileged():
-            resource.setrlimit(resource.RLIMIT_MEMLOCK,
-                               (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                argv, executable="/proc/self/fd/%d" % fd, pass_fds=[fd], env=env, cwd=self.run,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=SERVER_UID,
-                group=SERVER_UID, extra_groups=[], preexec_fn=unprivileged)
+                argv, executable="/proc/self/fd/%d" % fd, pass_fds=[fd], cwd=self.run,
+                env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                user=SERVER_UID, group=SERVER_UID, extra_groups=[],
+                preexec_fn=_unlimited_memlock)
         os.close(fd)
         self._wait_ready(20 * self.slow)
+
+    def check_config(self, *arguments):
+        """(exit status, what it printed) of ioasidd with these options alone."""
+        done = subprocess.run([os.path.join(self.build, "bin", "ioasidd"), *arguments],
+                              env=self._environment(), stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=20 * self.slow, cwd=self.run)
+        return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+    def _environment(self):
+        env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.run}
+        for name in ("ASAN", "UBSAN", "TSAN", "LSAN"):
+            name += "_OPTIONS"
+            options = os.environ.get(name, "")
+            # The server's uid may not see the source tree: it gets copies.
+            for path in re.findall(r"suppressions=([^:]+)", options):
+                copy = os.path.join(self.folder, os.path.basename(path))
+                shutil.copy(path, copy)
+                os.chmod(copy, 0o644)
+                options = options.replace(path, copy)
+            env[name] = ":".join(filter(None, [options, "exitcode=99"]))
+        if "IOASID_CHECK_RUN" in os.environ:
+            env["IOASID_CHECK_RUN"] = os.environ["IOASID_CHECK_RUN"]
+        return env
 
     def _wait_ready(self, seconds):
         end = time.monotonic() + seconds
