@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * device list, show, claim, release: which devices there are, what they can do with their
+ * IOMMU, and taking them into a lease.
+ */
+#include "args.h"
+#include "families.h"
+#include "objects.h"
+#include "output.h"
+#include "session.h"
+
+SESSION_CLEANUP(ioasid_device, ioasid_device_free)
+SESSION_CLEANUP(ioasid_devices, ioasid_devices_free)
+
+static const struct cli_column list_columns[] = {
+	{"device", "DEVICE"},
+	{"state", "STATE"},
+	{"vendor_device", "ID"},
+	{"class", "CLASS"},
+	{"iommu", "IOMMU"},
+	{"group", "GROUP"},
+	{"group_members", "TOGETHER WITH"},
+	{"lease", "LEASE", .optional = true},
+	{"tenant", "TENANT", .optional = true},
+	{},
+};
+static const struct cli_section list_sections[] = {
+	{"devices", NULL, list_columns, .empty = "no device that this caller may use"},
+	{},
+};
+static const struct cli_view list_view = {.sections = list_sections, .id = "device"};
+
+static const struct cli_column show_form[] = {
+	{"device", "device"},
+	{"state", "state"},
+	{"vendor_device", "vendor:device"},
+	{"class", "class"},
+	{"iommu", "IOMMU"},
+	{"group", "group"},
+	{"group_members", "together with"},
+	{"numa_node", "NUMA node"},
+	{"lease", "lease", .optional = true},
+	{"tenant", "tenant", .optional = true},
+	{"capabilities.pasid_bits", "PASID bits"},
+	{"capabilities.max_depth", "nesting depth"},
+	{"capabilities.recoverable_faults", "page requests"},
+	{"capabilities.dirty_tracking", "dirty tracking"},
+	{"capabilities.snoop_control", "snoop control"},
+	{"capabilities.device_tlb", "device TLB"},
+	{"capabilities.invalidations", "invalidations"},
+	{},
+};
+static const struct cli_column format_columns[] = {
+	{"format", "FORMAT"},
+	{"input_bits", "IN"},
+	{"output_bits", "OUT"},
+	{"page_sizes", "PAGES", RENDER_SIZES},
+	{"access_dirty", "A/D", RENDER_BOOL},
+	{"execute", "EXEC", RENDER_BOOL},
+	{"nest_child", "CHILD", RENDER_BOOL},
+	{"nest_parent", "PARENT", RENDER_BOOL},
+	{},
+};
+static const struct cli_column kind_columns[] = {
+	{"kind", "KIND"},
+	{"supported", "SUPPORTED", RENDER_BOOL},
+	{"reason", "REASON", .optional = true},
+	{},
+};
+static const struct cli_column range_columns[] = {
+	{"start", "RESERVED FROM"},
+	{"last", "TO"},
+	{"use", "FOR"},
+	{},
+};
+static const struct cli_section show_sections[] = {
+	{"capabilities.formats", NULL, format_columns},
+	{"capabilities.kinds", NULL, kind_columns},
+	{"capabilities.reserved", NULL, range_columns},
+	{},
+};
+static const struct cli_view show_view = {
+	.form = show_form,
+	.sections = show_sections,
+	.id = "device",
+};
+
+static struct json_object *devices_document(const char *type, const struct ioasid_devices *devices)
+{
+	struct json_object *document = doc_new(type), *list = doc_array();
+
+	for (size_t i = 0; i < devices->n; i++)
+		doc_put(list, NULL, object_device(devices->items[i]));
+	doc_put(document, "devices", list);
+	return document;
+}
+
+static int device_list(struct cli *cli, const struct cli_args *args)
+{
+	_cleanup_with_(ioasid_devices_free) struct ioasid_devices *devices = NULL;
+	_cleanup_call_ struct session_call c = {};
+	int r = session_begin(cli, &c);
+
+	if (r)
+		return r;
+	if (ioasid_device_list(c.client, &c.scope, args_has(args, "capabilities"), &devices,
+			       &c.error) < 0)
+		return session_fail(cli, c.error);
+	return cli_show(cli, devices_document("device-list", devices));
+}
+
+static int device_show(struct cli *cli, const struct cli_args *args)
+{
+	_cleanup_with_(ioasid_device_free) struct ioasid_device *device = NULL;
+	_cleanup_call_ struct session_call c = {};
+	int r = session_begin(cli, &c);
+
+	if (r)
+		return r;
+	if (ioasid_device_get(c.client, &c.scope, args_text(args, "DEVICE", NULL), &device,
+			      &c.error) < 0)
+		return session_fail(cli, c.error);
+	return cli_show(cli, doc_of("device", object_device(device)));
+}
+
+static int device_claim(struct cli *cli, const struct cli_args *args)
+{
+	_cleanup_with_(ioasid_devices_free) struct ioasid_devices *devices = NULL;
+	_cleanup_call_ struct session_call c = {};
+	size_t n;
+	_cleanup_free_ char **names = args_texts(args, "DEVICE", &n);
+	int r = session_begin(cli, &c);
+
+	if (r)
+		return r;
+	if (ioasid_claim(c.client, &c.scope, (const char *const *)names, n, &devices, &c.error) < 0)
+		return session_fail(cli, c.error);
+	return cli_show(cli, devices_document("device-claim", devices));
+}
+
+static int device_release(struct cli *cli, const struct cli_args *args)
+{
+	_cleanup_call_ struct session_call c = {};
+	struct json_object *document;
+	size_t n;
+	_cleanup_free_ char **names = args_texts(args, "DEVICE", &n);
+	int r = session_begin(cli, &c);
+
+	if (r)
+		return r;
+	if (ioasid_release(c.client, &c.scope, (const char *const *)names, n, &c.error) < 0)
+		return session_fail(cli, c.error);
+	document = doc_new("device-release");
+	doc_put(document, "released", object_texts((const char *const *)names, n));
+	return cli_show(cli, document);
+}
+
+static const struct cli_column release_form[] = {{"released", "released"}, {}};
+static const struct cli_view release_view = {.form = release_form};
+
+static const struct cli_param list_options[] = {
+	{"capabilities", CLI_FLAG, .help = "with the capabilities of each (JSON)"},
+	{},
+};
+static const struct cli_param one_device[] = {
+	{"DEVICE", CLI_DEVICE, CLI_REQUIRED, .help = "address of the device, 0000:3b:00.0"},
+	{},
+};
+static const struct cli_param devices_args[] = {
+	{"DEVICE", CLI_DEVICE, CLI_REQUIRED | CLI_REPEATED, .help = "addresses of 1 to 64 devices"},
+	{},
+};
+
+const struct cli_command cmd_device_list = {
+	.noun = "device",
+	.verb = "list",
+	.flags = CLI_NO_LEASE,
+	.roles = "tenant, agent, observer, admin",
+	.summary = "list the devices that the caller may use",
+	.options = list_options,
+	.view = &list_view,
+	.run = device_list,
+};
+const struct cli_command cmd_device_show = {
+	.noun = "device",
+	.verb = "show",
+	.flags = CLI_NO_LEASE,
+	.roles = "tenant, agent, observer, admin",
+	.summary = "show one device: formats, kinds, PASIDs, faults, reserved ranges",
+	.args = one_device,
+	.view = &show_view,
+	.run = device_show,
+};
+const struct cli_command cmd_device_claim = {
+	.noun = "device",
+	.verb = "claim",
+	.roles = "tenant, agent",
+	.summary = "claim devices into the lease, all or none",
+	.help = "Devices of one isolation group can only be claimed together; a refusal names the "
+		"missing companions.",
+	.example = "ioasidctl --lease web --secret-file s device claim 0000:3b:00.0 0000:3b:00.1",
+	.args = devices_args,
+	.view = &list_view,
+	.run = device_claim,
+};
+const struct cli_command cmd_device_release = {
+	.noun = "device",
+	.verb = "release",
+	.roles = "tenant, agent",
+	.summary = "detach devices and give them back",
+	.args = devices_args,
+	.view = &release_view,
+	.run = device_release,
+};

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ioasidctl: the command line client of ioasidd, through libioasid.
+ *
+ * From words to an answer: args.c finds the row of the table (commands.c) and reads the
+ * values by their types (value.c); the row's handler (cmd_*.c) asks the broker through the
+ * library (session.c) and makes a document (doc.c, objects.c); output.c and table.c print
+ * it.  Failures are stored (error.c) and printed here, once.
+ */
+#include "cli.h"
+#include "output.h"
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * A standard stream that is closed would be the number of the next fd that is opened, and
+ * answers would go into the broker's socket.  The other direction of /dev/null keeps the
+ * number, and writing still fails.
+ */
+static void keep_standard_fds(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			_exit(CLI_FAILED);
+}
+
+static const char *environment(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = {
+		.format = &format_table,
+		.out = stdout,
+		.err = stderr,
+		.socket = environment("IOASID_SOCKET"),
+		.lease = environment("IOASID_LEASE"),
+		.secret_file = environment("IOASID_LEASE_SECRET_FILE"),
+	};
+	int r;
+
+	keep_standard_fds();
+	signal(SIGPIPE, SIG_IGN);
+	setlocale(LC_CTYPE, "");
+	r = cli_run(&cli, argc - 1, argv + 1);
+	if (r)
+		cli_error_print(&cli);
+	cli_error_clear(&cli);
+	session_close(&cli);
+	free(cli.answer_id);
+	if (fclose(stdout) && !r) {
+		fprintf(stderr, "ioasidctl: cannot write the answer: %s\n", strerror(errno));
+		r = CLI_FAILED;
+	}
+	return r;
+}
