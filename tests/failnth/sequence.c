@@ -321,9 +321,11 @@ static int step_give(struct run *run)
 	status = broker_ticket_give(run->broker, &peer_red, run->ticket, fd);
 	host_pump(&run->host, run->broker);
 	fault_end(run);
-	if (status)
-		close(fd);
-	return status;
+	if (!status)
+		return OK;
+	close(fd);
+	/* BUSY and UNAVAILABLE leave the ticket good; any other status uses it up. */
+	return status == 4 || status == 5 ? 14 : 90 + status;
 }
 
 static int step_register(struct run *run)

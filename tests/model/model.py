@@ -24,6 +24,7 @@ import bisect
 import ioasid_pb2 as pb
 
 PAGE = 4096
+OUTPUT_BITS = 48  # of every IOMMU of the test
 U64 = (1 << 64) - 1
 UNLIMITED = U64
 
@@ -81,11 +82,9 @@ class Format:
             return pb.FAULT_CAUSE_ADDRESS_WIDTH
         return None
 
-    def spans(self):
-        if self.sign_extended:
-            half = 1 << (self.bits - 1)
-            return [(0, half - 1), (U64 - half + 1, U64)]
-        return [(0, (1 << self.bits) - 1)]
+    def last(self):
+        """The highest IOVA that may be mapped: the lower half, where the sign extends."""
+        return (1 << (self.bits - self.sign_extended)) - 1
 
 
 FORMATS = {
@@ -145,16 +144,16 @@ class Memory:
 
 
 class Ioasid:
-    def __init__(self, lease, format_, valid, parent, devices, label, snoop):
+    def __init__(self, lease, format_, parent, request):
         self.id = 0
         self.lease = lease
         self.format = format_
-        self.valid = valid  # [(start, last)], sorted
+        self.valid = []  # [(start, last)], sorted
         self.parent = parent
         self.depth = parent.depth + 1 if parent else 1
-        self.devices = devices
-        self.label = label
-        self.snoop = snoop
+        self.devices = list(request.devices)
+        self.label = request.label
+        self.snoop = False
         self.starts = []  # sorted iovas ...
         self.maps = {}  # ... and their mappings
         self.attachments = 0
@@ -191,6 +190,10 @@ class Ioasid:
 
     def mapped_bytes(self):
         return sum(m.length for m in self.maps.values())
+
+
+class Negotiated:
+    """What Alloc may choose."""
 
 
 class Fault:
@@ -303,6 +306,7 @@ class Plan:
         self.request = request
         self.refusals = set()
         self.charges = {}
+        self.maybe = {}  # of a refused request: charges that may be refused as well
         self.releases = {}
         self.reads = set()
         self.writes = set()
@@ -680,7 +684,7 @@ class World:
     # ---- ioasids -----------------------------------------------------------------------
 
     def _choose(self, plan, lease, a):
-        """Formats that Alloc may answer, in order of preference, and the refused before."""
+        """What Alloc may answer, or None with the plan's refusals."""
         named = []
         for address in a.devices:
             device = self._device(plan, lease, address)
@@ -697,48 +701,57 @@ class World:
                 plan.refuse("INVALID_FIELD")
         if len(a.candidates) > 32 or len(a.devices) > 64:
             plan.refuse("MALFORMED", "INVALID_FIELD")
-        parent = None
-        if a.parent:
-            parent = lease.ioasids.get(a.parent)
-            if parent is None:
-                plan.refuse("NOT_FOUND")
-        if plan.refusals:
-            return parent, [], []
+        parent = lease.ioasids.get(a.parent)
+        if a.parent and parent is None:
+            plan.refuse("NOT_FOUND")
+        depth = parent.depth + 1 if parent else 1
+        if depth > self.quota.ceiling(lease.tenant.path, "nesting_depth"):
+            plan.refuse("QUOTA")
+        if parent and parent.children >= self.quota.ceiling(lease.tenant.path, "children_per_parent"):
+            plan.refuse("QUOTA")
+
+        def has_features(d):
+            return (d.snoop or a.snoop != pb.SNOOP_MODE_ENFORCE) and (d.pasid_bits or not a.pasid)
+
+        def can_use(d, number):
+            nested_on = [s.format.number for s in parent.chain()] if parent else []
+            return d.max_depth >= depth and {number, *nested_on} <= set(d.formats)
+
+        suited = named or [d for d in self.devices.values() if has_features(d)]
+        if not suited or not all(has_features(d) for d in suited):
+            plan.refuse("INCOMPATIBLE")
 
         def usable(number):
             f = FORMATS.get(number)
             if f is None or f.bits < a.input_bits:
                 return False
-            if named:
-                return all(number in d.formats for d in named)
-            return any(number in d.formats for d in self.devices.values())
+            # Without named devices one that fits is enough.
+            return (all if named else any)(can_use(d, number) for d in suited)
 
         wanted = [c.format for c in a.candidates]
         good = [n for n in (wanted or FORMATS) if usable(n)]
         if not good:
             plan.refuse("FORMAT_UNSUPPORTED")
-        if parent:
-            if parent.depth + 1 > self.quota.ceiling(lease.tenant.path, "nesting_depth"):
-                plan.refuse("QUOTA")
-            if parent.children + 1 > self.quota.ceiling(lease.tenant.path, "children_per_parent"):
-                plan.refuse("QUOTA")
-            if any(d.max_depth < parent.depth + 1 for d in named or self.devices.values()):
-                plan.refuse("INCOMPATIBLE", "FORMAT_UNSUPPORTED")
-        if a.snoop == pb.SNOOP_MODE_ENFORCE and any(not d.snoop for d in named):
-            plan.refuse("INCOMPATIBLE", "FORMAT_UNSUPPORTED")
-        if a.pasid and any(not d.pasid_bits for d in named):
-            plan.refuse("INCOMPATIBLE", "FORMAT_UNSUPPORTED")
-        if wanted and good:
-            passed = wanted[: wanted.index(good[0])]
-            good = good[:1]
-        else:
-            passed = []
-        return parent, good, passed
+        if plan.refusals:
+            return None
+        chosen = Negotiated()
+        chosen.parent = parent
+        chosen.formats = good[:1] if wanted else good
+        chosen.passed = wanted[: wanted.index(good[0])] if wanted else []
+        chosen.suited = suited
+        chosen.enforce_snoop = a.snoop == pb.SNOOP_MODE_ENFORCE or (
+            a.snoop == pb.SNOOP_MODE_AUTO and bool(named) and all(d.snoop for d in named)
+        )
+        return chosen
 
-    def valid_ranges(self, format_, addresses):
-        spans = format_.spans()
-        for address in addresses:
-            for start, last in self.devices[address].reserved:
+    @staticmethod
+    def valid_ranges(format_, suited):
+        """All of the lower addresses but what is reserved for a device that has the format."""
+        spans = [(0, format_.last())]
+        for device in suited:
+            if format_.number not in device.formats:
+                continue
+            for start, last in device.reserved:
                 cut = []
                 for lo, hi in spans:
                     if last < lo or start > hi:
@@ -751,51 +764,49 @@ class World:
                 spans = cut
         return spans
 
-    def _check_choice(self, a, good, passed, choice):
-        if choice.format not in good:
-            return f"format: expected one of {good}, seen {choice.format}"
+    def _check_choice(self, a, chosen, choice):
+        if choice.format not in chosen.formats:
+            return f"format: expected one of {chosen.formats}, seen {choice.format}"
         f = FORMATS[choice.format]
         return differ(
             input_bits=(f.bits, choice.input_bits),
+            output_bits=(OUTPUT_BITS, choice.output_bits),
             kernel_chosen=(False, choice.kernel_chosen),
-            valid=(self.valid_ranges(f, a.devices), [(v.start, v.last) for v in choice.valid]),
-            passed_over=(passed, [p.format for p in choice.passed_over if a.candidates]),
+            enforce_snoop=(chosen.enforce_snoop, choice.enforce_snoop),
+            valid=(self.valid_ranges(f, chosen.suited), [(v.start, v.last) for v in choice.valid]),
+            passed_over=(chosen.passed, [p.format for p in choice.passed_over if a.candidates]),
             page_4k=(True, bool(choice.page_sizes & PAGE)),
         )
 
     def _plan_Negotiate(self, plan, lease, request):
         self._uses(plan, lease)
         a = request.alloc
-        parent, good, passed = self._choose(plan, lease, a)
-        if plan.refusals == {"QUOTA"}:
-            plan.refusals = set()  # said in the answer
-            plan.check = lambda r: differ(within_quota=(False, r.within_quota))
+        chosen = self._choose(plan, lease, a)
+        if chosen is None:
             return
-        if parent:
-            plan.reads.add(("space", parent))
-        if plan.refusals:
-            return
-        # within_quota races with what others do; the audit compares it at rest.
-        plan.check = lambda r: self._check_choice(a, good, passed, r.choice)
+        if chosen.parent:
+            plan.reads.add(("space", chosen.parent))
+        # within_quota depends on what the others are doing.
+        plan.check = lambda r: self._check_choice(a, chosen, r.choice)
 
     def _plan_Alloc(self, plan, lease, a):
         self._structural(plan, lease)
-        parent, good, passed = self._choose(plan, lease, a)
+        chosen = self._choose(plan, lease, a)
+        if chosen is None:
+            return
+        parent = chosen.parent
         if parent:
             plan.writes.add(("space", parent))
-        if plan.refusals:
-            return
         plan.charges = {"ioasids": 1, "ioasids_kernel": 1}
 
         def check(r):
-            return self._check_choice(a, good, passed, r.choice) or self._new_id(lease, r.ioasid)
+            return self._check_choice(a, chosen, r.choice) or self._new_id(lease, r.ioasid)
 
         def commit(r):
             f = FORMATS[r.choice.format]
-            space = Ioasid(
-                lease, f, self.valid_ranges(f, a.devices), parent, list(a.devices), a.label,
-                a.snoop == pb.SNOOP_MODE_ENFORCE,
-            )  # fmt: skip
+            space = Ioasid(lease, f, parent, a)
+            space.valid = self.valid_ranges(f, chosen.suited)
+            space.snoop = chosen.enforce_snoop
             space.id = r.ioasid
             lease.used_ids.add(r.ioasid)
             lease.ioasids[r.ioasid] = space
@@ -921,6 +932,8 @@ class World:
             if a.iova + a.length > b.iova:
                 plan.refuse("OVERLAP")
         if plan.refusals:
+            bytes_ = sum(m.length for m in new)
+            plan.maybe = {"map_entries": len(new), "mapped_bytes": bytes_, "pinned_bytes": bytes_}
             return
         fresh = 0
         touched = {}
@@ -989,6 +1002,8 @@ class World:
                 plan.refuse("INVALID_FIELD")
             elif e.parent_address % PAGE or not space.parent.is_valid(e.parent_address, e.length):
                 plan.refuse("INVALID_FIELD")
+            elif (e.parent_address + e.length - 1) >> OUTPUT_BITS:
+                plan.refuse("INVALID_FIELD")  # no entry of the child can say that
         else:
             memory = lease.memories.get(e.memory)
             if space.parent or not e.memory:
