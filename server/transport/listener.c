@@ -88,8 +88,8 @@ int listener_spec_parse(const char *text, struct listener_spec *ret_spec, const 
 		*group++ = '\0';
 
 	*ret_problem = NULL;
-	if (copy[0] != '/')
-		*ret_problem = "PATH must be absolute";
+	if (!copy[0])
+		*ret_problem = "PATH is empty";
 	else if (strlen(copy) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		*ret_problem = "PATH is longer than a socket address holds (107 bytes)";
 	else if (mode && parse_mode(mode, &spec.mode) < 0)

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ioasidd: joins policy, shim, broker and transport into a process.  Everything that can be
+ * wrong with the configuration is found before a socket is bound.
+ *
+ * It needs no privilege: it opens no device node and runs as a user of its own.
+ *
+ * Order at the start: signals are blocked and GRPC_* variables cleared before grpc_init(),
+ * which starts threads and believes its environment.
+ */
+#include "kernel-shim/shim.h"
+#include "kernel-shim/soft/soft.h"
+#include "policy/policy.h"
+#include "server/broker/broker.h"
+#include "server/transport/options.h"
+#include "server/transport/sink.h"
+#include "server/transport/transport.h"
+
+#include <errno.h>
+#include <grpc/grpc.h>
+#include <grpc/support/log.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#define AUDIT_RING (1 << 20)
+#define LOG_RING   (256 << 10)
+
+extern char **environ;
+
+/* What main() builds, in the order of building. */
+struct process {
+	struct options options;
+	struct policy *policy; /* the broker's after broker_new() */
+	struct shim *shim;
+	struct listeners listeners;
+	struct sink *log;
+	struct sink *audit;
+	bool grpc;
+	struct transport *transport;
+	struct broker *broker;
+};
+
+/* gRPC logs from any thread and knows no context. */
+static struct sink *grpc_log;
+
+static void complain(const char *what)
+{
+	fprintf(stderr, "ioasidd: %s\n", what);
+}
+
+/* file:line:column: path: message, without what is not known. */
+static void complain_at(const char *file, unsigned line, unsigned column, const char *path,
+			const char *message)
+{
+	fprintf(stderr, "%s:", file);
+	if (line)
+		fprintf(stderr, "%u:%u:", line, column);
+	if (*path)
+		fprintf(stderr, " %s:", path);
+	fprintf(stderr, " %s\n", message);
+}
+
+static int load_policy(struct process *process)
+{
+	struct policy_problem problem = {0};
+	int r = policy_load(process->options.policy, broker_policy_vocabulary(), &process->policy,
+			    &problem);
+
+	if (r == POLICY_E_INVALID)
+		complain_at(problem.file, problem.line, problem.column, problem.path,
+			    problem.message);
+	else if (r)
+		complain_at(process->options.policy, 0, 0, "", strerror(-r));
+	return r;
+}
+
+static int load_shim(struct process *process)
+{
+	struct soft_options options = {0};
+	struct soft_problem problem = {0};
+	const char *topology = process->options.topology;
+	int r = soft_shim_new(topology, &options, &process->shim, &problem);
+
+	if (r == SOFT_E_TOPOLOGY)
+		complain_at(problem.file, problem.line, problem.column, problem.path,
+			    problem.message);
+	else if (r)
+		complain_at(topology ? topology : "--shim soft", 0, 0, "", strerror(-r));
+	return r;
+}
+
+/* What systemd passed, then --listen; only without either, the two default sockets. */
+static int open_sockets(struct process *process)
+{
+	static const char *const defaults[] = {
+		"tenants=" OPTIONS_SOCKET ":0666",
+		"admin=" OPTIONS_ADMIN_SOCKET ":0600",
+	};
+	struct options *options = &process->options;
+	char text[512] = "";
+	const char *problem;
+	int r = listeners_adopt(&process->listeners, text, sizeof(text));
+
+	for (size_t i = 0; i < 2 && !r && !process->listeners.n && options->n_listen == i; i++) {
+		r = listener_spec_parse(defaults[i], &options->listen[i], &problem);
+		if (!r)
+			options->n_listen++;
+	}
+	for (size_t i = 0; i < options->n_listen && !r; i++)
+		r = listeners_bind(&process->listeners, &options->listen[i], text, sizeof(text));
+	if (r)
+		complain(r < 0 ? strerror(-r) : text);
+	return r;
+}
+
+static void grpc_logs(gpr_log_func_args *args)
+{
+	char line[512];
+	int n = snprintf(line, sizeof(line), "gRPC: %s", args->message);
+
+	sink_put(grpc_log, line, n < (int)sizeof(line) ? n : (int)sizeof(line) - 1);
+}
+
+/* A privileged process must not be steered by variables that somebody left in it. */
+static void clear_grpc_environment(void)
+{
+	for (size_t i = 0; environ[i];) {
+		char name[128];
+		size_t n = strcspn(environ[i], "=");
+
+		if (strncmp(environ[i], "GRPC_", 5) || n >= sizeof(name)) {
+			i++;
+			continue;
+		}
+		memcpy(name, environ[i], n);
+		name[n] = '\0';
+		unsetenv(name);
+		i = 0;
+	}
+}
+
+static void prepare_process(void)
+{
+	struct rlimit files;
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	clear_grpc_environment();
+	/* Two fds a connection: the default of 1024 is kept for programs that use select(2). */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int start_sinks(struct process *process)
+{
+	int r = sink_new("stderr", SINK_TEXT, LOG_RING, &process->log);
+
+	if (r < 0) {
+		complain_at("stderr", 0, 0, "", strerror(-r));
+		return r;
+	}
+	r = sink_new(process->options.audit, SINK_JSON, AUDIT_RING, &process->audit);
+	if (r < 0)
+		complain_at("--audit", 0, 0, process->options.audit, strerror(-r));
+	return r;
+}
+
+static int start_broker(struct process *process)
+{
+	struct transport_config config;
+	struct broker_config broker = {
+		.host_ops = transport_host_ops(),
+		.shim = process->shim,
+		.policy = process->policy,
+		.policy_path = process->options.policy,
+	};
+	int r;
+
+	grpc_log = process->log;
+	gpr_set_log_function(grpc_logs);
+	gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
+	grpc_init();
+	process->grpc = true;
+	transport_config_init(&config);
+	config.listeners = &process->listeners;
+	config.audit = process->audit;
+	config.log = process->log;
+	config.log_levels = getenv("JOURNAL_STREAM") != NULL;
+	config.workers = process->options.workers;
+	config.keepalive_seconds = process->options.keepalive_seconds;
+	r = transport_new(&config, &process->transport);
+	if (r == 0) {
+		broker.host = process->transport;
+		r = broker_new(&broker, &process->broker);
+	}
+	if (r == 0)
+		process->policy = NULL;
+	else
+		complain(strerror(r < 0 ? -r : EINVAL));
+	return r;
+}
+
+/* In the reverse order of building. */
+static void tear_down(struct process *process)
+{
+	broker_free(process->broker);
+	transport_free(process->transport);
+	if (process->grpc)
+		grpc_shutdown();
+	gpr_set_log_function(NULL);
+	sink_free(process->audit);
+	sink_free(process->log);
+	listeners_deinit(&process->listeners);
+	shim_free(process->shim);
+	policy_free(process->policy);
+	options_deinit(&process->options);
+}
+
+/* What could not be ended in order goes with the process; nobody waits for it. */
+static void __attribute__((noreturn)) give_up(struct process *process)
+{
+	listeners_unlink(&process->listeners);
+	sink_free(process->audit);
+	sink_free(process->log);
+	_exit(1);
+}
+
+static int serve(struct process *process)
+{
+	if (open_sockets(process) || start_sinks(process) || start_broker(process))
+		return 1;
+	if (transport_run(process->transport, process->broker) < 0)
+		give_up(process);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct process process = {0};
+	char problem[512] = "";
+	int r, status = 1;
+
+	r = options_parse(argc, argv, &process.options, problem, sizeof(problem));
+	if (r) {
+		complain(r < 0 ? strerror(-r) : problem);
+		options_deinit(&process.options);
+		return r < 0 ? 1 : 2;
+	}
+	switch (process.options.action) {
+	case OPTIONS_HELP:
+		fputs(options_help, stdout);
+		status = 0;
+		break;
+	case OPTIONS_VERSION:
+		puts("ioasidd " IOASID_VERSION);
+		status = 0;
+		break;
+	case OPTIONS_CHECK:
+		/* Both are read, so that one run shows both problems. */
+		r = load_policy(&process);
+		if (load_shim(&process) || r)
+			break;
+		printf("the configuration is good: %zu tenants, %zu devices\n",
+		       policy_n_tenants(process.policy) - 1, shim_device_count(process.shim));
+		status = 0;
+		break;
+	case OPTIONS_SERVE:
+		prepare_process();
+		if (!load_policy(&process) && !load_shim(&process))
+			status = serve(&process);
+		break;
+	}
+	tear_down(&process);
+	return status;
+}
