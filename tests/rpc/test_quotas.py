@@ -272,7 +272,8 @@ class Races(Case):
         self.assertEqual(self.used(path, name), base + unit.n * unit.size)
 
     def test_many_clients_race_for_the_last_units(self):
-        for unit, name in ((Ioasids, "ioasids"), (Maps, "map_entries"), (MappedBytes, "pinned_bytes"),
+        for unit, name in ((Ioasids, "ioasids"), (Maps, "map_entries"),
+                           (MappedBytes, "pinned_bytes"),
                            (RegisteredBytes, "registered_bytes"), (Leases, "leases")):
             for path, uids in (("org/a", [policy.A]), ("org", [policy.A, policy.B])):
                 with self.subTest(name=name, path=path):
@@ -391,8 +392,15 @@ class Structure(Case):
                       self.refused("QUOTA", self.a.GetStatus).quota[0][1])
         self._set_limits("org/a", {"requests_in_flight": 1})
         self.a.GetStatus()
-        self.a.Alloc(kind=self.pb.IOASID_KIND_KERNEL)
+        # A stream is a request in flight for as long as it lasts.
+        stream = self.a.watch("WatchEvents")
+        self.assertIsNone(stream.next(0.2))
+        self.refused("QUOTA", self.a.GetStatus, text="requests_in_flight")
+        self.refused("QUOTA", self.connect().Alloc, kind=self.pb.IOASID_KIND_KERNEL)
         self.b.GetStatus()
+        stream.cancel()
+        self.assertEqual(self.world.wait_idle(), [])
+        self.a.Alloc(kind=self.pb.IOASID_KIND_KERNEL)
 
     def test_kept_fds_of_an_ancestor(self):
         self.limited("org", kept_fds=1)

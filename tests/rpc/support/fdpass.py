@@ -27,7 +27,8 @@ def exchange(path, message, fds=(), timeout=10.0):
         s.connect(path)
         try:
             if fds:
-                s.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+                s.sendmsg([message],
+                          [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
             else:
                 s.sendall(message)
         except BrokenPipeError:

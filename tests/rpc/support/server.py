@@ -6,7 +6,6 @@ privileges, stopped with SIGTERM and looked at: exit status, sanitizer reports, 
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -18,10 +17,6 @@ SERVER_UID = 64000
 SOCKETS = ("tenants", "agents", "watch", "admin")
 SANITIZER = re.compile(r"(ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer"
                        r"|runtime error:|Assertion .* failed|ASSERTION FAILED).*")
-
-
-def _unlimited_memlock():
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 class Server:
@@ -72,8 +67,7 @@ class Server:
             self.process = subprocess.Popen(
                 argv, executable="/proc/self/fd/%d" % fd, pass_fds=[fd], cwd=self.run,
                 env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                user=SERVER_UID, group=SERVER_UID, extra_groups=[],
-                preexec_fn=_unlimited_memlock)
+                user=SERVER_UID, group=SERVER_UID, extra_groups=[])
         os.close(fd)
         self._wait_ready(20 * self.slow)
 

@@ -40,12 +40,14 @@ class World:
     def __init__(self, api, build, slow, policy_, topology, arguments):
         self.api, self.slow = api, slow
         self.server = Server(build, policy_, topology, slow, arguments)
-        self.actors, self.extra = {}, []
+        self.actors, self.extra, self.idle_use = {}, [], {}
         try:
             self.server.start()
             self.admin = self.connect(policy.ADMIN, "admin")
             listing = self.admin.ListDevices(with_capabilities=True, page_size=1024)
             self.inventory = Inventory(api.pb, listing.devices)
+            # What reservations hold while nothing is charged.
+            self.idle_use = {(path, name): used for path, name, _, used in self.busy_counters()}
         except BaseException:
             self.abandon()
             raise
@@ -76,7 +78,7 @@ class World:
                 for r in tenant.resources:
                     if tenant.path == "" and r.resource in HOST_OWN:
                         continue
-                    if r.own or (r.used and r.used != r.reserved):
+                    if r.own or r.used != self.idle_use.get((tenant.path, r.resource), 0):
                         left.append((tenant.path, r.resource, r.own, r.used))
             token = page.next_page_token
             if not token:
