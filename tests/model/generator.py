@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lanes of the model test ask for: random requests, mostly sensible, often wrong.
+
+Everything is drawn from the lane's own random numbers, and only from what is the same in
+every run of a seed: never from the clock, nor from numbers that a race handed out.
+"""
+
+import ioasid_pb2 as pb
+from model import PAGE, READ, WRITE
+from world import V3, V4, V5, X4, X5
+
+IOVA_BASES = [
+    0, 0x10000, 0x200000, 0x3F0000, 0xFEDF0000, 0xFEEF8000, 0x100000000,
+    (1 << 39) - 16 * PAGE, (1 << 47) - 16 * PAGE, (1 << 48) - 16 * PAGE, (1 << 57) - 16 * PAGE,
+    (1 << 64) - 16 * PAGE,
+]  # fmt: skip
+
+
+class Generator:
+    """Random requests of one lane: mostly sensible, often wrong in one respect."""
+
+    def __init__(self, world, owners):
+        self.world = world
+        self.owners = owners
+        self.kinds = {
+            self.claim: 4, self.release: 1, self.ticket: 5, self.unregister: 2, self.negotiate: 3,
+            self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
+            self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
+            self.retry: 4,
+        }  # fmt: skip
+        self._functions = list(self.kinds)
+        self._weights = list(self.kinds.values())
+
+    def requests(self, lane):
+        """A list of (method, request, copies): one that writes, or some that read."""
+        rng = lane.rng
+        make = rng.choices(self._functions, self._weights)[0]
+        if lane.ticket and lane.ticket.file and rng.random() < 0.1:
+            make = self.ticket  # it waits and will not wait for ever
+        if make in (self.dma, self.translate, self.look):
+            made = [make(lane) for _ in range(rng.choice((1, 1, 2, 3)))]
+            return [(m, r, 1) for m, r in filter(None, made)]
+        made = make(lane)
+        if made is None:
+            return []
+        method, request = made
+        if method == "Negotiate":
+            return [(method, request, 1)]
+        request.scope.lease = lane.name
+        copies = 1
+        if make is not self.retry and method != "OpenTicket" and rng.random() < 0.25:
+            lane.n_keys += 1
+            request.scope.key = f"k{lane.n_keys}"
+            if rng.random() < 0.15:
+                copies = 2
+        return [(method, request, copies)]
+
+    # -- choosing --
+
+    def _bad_id(self, lane, live):
+        """An id that is no good here: zero, freed, another lease's, or from nowhere."""
+        rng = lane.rng
+        other = rng.choice(rng.choice(self.owners).lanes)
+        foreign = sorted(other.lease.ioasids) if other.lease else []
+        choice = rng.randrange(4)
+        nowhere = rng.getrandbits(63) | 1 << 62
+        if choice == 0:
+            return 0
+        if choice == 1 and lane.retired:
+            return rng.choice(lane.retired)
+        if choice == 2 and foreign:
+            # Numbers of two leases may coincide; then it would be one's own.
+            id_ = rng.choice(foreign)
+            return nowhere if id_ in live else id_
+        return nowhere
+
+    def _space_id(self, lane, deep=False):
+        spaces = sorted(lane.lease.ioasids)
+        if not spaces or lane.rng.random() < 0.02:
+            return self._bad_id(lane, lane.lease.ioasids)
+        return lane.rng.choice(spaces)
+
+    def _memory_id(self, lane):
+        memories = sorted(lane.lease.memories)
+        if not memories or lane.rng.random() < 0.02:
+            return self._bad_id(lane, lane.lease.memories)
+        return lane.rng.choice(memories)
+
+    def _any_device(self, lane):
+        rng = lane.rng
+        roll = rng.random()
+        if lane.lease.devices and roll < 0.95:
+            return rng.choice(sorted(lane.lease.devices))
+        if roll < 0.99:
+            return rng.choice(sorted(self.world.devices))
+        return rng.choice(("0000:ff:1f.7", "0001:10:00.0"))
+
+    def _pasid(self, lane, request):
+        roll = lane.rng.random()
+        if roll < 0.25:
+            request.pasid.value = lane.rng.choice((1, 2, 3, 255))
+        elif roll < 0.27:
+            request.pasid.value = lane.rng.choice((0, 256, 257, (1 << 20) - 1, 1 << 20, 0xFFFFFFFF))
+
+    # -- devices --
+
+    def claim(self, lane):
+        rng = lane.rng
+        if len(lane.lease.devices) > 3 and rng.random() < 0.8:
+            return None
+        groups = sorted(self.world.groups)
+        free = [g for g in groups if all(self.world.devices[n].lease is None for n in self.world.groups[g])]
+        group = rng.choice(free if free and rng.random() < 0.7 else groups)
+        names = list(self.world.groups[group])
+        roll = rng.random()
+        if roll < 0.12:
+            names = names[:-1] or names
+        elif roll < 0.2:
+            names += self.world.groups[rng.choice(sorted(self.world.groups))]
+        elif roll < 0.22:
+            names.append("0000:ff:1f.7")
+        elif roll < 0.24:
+            names = []
+        return "ClaimDevice", pb.ClaimDeviceRequest(devices=names)
+
+    def release(self, lane):
+        return "ReleaseDevice", pb.ReleaseDeviceRequest(devices=[self._any_device(lane)])
+
+    # -- memory --
+
+    def ticket(self, lane):
+        """Next step of the way to a registered memory."""
+        rng = lane.rng
+        if lane.ticket and lane.ticket.file:
+            return self._register(lane)
+        if lane.ticket:
+            return None  # its fd is given between rounds
+        if len(lane.lease.memories) > 5 and rng.random() < 0.8:
+            return None
+        return "OpenTicket", pb.OpenTicketRequest(purpose=pb.TICKET_PURPOSE_MEMORY)
+
+    def _register(self, lane):
+        rng = lane.rng
+        file = lane.ticket.file
+        pages = file.length // PAGE
+        r = pb.RegisterMemoryRequest(ticket=lane.ticket.bytes, read=True, write=rng.random() < 0.8)
+        if rng.random() < 0.1:
+            r.read = False
+            r.write = True
+        if rng.random() < 0.4:
+            r.offset = rng.randrange(pages) * PAGE
+        if rng.random() < 0.5:
+            r.length = rng.randint(1, pages - r.offset // PAGE) * PAGE
+        r.label = rng.choice(("", "ring", "pool é", "x" * 64))
+        roll = rng.random()
+        if roll < 0.03:
+            r.length = file.length - r.offset + PAGE
+        elif roll < 0.05:
+            r.offset += 1
+        elif roll < 0.06:
+            r.label = "y" * 65
+        elif roll < 0.07:
+            r.read = r.write = False
+        elif roll < 0.08:
+            r.ticket = bytes(rng.getrandbits(8) for _ in range(16))
+        return "RegisterMemory", r
+
+    def unregister(self, lane):
+        return "UnregisterMemory", pb.UnregisterMemoryRequest(memory=self._memory_id(lane))
+
+    # -- ioasids --
+
+    def _alloc_request(self, lane):
+        rng = lane.rng
+        r = pb.AllocRequest(kind=pb.IOASID_KIND_KERNEL)
+        mine = sorted(lane.lease.devices)
+        if mine and rng.random() < 0.6:
+            r.devices.extend(rng.sample(mine, rng.randint(1, min(2, len(mine)))))
+        elif rng.random() < 0.05:
+            r.devices.append(self._any_device(lane))
+        roots = sorted(lane.lease.ioasids)
+        if roots and rng.random() < 0.45:
+            r.parent = rng.choice(roots)
+            if rng.random() < 0.03:
+                r.parent = self._bad_id(lane, lane.lease.ioasids)
+        roll = rng.random()
+        if roll < 0.75:
+            numbers = rng.sample((X4, X5, V3, V4, V5), rng.randint(1, 5))
+            if rng.random() < 0.15:
+                numbers.insert(0, rng.choice((pb.PAGE_TABLE_FORMAT_SV48, pb.PAGE_TABLE_FORMAT_AMDV1_4L)))
+            if rng.random() < 0.02:
+                numbers.append(rng.choice((0, 27, 1000)))
+            for number in numbers:
+                r.candidates.add().format = number
+        if rng.random() < 0.1:
+            r.input_bits = rng.choice((30, 39, 40, 48, 49, 57, 58, 64, 65))
+        if rng.random() < 0.06:
+            r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
+        if rng.random() < 0.04:
+            r.pasid = True
+        r.label = rng.choice(("", "", "gpa", "giova", "z" * 64))
+        roll = rng.random()
+        if roll < 0.01:
+            r.label = "z" * 65
+        elif roll < 0.02:
+            r.kind = rng.choice((0, pb.IOASID_KIND_PROCESS, pb.IOASID_KIND_KVM, 9))
+        return r
+
+    def negotiate(self, lane):
+        r = pb.NegotiateRequest(alloc=self._alloc_request(lane))
+        r.alloc.scope.lease = lane.name
+        return "Negotiate", r
+
+    def alloc(self, lane):
+        if len(lane.lease.ioasids) > 4 and lane.rng.random() < 0.6:
+            return None
+        return "Alloc", self._alloc_request(lane)
+
+    def free(self, lane):
+        return "Free", pb.FreeRequest(ioasid=self._space_id(lane))
+
+    # -- mappings --
+
+    def map(self, lane):
+        rng = lane.rng
+        if not (lane.lease.ioasids and lane.lease.memories) and rng.random() < 0.9:
+            return None
+        r = pb.MapRequest(ioasid=self._space_id(lane))
+        space = lane.lease.ioasids.get(r.ioasid)
+        for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
+            self._entry(lane, space, r.entries.add())
+        if rng.random() < 0.01:
+            del r.entries[:]
+        return "Map", r
+
+    def _entry(self, lane, space, e):
+        rng = lane.rng
+        e.read = True
+        e.write = rng.random() < 0.75
+        if rng.random() < 0.05:
+            e.read = False
+        pages = rng.choice((1, 1, 2, 3, 4, 8, 16))
+        memory = None
+        if space is not None and space.parent:
+            e.from_parent = True
+            e.parent_address = self._address(lane, space.parent) // PAGE * PAGE
+        else:
+            e.memory = self._memory_id(lane)
+            memory = lane.lease.memories.get(e.memory)
+            if memory:
+                total = memory.length // PAGE
+                if total >= 512 and rng.random() < 0.3:
+                    pages = rng.choice((512, total))
+                pages = min(pages, total)
+                e.offset = rng.randint(0, total - pages) * PAGE
+                if pages >= 512 and rng.random() < 0.7:
+                    e.offset = 0
+                e.write = e.write and memory.write
+                e.read = e.read and memory.read
+                if not e.read:
+                    e.write = memory.write
+                if not (e.read or e.write):
+                    e.read = True
+        e.length = pages * PAGE
+        if rng.random() < 0.12:
+            e.choose = True
+        elif pages >= 512:
+            e.iova = rng.choice((0x40000000, 0x80000000, 0x80000000 + 37 * PAGE))
+        elif space is not None and space.starts and rng.random() < 0.3:
+            # Right beside another mapping, before or behind.
+            m = space.maps[rng.choice(space.starts)]
+            e.iova = max(0, rng.choice((m.iova + m.length, m.iova - e.length)) % (1 << 64))
+        else:
+            bases = IOVA_BASES
+            if space is not None and rng.random() < 0.9:
+                bases = [b for b in bases if space.is_valid(b, PAGE)]
+            e.iova = (rng.choice(bases) + rng.randrange(32) * PAGE) % (1 << 64)
+        roll = rng.random()
+        if roll < 0.008:
+            e.iova = min(e.iova + 1, (1 << 64) - 1)
+        elif roll < 0.014:
+            e.length += rng.choice((1, 512, -1))
+        elif roll < 0.018:
+            e.length = 0
+        elif roll < 0.024:
+            if memory:
+                e.offset = memory.length - e.length + PAGE
+        elif roll < 0.03:
+            e.iova = (1 << 64) - PAGE
+            e.length = 2 * PAGE
+        elif roll < 0.034:
+            e.read = e.write = False
+        elif roll < 0.038:
+            e.from_parent = not e.from_parent
+        elif roll < 0.042 and memory:
+            e.read = e.write = True
+
+    def _address(self, lane, space):
+        """An address of interest in a space: in, at the edge of, or near a mapping."""
+        rng = lane.rng
+        if space is not None and space.starts and rng.random() < 0.9:
+            m = space.maps[rng.choice(space.starts)]
+            roll = rng.random()
+            if roll < 0.6:
+                return m.iova + rng.randrange(m.length)
+            if roll < 0.8:
+                return m.iova + rng.randrange(0, m.length, PAGE)
+            edge = rng.choice((m.iova, m.iova + m.length))
+            return max(0, edge + rng.randint(-32, 32)) & ((1 << 64) - 1)
+        return (rng.choice(IOVA_BASES) + rng.randrange(64 * PAGE)) % (1 << 64)
+
+    def unmap(self, lane):
+        rng = lane.rng
+        if not lane.lease.ioasids and rng.random() < 0.8:
+            return None
+        r = pb.UnmapRequest(ioasid=self._space_id(lane))
+        space = lane.lease.ioasids.get(r.ioasid)
+        if rng.random() < 0.05:
+            r.all = True
+            if rng.random() < 0.1:
+                r.ranges.add(iova=0, length=PAGE)
+            return "Unmap", r
+        starts = list(space.starts) if space is not None else []
+        rng.shuffle(starts)
+        for start in starts[: rng.choice((1, 1, 1, 2, 4))]:
+            m = space.maps[start]
+            r.ranges.add(iova=m.iova, length=m.length)
+        if not r.ranges:
+            r.ranges.add(iova=rng.choice(IOVA_BASES), length=PAGE)
+        one = rng.choice(list(r.ranges))
+        roll = rng.random()
+        if len(r.ranges) > 1:
+            pass  # ranges that overlap each other are another matter
+        elif roll < 0.08:
+            one.length += PAGE * rng.randint(1, 40)
+        elif roll < 0.14 and one.length > PAGE:
+            one.length -= PAGE
+        elif roll < 0.18 and one.length > PAGE:
+            one.iova += PAGE
+            one.length -= PAGE
+        elif roll < 0.2:
+            one.iova += 8
+        elif roll < 0.22:
+            one.length = 0
+        elif roll < 0.24:
+            one.iova = (1 << 64) - PAGE
+            one.length = 2 * PAGE
+        elif roll < 0.27:
+            one.iova = one.iova // (256 * PAGE) * 256 * PAGE
+            one.length = 1024 * PAGE
+        if one.iova + one.length > (1 << 64) and one.iova != (1 << 64) - PAGE:
+            one.length = (1 << 64) - one.iova
+        return "Unmap", r
+
+    # -- attachments --
+
+    def attach(self, lane):
+        if not (lane.lease.ioasids and lane.lease.devices) and lane.rng.random() < 0.9:
+            return None
+        r = pb.AttachRequest(device=self._any_device(lane), ioasid=self._space_id(lane))
+        self._pasid(lane, r)
+        return "Attach", r
+
+    def replace(self, lane):
+        if not lane.lease.attachments and lane.rng.random() < 0.8:
+            return None
+        r = pb.ReplaceRequest(ioasid=self._space_id(lane))
+        self._attached_or_not(lane, r)
+        return "Replace", r
+
+    def detach(self, lane):
+        r = pb.DetachRequest()
+        self._attached_or_not(lane, r)
+        return "Detach", r
+
+    def _attached_or_not(self, lane, r):
+        if lane.lease.attachments and lane.rng.random() < 0.9:
+            r.device, pasid = lane.rng.choice(sorted(lane.lease.attachments))
+            if pasid:
+                r.pasid.value = pasid
+        else:
+            r.device = self._any_device(lane)
+            self._pasid(lane, r)
+
+    def invalidate(self, lane):
+        rng = lane.rng
+        r = pb.InvalidateRequest(ioasid=self._space_id(lane))
+        space = lane.lease.ioasids.get(r.ioasid)
+        for _ in range(rng.choice((1, 1, 4, 16))):
+            if rng.random() < 0.3:
+                r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_ALL)
+            else:
+                iova = self._address(lane, space) // PAGE * PAGE
+                iova = min(iova, (1 << 39) - PAGE)
+                r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_RANGE, iova=iova, length=PAGE)
+        if rng.random() < 0.03:
+            rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
+        return "Invalidate", r
+
+    # -- reading --
+
+    def dma(self, lane):
+        rng = lane.rng
+        if not lane.lease.attachments and rng.random() < 0.95:
+            return None
+        r = pb.DeviceDmaRequest(access=WRITE if rng.random() < 0.4 else READ)
+        self._attached_or_not(lane, r)
+        key = (r.device, r.pasid.value if r.HasField("pasid") else 0)
+        r.iova = self._address(lane, lane.lease.attachments.get(key))
+        length = rng.choice((1, 8, 64, 100, 512, 4096, 5000, 3 * PAGE))
+        if rng.random() < 0.004:
+            length = 300 * PAGE if rng.random() < 0.5 else 0
+        elif rng.random() < 0.01:
+            length = 64 * PAGE
+        if r.iova + length > 1 << 64:
+            length = max(1, (1 << 64) - r.iova)
+        if r.access == WRITE:
+            r.data = rng.randbytes(length)
+        else:
+            r.length = length
+        if rng.random() < 0.004:
+            r.access = rng.choice((0, 4, 9))
+        r.scope.lease = lane.name
+        return "DeviceDma", r
+
+    def translate(self, lane):
+        r = pb.TranslateRequest(ioasid=self._space_id(lane), access=lane.rng.choice((READ, WRITE)))
+        r.iova = self._address(lane, lane.lease.ioasids.get(r.ioasid))
+        if lane.rng.random() < 0.01:
+            r.access = lane.rng.choice((0, 4))
+        r.scope.lease = lane.name
+        return "Translate", r
+
+    def look(self, lane):
+        rng = lane.rng
+        method = rng.choice(
+            ("GetIoasid", "GetIoasid", "ListMappings", "ListMappings", "ListIoasids", "ListMemory", "ListAttachments")
+        )
+        r = getattr(pb, method + "Request")()
+        if method in ("GetIoasid", "ListMappings"):
+            r.ioasid = self._space_id(lane)
+        r.scope.lease = lane.name
+        return method, r
+
+    def retry(self, lane):
+        """A request that had an effect, again; now and then with other arguments."""
+        rng = lane.rng
+        if not lane.history:
+            return None
+        method, kept = rng.choice(list(lane.history))
+        r = type(kept)()
+        r.CopyFrom(kept)
+        if rng.random() < 0.2 and hasattr(r, "ioasid"):
+            r.ioasid += 1
+        return method, r
