@@ -1143,6 +1143,7 @@ static uint64_t words_known(const char *const *words, size_t n)
 int policy_new(const struct policy_vocabulary *vocabulary, struct policy **ret_policy)
 {
 	struct policy *policy = calloc(1, sizeof(*policy));
+	struct policy_tenant *host;
 
 	if (!policy)
 		return -ENOMEM;
@@ -1151,11 +1152,12 @@ int policy_new(const struct policy_vocabulary *vocabulary, struct policy **ret_p
 		free(policy);
 		return -ENOMEM;
 	}
-	tenant_init(&policy->tenants[0], "", (struct policy_place){0});
+	host = &policy->tenants[0];
+	tenant_init(host, "", (struct policy_place){0});
 	policy->n_tenants = policy->n_tenants_allocated = 1;
 	if (vocabulary) {
-		policy->formats_known = words_known(vocabulary->formats, vocabulary->n_formats);
-		policy->kinds_known = words_known(vocabulary->kinds, vocabulary->n_kinds);
+		host->formats.mask = words_known(vocabulary->formats, vocabulary->n_formats);
+		host->kinds.mask = words_known(vocabulary->kinds, vocabulary->n_kinds);
 	}
 	*ret_policy = policy;
 	return 0;

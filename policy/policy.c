@@ -5,7 +5,7 @@
  *
  * A verdict walks from the tenant up to the host and stops at the first that says no: a
  * tenant's own list is named before an ancestor's, and no node can give what one above it
- * does not have.
+ * has not in its list.
  */
 
 #include "policy_internal.h"

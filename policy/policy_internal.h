@@ -77,7 +77,8 @@ struct policy_devices {
 
 /* "formats" or "kinds" of a tenant. */
 struct policy_words {
-	const char *origin; /* NULL: not written, mask is all ones */
+	/* NULL: not written; mask is then all ones, of the host all words that exist. */
+	const char *origin;
 	uint64_t mask;
 };
 
@@ -123,9 +124,6 @@ struct policy {
 	char (*host_devices)[POLICY_DEVICE_ADDRESS_MAX];
 	size_t n_host_devices;
 	struct policy_place host_devices_place;
-	/* Words of the vocabulary that exist. */
-	uint64_t formats_known;
-	uint64_t kinds_known;
 };
 
 /* ---- parse.c ---- */
