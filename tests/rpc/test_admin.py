@@ -403,7 +403,7 @@ class Events(Case):
         stream = slow.watch("Admin/WatchEvents", read=False, timeout=60 * self.slow)
         quick = self.admin.watch("Admin/WatchEvents", types=[self.pb.EVENT_TYPE_IOASID_FREED])
         self.assertIsNone(quick.next(0.2))
-        rounds = 40
+        rounds = 15
         for _ in range(rounds):
             ids = [r.ioasid for r in self.a.many(
                 [("Alloc", dict(kind=self.pb.IOASID_KIND_KERNEL, label="x" * 64))] * 250)]

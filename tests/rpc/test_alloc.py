@@ -114,8 +114,9 @@ class Formats(Case):
         for candidates, field in (([{"format": 0}], "candidates[0].format"),
                                   ([{"format": 1}, {"format": 999}], "candidates[1].format"),
                                   ([{"format": 1}] * 33, "candidates")):
-            refusal = self.refused("INVALID_FIELD", self.a.Alloc,
-                                   kind=self.pb.IOASID_KIND_KERNEL, candidates=candidates)
+            refusal = self.refused("MALFORMED" if len(candidates) > 32 else "INVALID_FIELD",
+                                   self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL,
+                                   candidates=candidates)
             self.assertTrue(refusal.fields[0][0].startswith("candidates"), refusal.fields)
             self.assertIn(refusal.fields[0][0], (field, "candidates"))
 
@@ -271,8 +272,9 @@ class Objects(Case):
         self.b.ClaimDevice(devices=[one])
         self.refused("NOT_CLAIMED", self.a.Alloc, devices=[one], **call)
         self.refused("NOT_FOUND", self.a.Alloc, devices=["0000:ff:1f.7"], **call)
-        for devices in ([""], [one] * 65, [one, one]):
-            self.refused("INVALID_FIELD", self.a.Alloc, devices=devices, **call)
+        for devices, reason in (([""], "INVALID_FIELD"), ([one] * 65, "MALFORMED"),
+                                ([one, one], "INVALID_FIELD")):
+            self.refused(reason, self.a.Alloc, devices=devices, **call)
 
     def test_label_too_long(self):
         self.alloc(self.a, label="\u00e9" * 32)

@@ -126,11 +126,13 @@ class Claim(Case):
 
     def test_bad_lists_are_refused(self):
         one = self.inventory.single[0].address
-        for devices in ([], [one, one], [one] * 65, [""], [one, ""]):
+        for devices, reason in (([], "INVALID_FIELD"), ([one, one], "INVALID_FIELD"),
+                                ([one] * 65, "MALFORMED"), ([""], "INVALID_FIELD"),
+                                ([one, ""], "INVALID_FIELD")):
             with self.subTest(n=len(devices)):
-                refusal = self.refused("INVALID_FIELD", self.a.ClaimDevice, devices=devices)
+                refusal = self.refused(reason, self.a.ClaimDevice, devices=devices)
                 self.assertTrue(refusal.fields[0][0].startswith("devices"), refusal.fields)
-                self.refused("INVALID_FIELD", self.a.ReleaseDevice, devices=devices)
+                self.refused(reason, self.a.ReleaseDevice, devices=devices)
 
     def test_release_of_what_is_not_claimed(self):
         one = self.inventory.single[0].address

@@ -132,7 +132,7 @@ class Hostile(Case):
         for _ in range(20):
             bad.watch("Admin/WatchEvents", read=False, timeout=60)
         before = self.world.server.rss_kib()
-        for _ in range(20):
+        for _ in range(15):
             ids = [r.ioasid for r in self.a.many(
                 [("Alloc", dict(kind=self.pb.IOASID_KIND_KERNEL, label="y" * 64))] * 250)]
             self.a.many([("Free", dict(ioasid=i)) for i in ids])

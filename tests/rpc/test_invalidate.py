@@ -56,7 +56,7 @@ class Invalidate(Case):
 
     def test_bad_requests(self):
         call = self.a.Invalidate
-        self.refused("INVALID_FIELD", call, ioasid=self.ioasid, entries=[self.ALL] * 4097,
+        self.refused("MALFORMED", call, ioasid=self.ioasid, entries=[self.ALL] * 4097,
                      field="entries")
         self.refused("INVALID_FIELD", call, ioasid=0, entries=[self.ALL], field="ioasid")
         self.refused("NOT_FOUND", call, ioasid=self.ioasid + 1000, entries=[self.ALL])

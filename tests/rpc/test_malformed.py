@@ -126,15 +126,23 @@ class Bytes(Case):
                                     "CANCELLED"))
         self.connect().GetStatus()
 
-    def test_unknown_fields_are_skipped(self):
-        """A newer client's fields are no error: protobuf's rule."""
-        method = self.world.api.method("GetStatus")
-        self.assertNotIsInstance(self.raw(method, text(1000, b"new") + field(1001, 0, b"\x01")),
-                                 Refused)
+    def test_unknown_fields_are_refused(self):
+        """Who asks for what this server does not know must not get something else."""
+        good = self.world.api.method("Alloc").bytes(dict(kind=1))
+        for name, data in (("at the top", good + text(1000, b"new")),
+                           ("a number", good + field(1001, 0, b"\x01")),
+                           ("in the scope", text(1, text(9, b"x")) + good),
+                           ("in an element", text(5, field(2, 0, b"\x01")) + good)):
+            with self.subTest(name):
+                self.malformed(self.world.api.method("Alloc"), data)
+        self.assertEqual(self.used("org/a", "ioasids"), 0)
+
+    def test_deep_nesting_of_unknown_fields(self):
         nested = b""
-        for _ in range(5000):
-            nested = text(999, nested) if len(nested) < 60000 else nested
-        self.assertNotIsInstance(self.raw(method, nested), Refused)
+        while len(nested) < 60000:
+            nested = text(999, nested)
+        for name in ("GetStatus", "Alloc", "Negotiate"):
+            self.malformed(self.world.api.method(name), nested)
 
     def test_repeated_scalar_fields_take_the_last(self):
         ioasid = self.alloc(self.a)

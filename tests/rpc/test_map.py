@@ -136,7 +136,7 @@ class Map(Case):
     def test_number_of_entries(self):
         self.refuse_map("INVALID_FIELD", field="entries")
         page = [self.entry(0x1000000 + i * PAGE, self.mem) for i in range(1025)]
-        self.refuse_map("INVALID_FIELD", *page, field="entries")
+        self.refuse_map("MALFORMED", *page, field="entries")
         self.map(self.a, self.ioasid, *page[:1024])
         self.assertEqual(self.charges(), [1024, 1024 * PAGE, PAGE])
 
@@ -287,7 +287,7 @@ class Unmap(Case):
                                        ranges=[{"iova": iova, "length": length % TOP}])
                 self.assertTrue(refusal.fields[0][0].startswith("ranges[0]"))
         self.refused("INVALID_FIELD", self.a.Unmap, ioasid=self.ioasid, field="ranges")
-        self.refused("INVALID_FIELD", self.a.Unmap, ioasid=self.ioasid,
+        self.refused("MALFORMED", self.a.Unmap, ioasid=self.ioasid,
                      ranges=[{"iova": i * PAGE, "length": PAGE} for i in range(1025)],
                      field="ranges")
         self.assertEqual(self.left(), [(16, 19)])
