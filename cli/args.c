@@ -39,7 +39,7 @@ static int global_set(struct cli *cli, const struct cli_param *p, const char *te
 
 	if (p->type != CLI_FLAG) {
 		if (value_parse(p, text, &value, &expected) < 0) {
-			cli_usage(cli, "--%s: expected %s, got \"%s\"", p->name, expected, text);
+			cli_usage(cli, "--%s: got \"%s\", expected %s", p->name, text, expected);
 			free(expected);
 			return CLI_USAGE;
 		}
@@ -202,7 +202,10 @@ const struct cli_command *args_command(struct cli *cli, const struct cli_words *
 		*ret_used = 1;
 		return direct;
 	}
-	if (!known) {
+	if (!known && words->words[0][0] == '-') {
+		cli_usage(cli, "unknown option \"%s\" before the command; see `ioasidctl help`",
+			  words->words[0]);
+	} else if (!known) {
 		_cleanup_free_ char *all = nouns();
 
 		cli_usage(cli, "unknown command \"%s\"; expected one of %s", words->words[0], all);
@@ -235,9 +238,9 @@ static int add_value(struct cli *cli, const struct cli_command *command,
 	char *expected = NULL;
 
 	if (value_parse(param, text, &value, &expected) < 0) {
-		cli_usage(cli, "%s%s%s: %s%s: expected %s, got \"%s\"", command->noun,
-			  command->verb ? " " : "", command->verb ?: "", dashes, param->name,
-			  expected, text);
+		cli_usage(cli, "%s%s%s: %s%s: got \"%s\", expected %s", command->noun,
+			  command->verb ? " " : "", command->verb ?: "", dashes, param->name, text,
+			  expected);
 		free(expected);
 		return CLI_USAGE;
 	}

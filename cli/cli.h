@@ -35,6 +35,7 @@ struct cli_session;
 
 struct cli {
 	const struct cli_format *format;
+	FILE *in; /* a shell's lines */
 	FILE *out;
 	FILE *err;
 	bool compact; /* JSON documents on one line each */

@@ -145,11 +145,11 @@ static void wanted_init(struct wanted *w, const struct cli_args *args)
 	w->request.snoop = (enum ioasid_snoop)args_number(args, "snoop", IOASID_SNOOP_AUTO);
 	w->request.vm = args_number(args, "vm", 0);
 	w->request.label = args_text(args, "label", NULL);
-	if (args_has(args, "faults"))
+	if (args_has(args, "with-faults"))
 		w->request.flags |= IOASID_ALLOC_FAULTS;
-	if (args_has(args, "pasid"))
+	if (args_has(args, "with-pasid"))
 		w->request.flags |= IOASID_ALLOC_PASID;
-	if (args_has(args, "dirty-tracking"))
+	if (args_has(args, "with-dirty-tracking"))
 		w->request.flags |= IOASID_ALLOC_DIRTY_TRACKING;
 }
 
@@ -295,9 +295,9 @@ static const struct cli_param alloc_options[] = {
 	{"parent", CLI_ID, .help = "IOASID that this one is nested on"},
 	{"input-bits", CLI_UINT, .help = "least width of its addresses", .min = 1, .max = 64},
 	{"snoop", CLI_SNOOP, .help = "whether DMA must snoop CPU caches (auto)"},
-	{"faults", CLI_FLAG, .help = "every device must have page requests"},
-	{"pasid", CLI_FLAG, .help = "every device must have PASIDs"},
-	{"dirty-tracking", CLI_FLAG, .help = "every device must have dirty tracking"},
+	{"with-faults", CLI_FLAG, .help = "every device must have page requests"},
+	{"with-pasid", CLI_FLAG, .help = "every device must have PASIDs"},
+	{"with-dirty-tracking", CLI_FLAG, .help = "every device must have dirty tracking"},
 	{"vm", CLI_ID, .help = "kind kvm: the VM"},
 	{"label", CLI_TEXT, .help = "for people, at most 64 bytes", .max = 64},
 	{},

@@ -39,7 +39,10 @@ static void add_check(struct json_object *checks, const char *what, const char *
 static void add_verdict(struct json_object *checks, const char *what, const char *value,
 			const struct policy_verdict *v)
 {
-	add_check(checks, what, value, v->allowed, v->tenant, v->rule);
+	add_check(checks, what, value, v->allowed, v->tenant,
+		  v->rule
+			  ?: v->allowed ? "no rule restricts it"
+					: NULL);
 }
 
 /* Who the caller is; *ret_tenant is NULL if there is none. */
@@ -138,9 +141,14 @@ static void check_amounts(const struct cli_args *args, const struct policy_tenan
 			continue;
 		while (t && v->number <= policy_tenant_limit(t, resource))
 			t = policy_tenant_parent(t);
-		if (t)
-			limit = cli_printf("limit %llu",
-					   (unsigned long long)policy_tenant_limit(t, resource));
+		if (t) {
+			uint64_t n = policy_tenant_limit(t, resource);
+			char text[24];
+
+			limit = strstr(v->resource, "_bytes")
+					? cli_printf("limit %s", render_size(n, text, sizeof(text)))
+					: cli_printf("limit %llu", (unsigned long long)n);
+		}
 		add_check(checks, "amount", v->text, !t, policy_tenant_path(t ?: tenant),
 			  limit ?: "within every limit, if nothing else is used");
 	}

@@ -250,7 +250,7 @@ static int shell(struct cli *cli, const struct cli_args *args)
 {
 	__attribute__((cleanup(shell_deinit))) struct shell s = {.cli = cli};
 	bool stop = args_has(args, "stop"), echo = args_has(args, "echo");
-	bool prompt = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	bool prompt = isatty(fileno(cli->in)) && isatty(fileno(cli->out));
 	_cleanup_free_ char *line = NULL;
 	size_t room = 0;
 	int failed = CLI_OK;
@@ -266,7 +266,7 @@ static int shell(struct cli *cli, const struct cli_args *args)
 		if (prompt)
 			fputs("ioasid> ", cli->out);
 		fflush(cli->out);
-		n = getline(&line, &room, stdin);
+		n = getline(&line, &room, cli->in);
 		if (n < 0)
 			break;
 		s.line++;
@@ -278,7 +278,7 @@ static int shell(struct cli *cli, const struct cli_args *args)
 		if (r && stop)
 			break;
 	}
-	if (!feof(stdin) && ferror(stdin) && !failed)
+	if (!feof(cli->in) && ferror(cli->in) && !failed)
 		failed = cli_errno(cli, errno, "cannot read commands");
 	cli->lease = NULL;
 	free(cli->shell_lease);

@@ -42,6 +42,7 @@ int main(int argc, char **argv)
 {
 	struct cli cli = {
 		.format = &format_table,
+		.in = stdin,
 		.out = stdout,
 		.err = stderr,
 		.socket = environment("IOASID_SOCKET"),
