@@ -121,7 +121,7 @@ class Reload(Case):
         before = (self.admin.GetStatus().policy_generation,
                   {t.path for t in self.admin.ListTenants().tenants})
         for name, text, expect in (
-                ("not JSON", "{", "line"),
+                ("not JSON", "{", ":1"),
                 ("empty", "", ""),
                 ("unknown key", json.dumps({**good, "tennants": {}}), "tennants"),
                 ("wrong type", json.dumps({**good, "tenants": []}), "tenants"),

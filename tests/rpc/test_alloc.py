@@ -105,7 +105,12 @@ class Formats(Case):
         refusal = self.refused("FORMAT_UNSUPPORTED", self.a.Alloc, devices=[device],
                                kind=self.pb.IOASID_KIND_KERNEL,
                                candidates=[{"format": f} for f in unable])
-        # Who and why for every one of them.
+        # Who and why for every one of them, even if these are all formats there are.
+        every = [f for f in self.pb.PageTableFormat.values() if f and f not in able]
+        whole = self.refused("FORMAT_UNSUPPORTED", self.a.Alloc, devices=[device],
+                             kind=self.pb.IOASID_KIND_KERNEL,
+                             candidates=[{"format": f} for f in every])
+        self.assertGreaterEqual(len(whole.preconditions), len(every))
         self.assertGreaterEqual(len(refusal.preconditions), len(unable))
         for kind, subject, description in refusal.preconditions:
             self.assertTrue(description)

@@ -86,6 +86,22 @@ class Bytes(Case):
                         self.malformed(method, text(1, text(number, b"a\0b")))
         self.assertGreater(tried, 100)
 
+    def test_very_long_text_is_refused_with_details(self):
+        """However much text a refusal could quote, its details fit into the trailers."""
+        for method in self.methods():
+            for f in self.strings_of(method.Request):
+                for size in (300, 5000, 100000):
+                    answer = self.raw(method, text(f.number, b"w" * size))
+                    with self.subTest(method=method.name, field=f.name, size=size):
+                        self.assertIsInstance(answer, Refused)
+                        self.check_refusal(answer, answer.reason)
+            for number in (1, 2, 3):
+                if "scope" in method.fields:
+                    answer = self.raw(method, text(1, text(number, b"w" * 100000)))
+                    with self.subTest(method=method.name, scope=number):
+                        self.assertIsInstance(answer, Refused)
+                        self.check_refusal(answer, answer.reason)
+
     def test_text_in_repeated_and_nested_messages(self):
         entry = text(3, field(1, 0, varint(4)) + text(6, b"\xff"))
         self.malformed(self.world.api.method("Invalidate"), entry)
