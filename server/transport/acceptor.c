@@ -251,6 +251,15 @@ static void guest_take_fds(struct guest *guest, struct msghdr *message)
 		guest->n_passed += 2;
 }
 
+/* As far as it has come. */
+static bool guest_has_magic(const struct guest *guest)
+{
+	size_t n = guest->n_request < FD_PROTOCOL_MAGIC_SIZE ? guest->n_request
+							     : FD_PROTOCOL_MAGIC_SIZE;
+
+	return !memcmp(guest->request, FD_PROTOCOL_MAGIC, n);
+}
+
 static void guest_read_request(struct acceptor *acceptor, struct guest *guest)
 {
 	while (guest->n_request < FD_PROTOCOL_REQUEST_SIZE) {
@@ -277,9 +286,10 @@ static void guest_read_request(struct acceptor *acceptor, struct guest *guest)
 		if (n > 0) {
 			guest_take_fds(guest, &message);
 			guest->n_request += n;
-			continue;
+			if (guest_has_magic(guest))
+				continue;
 		}
-		/* The end, half-way: nobody is left to answer. */
+		/* Not this protocol, or the end half-way: no answer. */
 		guest_close(acceptor, guest);
 		return;
 	}
@@ -306,8 +316,7 @@ static void guest_judge(struct acceptor *acceptor, struct guest *guest)
 		if (n == sizeof(first))
 			guest_promote(acceptor, guest);
 	} else if (!memcmp(first, FD_PROTOCOL_MAGIC, n)) {
-		if (n < (ssize_t)sizeof(first))
-			return;
+		/* From its first byte on: a peek never looks past bytes that carry fds. */
 		guest_join(guest, GUEST_REQUESTING, &acceptor->requesting,
 			   handshake_deadline(acceptor));
 		guest_read_request(acceptor, guest);
