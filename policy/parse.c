@@ -6,13 +6,12 @@
  * Owns: nothing beyond the call but what it adds to the policy's arena and vectors.
  * Never: looks at other files; check.c does what spans them.
  *
- * A json-c tree and the scan are walked side by side: json-c keeps members in the order
- * of the text, so that the n-th member is the n-th node as long as no key comes twice.
- * The two long lists, "tenants" and "identities", are walked by the scan alone and each of
- * their entries is a tree of its own: one tree of all would take some 6 KiB a tenant.
- * json-c does not notice every allocation that fails inside it and would leave a member
- * out or cut a string; count and lengths are therefore compared with the scan, and what
- * differs is an allocation that failed.
+ * The scan leads through objects and arrays; json-c decodes each key, string and number,
+ * one at a time.  It does not get whole objects: it checks no allocation for a key's name
+ * (0.16 crashes there), keeps the last of two equal keys without a word, and one tree of a
+ * large policy takes some 6 KiB a tenant.  It also cuts a string for which its buffer could
+ * not grow; the length is therefore compared with the scan, and what differs is an
+ * allocation that failed.
  *
  * Runs on the one thread that loads.
  */
@@ -22,6 +21,7 @@
 #include "problem.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +41,6 @@ struct parse {
 /* A value and the way to it. */
 struct cursor {
 	const struct cursor *up;
-	struct json_object *value; /* NULL also while it has not been made a tree */
 	uint32_t node;
 	const char *key; /* NULL: element number index, or the root */
 	size_t index;
@@ -55,6 +54,9 @@ struct schema_key {
 	bool required;
 };
 
+/* Keys of one object of the schema. */
+#define SCHEMA_KEYS_MAX 8
+
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
 static void tokener_done(struct json_tokener **tokener)
@@ -66,6 +68,18 @@ static void tokener_done(struct json_tokener **tokener)
 static void json_put(struct json_object **value)
 {
 	json_object_put(*value);
+}
+
+/* A decoded string; s is value's and has no NUL inside. */
+struct text {
+	struct json_object *value;
+	const char *s;
+	size_t length;
+};
+
+static void text_done(struct text *text)
+{
+	json_object_put(text->value);
 }
 
 /* ---- problems ---- */
@@ -187,93 +201,74 @@ static const char *origin_new(struct parse *p, const struct cursor *at)
 			    cursor_node(p, at)->line, path);
 }
 
-/* ---- objects and arrays ---- */
+/* ---- json-c ---- */
 
-/* Makes the value at a node a tree, up to which the scan alone has led. */
-static int value_new(struct parse *p, size_t offset, size_t end, struct json_object **ret)
+/* Decodes one scalar of the text, not null. */
+static int scalar_new(struct parse *p, size_t offset, size_t end, struct json_object **ret)
 {
 	struct json_object *value;
 
 	/* With the byte that follows, by which json-c knows that a number has ended. */
 	json_tokener_reset(p->tokener);
 	value = json_tokener_parse_ex(p->tokener, p->text + offset, (int)(end + 1 - offset));
+	if (value) {
+		*ret = value;
+		return 0;
+	}
 	/*
 	 * The scan took the text as good.  Versions of json-c differ in whether a number beyond
 	 * 64 bits saturates or is an error; else memory is all that can lack, for which
 	 * json-c has no error of its own.
 	 */
-	if (!value && json_tokener_get_error(p->tokener) == json_tokener_error_parse_number)
-		return fail_offset(p, offset, "", "a number in this value is out of range");
-	if (!value && p->text[offset] != 'n')
-		return -ENOMEM;
-	*ret = value;
-	return 0;
-}
-
-/*
- * Fewer members than the text has: a key came twice.  Tells which; by json-c's idea of when
- * two keys are equal, since it is the one that dropped the first.
- */
-static int fail_duplicate(struct parse *p, const struct cursor *at)
-{
-	__attribute__((cleanup(json_put))) struct json_object *seen = json_object_new_object();
-	uint32_t n = cursor_node(p, at)->n_children, node = at->node + 1;
-
-	if (!seen)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < n; i++, node = p->scan.nodes[node].next) {
-		__attribute__((cleanup(json_put))) struct json_object *key = NULL;
-		size_t offset = p->scan.nodes[node].key_offset, raw, decoded;
-		struct json_object *first, *mark;
-
-		json_scan_string(p->text, offset, &raw, &decoded);
-		if (value_new(p, offset, offset + raw, &key) ||
-		    (size_t)json_object_get_string_len(key) != decoded)
-			return -ENOMEM;
-		if (json_object_object_get_ex(seen, json_object_get_string(key), &first)) {
-			const struct json_node *before =
-				&p->scan.nodes[json_object_get_int64(first)];
-			const struct cursor twice = {
-				.up = at,
-				.node = node,
-				.key = json_object_get_string(key),
-			};
-
-			return fail_key(p, &twice, "this key is there twice, first at %u:%u",
-					before->line, before->column);
-		}
-		mark = json_object_new_int64(node);
-		if (!mark || json_object_object_add(seen, json_object_get_string(key), mark) < 0) {
-			json_object_put(mark);
-			return -ENOMEM;
-		}
-	}
+	if (json_tokener_get_error(p->tokener) == json_tokener_error_parse_number)
+		return fail_offset(p, offset, "", "this number is out of range");
 	return -ENOMEM;
 }
 
-/* Calls fn for every member of an object. */
+/* The string at an offset, after which the text goes on. */
+static int text_new(struct parse *p, size_t offset, struct text *ret)
+{
+	__attribute__((cleanup(json_put))) struct json_object *value = NULL;
+	size_t raw, decoded;
+	int r;
+
+	json_scan_string(p->text, offset, &raw, &decoded);
+	r = scalar_new(p, offset, offset + raw, &value);
+	if (r)
+		return r;
+	if ((size_t)json_object_get_string_len(value) != decoded)
+		return -ENOMEM;
+	ret->s = json_object_get_string(value);
+	ret->length = decoded;
+	ret->value = value;
+	value = NULL;
+	return 0;
+}
+
+/* ---- objects and arrays ---- */
+
+static char first_byte(const struct parse *p, const struct cursor *at)
+{
+	return p->text[cursor_node(p, at)->offset];
+}
+
+/* Calls fn for every member of an object; whoever knows the keys looks for equal ones. */
 static int each_member(struct parse *p, const struct cursor *at, parse_fn fn, void *obj)
 {
-	uint32_t node = at->node + 1;
-	struct json_object_iter iter;
+	uint32_t n = cursor_node(p, at)->n_children, node = at->node + 1;
 
-	if (!json_object_is_type(at->value, json_type_object))
+	if (first_byte(p, at) != '{')
 		return fail_value(p, at, "expected an object, found %s", found(p, at));
-	if ((uint32_t)json_object_object_length(at->value) != cursor_node(p, at)->n_children)
-		return fail_duplicate(p, at);
-	json_object_object_foreachC(at->value, iter)
-	{
-		struct cursor child = {.up = at, .value = iter.val, .node = node, .key = iter.key};
-		size_t raw, decoded;
-		int r;
+	for (uint32_t i = 0; i < n; i++, node = p->scan.nodes[node].next) {
+		__attribute__((cleanup(text_done))) struct text key = {0};
+		struct cursor child = {.up = at, .node = node};
+		int r = text_new(p, p->scan.nodes[node].key_offset, &key);
 
-		json_scan_string(p->text, p->scan.nodes[node].key_offset, &raw, &decoded);
-		if (strlen(iter.key) != decoded)
-			return -ENOMEM;
-		r = fn(p, &child, obj);
+		child.key = key.s;
+		if (!r)
+			r = fn(p, &child, obj);
 		if (r)
 			return r;
-		node = p->scan.nodes[node].next;
 	}
 	return 0;
 }
@@ -282,94 +277,32 @@ static int each_member(struct parse *p, const struct cursor *at, parse_fn fn, vo
 static int each_element(struct parse *p, const struct cursor *at, size_t max, parse_fn fn,
 			void *obj)
 {
-	uint32_t node = at->node + 1;
-	size_t n;
+	uint32_t n = cursor_node(p, at)->n_children, node = at->node + 1;
 
-	if (!json_object_is_type(at->value, json_type_array))
+	if (first_byte(p, at) != '[')
 		return fail_value(p, at, "expected an array, found %s", found(p, at));
-	n = cursor_node(p, at)->n_children;
-	if (json_object_array_length(at->value) != n)
-		return -ENOMEM;
 	if (n > max)
-		return fail_value(p, at, "expected at most %zu elements, found %zu", max, n);
-	for (size_t i = 0; i < n; i++) {
-		struct cursor child = {
-			.up = at,
-			.value = json_object_array_get_idx(at->value, i),
-			.node = node,
-			.index = i,
-		};
+		return fail_value(p, at, "expected at most %zu elements, found %" PRIu32, max, n);
+	for (uint32_t i = 0; i < n; i++, node = p->scan.nodes[node].next) {
+		struct cursor child = {.up = at, .node = node, .index = i};
 		int r = fn(p, &child, obj);
 
 		if (r)
 			return r;
-		node = p->scan.nodes[node].next;
 	}
 	return 0;
 }
 
-static int with_value(struct parse *p, const struct cursor *at, parse_fn fn, void *obj)
+static int fail_twice(struct parse *p, const struct cursor *at, unsigned line, unsigned column)
 {
-	__attribute__((cleanup(json_put))) struct json_object *value = NULL;
-	const struct json_node *node = cursor_node(p, at);
-	struct cursor loaded = *at;
-	int r = value_new(p, node->offset, node->end, &value);
-
-	if (r)
-		return r;
-	loaded.value = value;
-	return fn(p, &loaded, obj);
-}
-
-/* As each_member(), of an object that is no tree, nor are the values that fn gets. */
-static int each_member_scanned(struct parse *p, const struct cursor *at, parse_fn fn, void *obj)
-{
-	uint32_t n = cursor_node(p, at)->n_children, node = at->node + 1;
-
-	if (p->text[cursor_node(p, at)->offset] != '{')
-		return fail_value(p, at, "expected an object, found %s", found(p, at));
-	for (uint32_t i = 0; i < n; i++, node = p->scan.nodes[node].next) {
-		__attribute__((cleanup(json_put))) struct json_object *key = NULL;
-		struct cursor child = {.up = at, .node = node};
-		size_t offset = p->scan.nodes[node].key_offset, raw, decoded;
-		int r;
-
-		json_scan_string(p->text, offset, &raw, &decoded);
-		r = value_new(p, offset, offset + raw, &key);
-		if (r)
-			return r;
-		child.key = json_object_get_string(key);
-		if (!child.key || strlen(child.key) != decoded)
-			return -ENOMEM;
-		r = fn(p, &child, obj);
-		if (r)
-			return r;
-	}
-	return 0;
-}
-
-/* As each_element(), of an array that is no tree; each element is one for fn. */
-static int each_element_scanned(struct parse *p, const struct cursor *at, parse_fn fn, void *obj)
-{
-	uint32_t n = cursor_node(p, at)->n_children, node = at->node + 1;
-
-	if (p->text[cursor_node(p, at)->offset] != '[')
-		return fail_value(p, at, "expected an array, found %s", found(p, at));
-	for (uint32_t i = 0; i < n; i++, node = p->scan.nodes[node].next) {
-		struct cursor child = {.up = at, .node = node, .index = i};
-		int r = with_value(p, &child, fn, obj);
-
-		if (r)
-			return r;
-	}
-	return 0;
+	return fail_key(p, at, "this key is there twice, first at %u:%u", line, column);
 }
 
 struct schema {
 	const struct schema_key *keys;
 	size_t n_keys;
 	void *obj;
-	unsigned seen;
+	uint32_t seen[SCHEMA_KEYS_MAX]; /* the node of each key; 0, the root's: not seen */
 };
 
 static void schema_names(const struct schema *schema, char *ret, size_t size)
@@ -389,22 +322,16 @@ static int parse_schema_member(struct parse *p, const struct cursor *at, void *o
 
 	for (size_t i = 0; i < schema->n_keys; i++) {
 		if (!strcmp(at->key, schema->keys[i].name)) {
-			if (schema->seen & 1u << i)
-				return fail_duplicate(p, at->up);
-			schema->seen |= 1u << i;
+			const struct json_node *first = &p->scan.nodes[schema->seen[i]];
+
+			if (schema->seen[i])
+				return fail_twice(p, at, first->line, first->column);
+			schema->seen[i] = at->node;
 			return schema->keys[i].parse(p, at, schema->obj);
 		}
 	}
 	schema_names(schema, names, sizeof(names));
 	return fail_key(p, at, "unknown key, expected one of %s", names);
-}
-
-static int schema_required(struct parse *p, const struct cursor *at, const struct schema *schema)
-{
-	for (size_t i = 0; i < schema->n_keys; i++)
-		if (schema->keys[i].required && !(schema->seen & 1u << i))
-			return fail_value(p, at, "the key \"%s\" is missing", schema->keys[i].name);
-	return 0;
 }
 
 static int parse_schema(struct parse *p, const struct cursor *at, const struct schema_key *keys,
@@ -413,59 +340,57 @@ static int parse_schema(struct parse *p, const struct cursor *at, const struct s
 	struct schema schema = {.keys = keys, .n_keys = n_keys, .obj = obj};
 	int r = each_member(p, at, parse_schema_member, &schema);
 
-	return r ? r : schema_required(p, at, &schema);
+	if (r)
+		return r;
+	for (size_t i = 0; i < n_keys; i++)
+		if (keys[i].required && !schema.seen[i])
+			return fail_value(p, at, "the key \"%s\" is missing", keys[i].name);
+	return 0;
 }
 
 /* ---- scalars ---- */
 
-/* *ret is json-c's and lives as long as the tree. */
+/* ret: initialized, given to text_done() in any case. */
 static int parse_string(struct parse *p, const struct cursor *at, const char *expected,
-			const char **ret, size_t *ret_length)
+			struct text *ret)
 {
-	size_t raw, decoded, length;
-
-	if (!json_object_is_type(at->value, json_type_string))
+	if (first_byte(p, at) != '"')
 		return fail_value(p, at, "expected %s, found %s", expected, found(p, at));
-	length = json_object_get_string_len(at->value);
-	json_scan_string(p->text, cursor_node(p, at)->offset, &raw, &decoded);
-	if (length != decoded)
-		return -ENOMEM;
-	*ret = json_object_get_string(at->value);
-	*ret_length = length;
-	return 0;
+	return text_new(p, cursor_node(p, at)->offset, ret);
 }
 
 /* 0 to max; max < UINT64_MAX, which is what json-c makes of everything larger. */
 static int parse_unsigned(struct parse *p, const struct cursor *at, const char *expected,
 			  uint64_t max, uint64_t *ret)
 {
-	uint64_t value;
+	__attribute__((cleanup(json_put))) struct json_object *value = NULL;
+	const struct json_node *node = cursor_node(p, at);
+	char c = first_byte(p, at);
+	uint64_t number;
+	int r = 0;
 
-	if (!json_object_is_type(at->value, json_type_int) ||
-	    p->text[cursor_node(p, at)->offset] == '-')
+	if (c >= '0' && c <= '9')
+		r = scalar_new(p, node->offset, node->end, &value);
+	if (r)
+		return r;
+	if (!json_object_is_type(value, json_type_int))
 		return fail_value(p, at, "expected %s, found %s", expected, found(p, at));
-	value = json_object_get_uint64(at->value);
-	if (value > max)
-		return fail_value(p, at, "expected at most %llu, found a larger number",
-				  (unsigned long long)max);
-	*ret = value;
+	number = json_object_get_uint64(value);
+	if (number > max)
+		return fail_value(p, at, "expected at most %" PRIu64 ", found a larger number",
+				  max);
+	*ret = number;
 	return 0;
 }
 
-static int version_parse(struct parse *p, const struct cursor *at, void *obj)
+static int parse_version(struct parse *p, const struct cursor *at, void *obj)
 {
 	uint64_t version;
 	int r = parse_unsigned(p, at, "the number 1", UINT64_MAX - 1, &version);
 
 	if (!r && version != 1)
-		return fail_value(p, at, "expected version 1, found %llu",
-				  (unsigned long long)version);
+		return fail_value(p, at, "expected version 1, found %" PRIu64, version);
 	return r;
-}
-
-static int parse_version(struct parse *p, const struct cursor *at, void *obj)
-{
-	return with_value(p, at, version_parse, obj);
 }
 
 /* ---- limits and reservations ---- */
@@ -485,28 +410,29 @@ static int parse_amount_value(struct parse *p, const struct cursor *at, enum quo
 		 "a number of bytes (an unsigned integer, a string like \"4G\", or \"max\")"},
 	};
 	bool bytes = quota_resource_is_bytes(r);
-	const char *what = expected[bytes][max_allowed], *s;
-	size_t length;
-	int ret_parse;
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	const char *what = expected[bytes][max_allowed];
+	int error;
 
-	if (!json_object_is_type(at->value, json_type_string))
+	if (first_byte(p, at) != '"')
 		return parse_unsigned(p, at, what, QUOTA_UNLIMITED - 1, ret);
-	ret_parse = parse_string(p, at, what, &s, &length);
-	if (ret_parse)
-		return ret_parse;
-	if (max_allowed && !strcmp(s, "max")) {
+	error = parse_string(p, at, what, &text);
+	if (error)
+		return error;
+	if (max_allowed && !strcmp(text.s, "max")) {
 		*ret = QUOTA_UNLIMITED;
 		return 0;
 	}
 	if (!bytes)
-		return fail_value(p, at, "expected %s, found \"%.64s\"", what, s);
-	switch (policy_bytes_parse(s, length, ret)) {
+		return fail_value(p, at, "expected %s, found \"%.64s\"", what, text.s);
+	switch (policy_bytes_parse(text.s, text.length, ret)) {
 	case 0:
 		return 0;
 	case -ERANGE:
-		return fail_value(p, at, "\"%.64s\" is more than 64 bits hold", s);
+		return fail_value(p, at, "\"%.64s\" is more than 64 bits hold", text.s);
 	default:
-		return fail_value(p, at, "expected %s with K, M, G or T, found \"%.64s\"", what, s);
+		return fail_value(p, at, "expected %s with K, M, G or T, found \"%.64s\"", what,
+				  text.s);
 	}
 }
 
@@ -516,8 +442,13 @@ static int parse_amount(struct parse *p, const struct cursor *at, void *obj)
 	struct policy_amount amount = {.place = cursor_place(p, at)};
 	int r;
 
+	const struct policy_amount *first;
+
 	if (quota_resource_from_name(at->key, &amount.resource))
 		return fail_key(p, at, "unknown resource");
+	first = policy_tenant_amount(amounts->items, amounts->n, amount.resource);
+	if (first)
+		return fail_twice(p, at, first->place.line, first->place.column);
 	if (amounts->reservations && amount.resource >= _QUOTA_COUNTED_MAX)
 		return fail_key(p, at,
 				"only what is counted can be reserved; this is a ceiling or a "
@@ -568,15 +499,14 @@ static int parse_reservations(struct parse *p, const struct cursor *at, void *ob
 static int parse_rule_address(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct policy_rule *rule = obj;
-	const char *s;
-	size_t length;
-	int r = parse_string(p, at, EXPECTED_ADDRESS, &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, EXPECTED_ADDRESS, &text);
 
 	if (r)
 		return r;
 	rule->type = POLICY_RULE_ADDRESS;
-	if (policy_address_parse(s, length, rule->address))
-		return fail_value(p, at, "expected " EXPECTED_ADDRESS ", found \"%.64s\"", s);
+	if (policy_address_parse(text.s, text.length, rule->address))
+		return fail_value(p, at, "expected " EXPECTED_ADDRESS ", found \"%.64s\"", text.s);
 	return 0;
 }
 
@@ -597,15 +527,14 @@ static int parse_rule_vendor_device(struct parse *p, const struct cursor *at, vo
 	static const char expected[] = "vendor and device in hexadecimal like \"8086:10fb\" or "
 				       "\"8086:*\"";
 	struct policy_rule *rule = obj;
-	const char *s;
-	size_t length;
-	int r = parse_string(p, at, expected, &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, expected, &text);
 
 	if (r)
 		return r;
 	rule->type = POLICY_RULE_VENDOR_DEVICE;
-	if (policy_vendor_device_parse(s, length, rule))
-		return fail_value(p, at, "expected %s, found \"%.64s\"", expected, s);
+	if (policy_vendor_device_parse(text.s, text.length, rule))
+		return fail_value(p, at, "expected %s, found \"%.64s\"", expected, text.s);
 	return 0;
 }
 
@@ -613,15 +542,14 @@ static int parse_rule_class(struct parse *p, const struct cursor *at, void *obj)
 {
 	static const char expected[] = "2, 4 or 6 hexadecimal digits of a PCI class like \"0200\"";
 	struct policy_rule *rule = obj;
-	const char *s;
-	size_t length;
-	int r = parse_string(p, at, expected, &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, expected, &text);
 
 	if (r)
 		return r;
 	rule->type = POLICY_RULE_CLASS;
-	if (policy_class_parse(s, length, rule))
-		return fail_value(p, at, "expected %s, found \"%.64s\"", expected, s);
+	if (policy_class_parse(text.s, text.length, rule))
+		return fail_value(p, at, "expected %s, found \"%.64s\"", expected, text.s);
 	return 0;
 }
 
@@ -629,11 +557,9 @@ static int parse_rule_any(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct policy_rule *rule = obj;
 
-	if (!json_object_is_type(at->value, json_type_boolean) ||
-	    !json_object_get_boolean(at->value))
+	if (first_byte(p, at) != 't')
 		return fail_value(p, at, "expected true, found %s",
-				  json_object_is_type(at->value, json_type_boolean) ? "false"
-										    : found(p, at));
+				  first_byte(p, at) == 'f' ? "false" : found(p, at));
 	rule->type = POLICY_RULE_ANY;
 	return 0;
 }
@@ -690,17 +616,17 @@ static int parse_word(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct words *words = obj;
 	char known[320] = "";
-	size_t length, used = 0;
-	const char *s;
-	int r = parse_string(p, at, words->expected, &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, words->expected, &text);
+	size_t used = 0;
 
 	if (r)
 		return r;
 	for (size_t i = 0; i < words->n_words && i < 64; i++) {
-		if (!words->words[i] || strcmp(s, words->words[i]))
+		if (!words->words[i] || strcmp(text.s, words->words[i]))
 			continue;
 		if (words->mask & UINT64_C(1) << i)
-			return fail_value(p, at, "\"%s\" is there twice", s);
+			return fail_value(p, at, "\"%s\" is there twice", text.s);
 		words->mask |= UINT64_C(1) << i;
 		return 0;
 	}
@@ -708,8 +634,8 @@ static int parse_word(struct parse *p, const struct cursor *at, void *obj)
 		if (words->words[i])
 			used += snprintf(known + used, sizeof(known) - used, "%s%s",
 					 used ? ", " : "", words->words[i]);
-	return fail_value(p, at, "expected %s, found \"%.64s\"; known are: %s", words->expected, s,
-			  known);
+	return fail_value(p, at, "expected %s, found \"%.64s\"; known are: %s", words->expected,
+			  text.s, known);
 }
 
 static int parse_words(struct parse *p, const struct cursor *at, struct words *words,
@@ -767,7 +693,8 @@ static const struct schema_key tenant_keys[] = {
 	{"kinds", parse_kinds},
 };
 
-static int tenant_parse(struct parse *p, const struct cursor *at, void *obj)
+/* Equal keys are two tenants of one path, which check.c finds among all files. */
+static int parse_tenant(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct policy *policy = p->policy;
 	const char *fault = policy_path_fault(at->key, strlen(at->key)), *path;
@@ -785,12 +712,6 @@ static int tenant_parse(struct parse *p, const struct cursor *at, void *obj)
 		return r;
 	policy->tenants[policy->n_tenants++] = tenant;
 	return 0;
-}
-
-/* Outside the tree, so that equal keys are not lost: check.c finds them. */
-static int parse_tenant(struct parse *p, const struct cursor *at, void *obj)
-{
-	return with_value(p, at, tenant_parse, obj);
 }
 
 static int parse_tenants(struct parse *p, const struct cursor *at, void *obj)
@@ -812,7 +733,7 @@ static int parse_tenants(struct parse *p, const struct cursor *at, void *obj)
 		policy->tenants = tenants;
 		policy->n_tenants_allocated = room;
 	}
-	return each_member_scanned(p, at, parse_tenant, NULL);
+	return each_member(p, at, parse_tenant, NULL);
 }
 
 /* ---- the host ---- */
@@ -820,14 +741,13 @@ static int parse_tenants(struct parse *p, const struct cursor *at, void *obj)
 static int parse_host_device(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct policy *policy = p->policy;
-	const char *s;
-	size_t length;
-	int r = parse_string(p, at, EXPECTED_ADDRESS, &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, EXPECTED_ADDRESS, &text);
 
 	if (r)
 		return r;
-	if (policy_address_parse(s, length, policy->host_devices[policy->n_host_devices]))
-		return fail_value(p, at, "expected " EXPECTED_ADDRESS ", found \"%.64s\"", s);
+	if (policy_address_parse(text.s, text.length, policy->host_devices[policy->n_host_devices]))
+		return fail_value(p, at, "expected " EXPECTED_ADDRESS ", found \"%.64s\"", text.s);
 	policy->n_host_devices++;
 	return 0;
 }
@@ -854,7 +774,7 @@ static const struct schema_key host_keys[] = {
 	{"allow_host_devices", parse_host_devices},
 };
 
-static int host_parse(struct parse *p, const struct cursor *at, void *obj)
+static int parse_host(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct policy_tenant *host = &p->policy->tenants[0];
 
@@ -864,11 +784,6 @@ static int host_parse(struct parse *p, const struct cursor *at, void *obj)
 				host->place.column);
 	host->place = cursor_place(p, at);
 	return parse_schema(p, at, host_keys, N_ELEMENTS(host_keys), host);
-}
-
-static int parse_host(struct parse *p, const struct cursor *at, void *obj)
-{
-	return with_value(p, at, host_parse, obj);
 }
 
 /* ---- identities ---- */
@@ -882,16 +797,16 @@ struct identity {
 static int parse_identity_socket(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct identity *identity = obj;
-	const char *s, *fault;
-	size_t length;
-	int r = parse_string(p, at, "the name of a listening socket", &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, "the name of a listening socket", &text);
+	const char *fault;
 
 	if (r)
 		return r;
-	fault = policy_socket_fault(s, length);
+	fault = policy_socket_fault(text.s, text.length);
 	if (fault)
 		return fail_value(p, at, "not a good name of a socket: %s", fault);
-	identity->rule.socket = arena_strndup(&p->policy->arena, s, length);
+	identity->rule.socket = arena_strndup(&p->policy->arena, text.s, text.length);
 	return identity->rule.socket ? 0 : -ENOMEM;
 }
 
@@ -926,36 +841,35 @@ static int parse_identity_role(struct parse *p, const struct cursor *at, void *o
 {
 	static const char expected[] = "\"tenant\", \"agent\", \"observer\" or \"admin\"";
 	struct identity *identity = obj;
-	const char *s;
-	size_t length;
-	int r = parse_string(p, at, expected, &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, expected, &text);
 
 	if (r)
 		return r;
 	for (unsigned role = POLICY_ROLE_TENANT; role <= POLICY_ROLE_ADMIN; role++) {
-		if (!strcmp(s, policy_role_name(role))) {
+		if (!strcmp(text.s, policy_role_name(role))) {
 			identity->rule.role = role;
 			return 0;
 		}
 	}
-	return fail_value(p, at, "expected %s, found \"%.64s\"", expected, s);
+	return fail_value(p, at, "expected %s, found \"%.64s\"", expected, text.s);
 }
 
 static int parse_identity_path(struct parse *p, const struct cursor *at, bool empty_allowed,
 			       struct policy_identity_rule *rule)
 {
-	const char *s, *fault = NULL;
-	size_t length;
-	int r = parse_string(p, at, "the path of a tenant", &s, &length);
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, "the path of a tenant", &text);
+	const char *fault = NULL;
 
 	if (r)
 		return r;
-	if (length || !empty_allowed)
-		fault = policy_path_fault(s, length);
+	if (text.length || !empty_allowed)
+		fault = policy_path_fault(text.s, text.length);
 	if (fault)
 		return fail_value(p, at, "not a good tenant path: %s", fault);
 	rule->tenant_place = cursor_place(p, at);
-	rule->tenant = arena_strndup(&p->policy->arena, s, length);
+	rule->tenant = arena_strndup(&p->policy->arena, text.s, text.length);
 	return rule->tenant ? 0 : -ENOMEM;
 }
 
@@ -1043,7 +957,7 @@ static int parse_identities(struct parse *p, const struct cursor *at, void *obj)
 		policy->identities = identities;
 		policy->n_identities_allocated = room;
 	}
-	return each_element_scanned(p, at, parse_identity, NULL);
+	return each_element(p, at, POLICY_IDENTITIES_MAX, parse_identity, NULL);
 }
 
 /* ---- the text ---- */
@@ -1068,15 +982,6 @@ static int text_scan(struct parse *p)
 	if (r != JSON_SCAN_E_INVALID)
 		return r;
 	return fail_offset(p, fault.offset, fault.path, "%s", fault.message);
-}
-
-static int text_parse(struct parse *p)
-{
-	struct schema schema = {.keys = file_keys, .n_keys = N_ELEMENTS(file_keys)};
-	const struct cursor root = {0};
-	int r = each_member_scanned(p, &root, parse_schema_member, &schema);
-
-	return r ? r : schema_required(p, &root, &schema);
 }
 
 static int file_add(struct policy *policy, const char *name)
@@ -1104,7 +1009,7 @@ int policy_parse_file(struct policy *policy, const char *name, const char *text,
 {
 	static const struct policy_vocabulary no_words;
 	__attribute__((cleanup(tokener_done))) struct json_tokener *tokener =
-		json_tokener_new_ex(POLICY_JSON_DEPTH_MAX + 1);
+		json_tokener_new_ex(1);
 	struct parse p = {
 		.policy = policy,
 		.vocabulary = vocabulary ? vocabulary : &no_words,
@@ -1113,6 +1018,7 @@ int policy_parse_file(struct policy *policy, const char *name, const char *text,
 		.length = length,
 		.tokener = tokener,
 	};
+	const struct cursor root = {0};
 	int r;
 
 	if (!tokener)
@@ -1125,7 +1031,7 @@ int policy_parse_file(struct policy *policy, const char *name, const char *text,
 	p.file = policy->n_files - 1;
 	r = text_scan(&p);
 	if (!r)
-		r = text_parse(&p);
+		r = parse_schema(&p, &root, file_keys, N_ELEMENTS(file_keys), NULL);
 	json_scan_deinit(&p.scan);
 	return r;
 }
