@@ -322,7 +322,9 @@ static bool again(struct call *call, const struct ioasid_error *error, uint64_t 
 	if (left_ms >= 0 && (uint64_t)left_ms <= delay_ms)
 		return false;
 	*backoff_ms = *backoff_ms * 2 < RETRY_MAX_MS ? *backoff_ms * 2 : RETRY_MAX_MS;
-	return !cancel_sleep(call->cancel, delay_ms * 1000);
+	/* If it was fired meanwhile, the next try says so. */
+	cancel_sleep(call->cancel, delay_ms * 1000);
+	return true;
 }
 
 int call_unary_into(struct call *call, const struct method *method, const ProtobufCMessage *request,

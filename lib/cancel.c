@@ -105,11 +105,10 @@ bool cancel_fired(struct ioasid_cancel *cancel)
 	return fired;
 }
 
-bool cancel_sleep(struct ioasid_cancel *cancel, uint64_t microseconds)
+void cancel_sleep(struct ioasid_cancel *cancel, uint64_t microseconds)
 {
 	struct timespec until;
 	uint64_t nanoseconds;
-	bool fired;
 	int r = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
@@ -119,12 +118,10 @@ bool cancel_sleep(struct ioasid_cancel *cancel, uint64_t microseconds)
 	if (!cancel) {
 		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL))
 			;
-		return false;
+		return;
 	}
 	pthread_mutex_lock(&cancel->lock);
 	while (!cancel->fired && !r)
 		r = pthread_cond_timedwait(&cancel->fired_cond, &cancel->lock, &until);
-	fired = cancel->fired;
 	pthread_mutex_unlock(&cancel->lock);
-	return fired;
 }

@@ -21,7 +21,7 @@ void cancel_add(struct ioasid_cancel *cancel, struct cancel_node *node, grpc_cal
 /* Afterwards the token does not touch the call. */
 void cancel_remove(struct ioasid_cancel *cancel, struct cancel_node *node);
 bool cancel_fired(struct ioasid_cancel *cancel);
-/* Sleeps; true: fired meanwhile. */
-bool cancel_sleep(struct ioasid_cancel *cancel, uint64_t microseconds);
+/* Sleeps until the time is over or the token is fired. */
+void cancel_sleep(struct ioasid_cancel *cancel, uint64_t microseconds);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A server's stream on a queue of its own.  Three tags: the request that was sent, the
- * status that ends it, and the read that is under way.  The next message is asked for only
- * when the last one was taken, so that gRPC's flow control holds the broker back.
+ * A server's stream on a queue of its own.  Four tags: the request that was sent, the
+ * status that ends it, the read that is under way, and the wake from another thread.  The next
+ * message is asked for only when the last one was taken, so that gRPC's flow control holds the
+ * broker back.
  */
 #include "stream.h"
 
@@ -24,6 +25,11 @@ static void *status_tag(struct stream *stream)
 static void *read_tag(struct stream *stream)
 {
 	return &stream->initial;
+}
+
+static void *wake_tag(struct stream *stream)
+{
+	return &stream->first;
 }
 
 static void pluck(struct stream *stream, void *tag)
@@ -119,6 +125,17 @@ int stream_read(struct stream *stream, struct result *into, void *ret_message,
 void stream_cancel(struct stream *stream)
 {
 	grpc_call_cancel(stream->call, NULL);
+}
+
+void stream_wait(struct stream *stream)
+{
+	pluck(stream, wake_tag(stream));
+}
+
+void stream_wake(struct stream *stream)
+{
+	/* An empty batch completes at once. */
+	(void)grpc_call_start_batch(stream->call, NULL, 0, wake_tag(stream), NULL);
 }
 
 void stream_close(struct stream *stream)

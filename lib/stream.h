@@ -3,8 +3,8 @@
 #define LIBIOASID_STREAM_H
 
 /*
- * One request, many answers, read one at a time by one thread.  stream_cancel() alone may
- * come from another thread.
+ * One request, many answers, read one at a time by one thread.  stream_cancel() and
+ * stream_wake() alone may come from other threads.
  */
 
 #include "call.h"
@@ -35,6 +35,12 @@ int stream_read(struct stream *stream, struct result *into, void *ret_message,
 		struct ioasid_error **ret_error);
 /* Between stream_open() and stream_close(), also of a stream that has ended. */
 void stream_cancel(struct stream *stream);
+/*
+ * The reader waits, inside gRPC, until another thread wakes it.  Each wait is woken exactly
+ * once, and no wake comes without a wait.
+ */
+void stream_wait(struct stream *stream);
+void stream_wake(struct stream *stream);
 /* Cancels what is left of it.  Safe on a stream of zeros. */
 void stream_close(struct stream *stream);
 

@@ -6,8 +6,9 @@
  *
  * Lock: one mutex for the queue and the end.  The eventfd is readable exactly while the
  * queue holds something or the end is known; that changes under the mutex only.  The
- * thread, and nobody else, reads the stream; when the queue is full it waits, and gRPC's
- * flow control with it holds the broker back.
+ * thread, and nobody else, reads the stream.  When the queue is full it waits inside gRPC,
+ * whose flow control then holds the broker back, and which goes on answering the broker's
+ * keepalive pings.
  */
 #include "convert.h"
 #include "socket.h"
@@ -36,9 +37,9 @@ struct ioasid_watch {
 	int eventfd;
 
 	pthread_mutex_t lock;
-	/* Signalled when a place in the queue is free, or on cancellation. */
-	pthread_cond_t room;
 	/* Under lock. */
+	/* The thread waits in stream_wait(), to be woken once. */
+	bool waiting;
 	void *queue[QUEUE_SIZE];
 	size_t first;
 	size_t n;
@@ -114,6 +115,15 @@ static void signal_readable(struct ioasid_watch *watch)
 	(void)eventfd_write(watch->eventfd, 1);
 }
 
+/* Under lock: there is room, or it was cancelled. */
+static void wake_thread(struct ioasid_watch *watch)
+{
+	if (watch->waiting) {
+		watch->waiting = false;
+		stream_wake(&watch->stream);
+	}
+}
+
 static void *watch_thread(void *argument)
 {
 	struct ioasid_watch *watch = argument;
@@ -127,8 +137,12 @@ static void *watch_thread(void *argument)
 		if (r < 0)
 			break;
 		pthread_mutex_lock(&watch->lock);
-		while (watch->n == QUEUE_SIZE && !watch->cancelled)
-			pthread_cond_wait(&watch->room, &watch->lock);
+		while (watch->n == QUEUE_SIZE && !watch->cancelled) {
+			watch->waiting = true;
+			pthread_mutex_unlock(&watch->lock);
+			stream_wait(&watch->stream);
+			pthread_mutex_lock(&watch->lock);
+		}
 		if (watch->n == QUEUE_SIZE) {
 			/* Cancelled, and nobody made room: the next read ends the loop. */
 			result_free_root(object);
@@ -170,7 +184,6 @@ static int watch_start(struct call *call, enum watch_kind kind, const struct met
 		return error_no_memory(call->ret_error);
 	watch->kind = kind;
 	pthread_mutex_init(&watch->lock, NULL);
-	pthread_cond_init(&watch->room, NULL);
 	watch->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (watch->eventfd < 0) {
 		r = -errno;
@@ -202,7 +215,6 @@ fail_with_error:
 	stream_close(&watch->stream);
 	if (watch->eventfd >= 0)
 		close(watch->eventfd);
-	pthread_cond_destroy(&watch->room);
 	pthread_mutex_destroy(&watch->lock);
 	free(watch);
 	return r;
@@ -295,8 +307,8 @@ static int take(struct ioasid_watch *watch, void **ret_object, struct ioasid_err
 	if (watch->n) {
 		*ret_object = watch->queue[watch->first];
 		watch->first = (watch->first + 1) % QUEUE_SIZE;
-		if (watch->n-- == QUEUE_SIZE)
-			pthread_cond_signal(&watch->room);
+		watch->n--;
+		wake_thread(watch);
 		if (!watch->n && !watch->ended) {
 			eventfd_t counter;
 
@@ -350,7 +362,7 @@ void ioasid_watch_cancel(struct ioasid_watch *watch)
 	if (!watch->cancelled && !watch->ended) {
 		watch->cancelled = true;
 		stream_cancel(&watch->stream);
-		pthread_cond_signal(&watch->room);
+		wake_thread(watch);
 	}
 	pthread_mutex_unlock(&watch->lock);
 }
@@ -366,7 +378,6 @@ struct ioasid_watch *ioasid_watch_close(struct ioasid_watch *watch)
 		result_free_root(watch->queue[(watch->first + i) % QUEUE_SIZE]);
 	ioasid_error_free(watch->end_error);
 	close(watch->eventfd);
-	pthread_cond_destroy(&watch->room);
 	pthread_mutex_destroy(&watch->lock);
 	free(watch);
 	return NULL;
