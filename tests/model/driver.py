@@ -60,6 +60,8 @@ class Ticket:
         self.bytes = ticket
         self.opened = time.monotonic()
         self.file = None  # what was given with it
+        self.refused = False  # for want of room
+        self.rounds = 0  # its age; time itself would not replay
 
 
 class Lane:
@@ -178,6 +180,7 @@ class Test:
         self.seed = arguments.seed
         self.target = arguments.ops
         self.server = server
+        self.trace = open(arguments.trace, "w") if arguments.trace else None
         self.tenant_socket, self.admin_socket = sockets
         self.rng = random.Random(f"{self.seed}/test")
         self.world = World(model_devices(), quota_tree(), TENANTS)
@@ -254,6 +257,9 @@ class Test:
                 owner.tenant.refusals += 1
                 self._disclosure(owner, plan, answer)
             self.recent.append((self.n, lane.label, plan.method, plan.request, answer))
+            if self.trace:
+                text = " ".join(str(plan.request).split())
+                print(f"#{self.n} {lane.label} {plan.method} {text[:400]} -> {answer.outcome}", file=self.trace)
         if effective is None:
             self.diverge(lane.label, plan.method, plan.request, plan.expectation(), answers[-1], "nobody was served")
         if effective.code == "OK" and not plan.replay:
@@ -316,8 +322,8 @@ class Test:
 
     def _fill(self, now, lane):
         """Finds something for a lane that commutes with what the others do."""
+        taken = False
         for _ in range(8):
-            taken = False
             for method, request, copies in self.generator.requests(lane):
                 file = None
                 if method == "RegisterMemory" and lane.ticket and request.ticket == lane.ticket.bytes:
@@ -326,9 +332,10 @@ class Test:
                 if now.admit(plan, lane.owner.path):
                     now.flights.append(Flight(lane, plan, copies))
                     taken = True
-            if taken:
+            if taken and lane.rng.random() < 0.7:
                 return
-        self.tally["(idle)"] += 1
+        if not taken:
+            self.tally["(idle)"] += 1
 
     def _begin(self, lane):
         """The first act of a lane makes its lease."""
@@ -365,14 +372,20 @@ class Test:
             ticket = lane.ticket
             if ticket is None:
                 continue
+            ticket.rounds += 1
             if ticket.file:
                 age = time.monotonic() - ticket.opened
-                if age > 7:  # it found no room; let it expire, at 10 s, before going on
+                if age > 7:  # it still found no room; let it expire, at 10 s, before going on
                     time.sleep(max(0, 10.05 - age))
                     self.tally["(ticket expired)"] += 1
                     self.world.quota.add(lane.owner.path, {"kept_fds": 1}, -1)
                     lane.ticket = None
                     self._wait_counters()
+                continue
+            if ticket.rounds > 100 or time.monotonic() - ticket.opened > 9:
+                lane.ticket = None  # it holds nothing and expires
+                continue
+            if ticket.refused and lane.rng.random() < 0.9:
                 continue
             owner = lane.owner
             fits = self.world.quota.fits(owner.path, {"kept_fds": 1}, {})
@@ -386,7 +399,7 @@ class Test:
                 self.world.quota.add(owner.path, {"kept_fds": 1})
                 ticket.file = file
             else:
-                lane.ticket = None  # it holds nothing and expires
+                ticket.refused = True  # still good, for when there is room
 
     def _touch_memory(self):
         """The tenants' CPUs write into their memory, for devices to read."""
@@ -852,6 +865,7 @@ def main():
     parser.add_argument("--build", required=True, help="build folder with bin/ioasidd")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ops", type=int, default=100000)
+    parser.add_argument("--trace", metavar="FILE", help="write every operation of a round there")
     parser.add_argument("--verbose", action="store_true", help="print how often each outcome came")
     arguments = parser.parse_args()
     if os.geteuid():

@@ -375,14 +375,16 @@ class World:
         for space in list(lease.ioasids.values()) + list(lease.attachments.values()):
             spaces.update(space.chain())
         bytes_ = sum(s.mapped_bytes() for s in spaces)
+        memories = set(lease.memories.values())
+        memories.update(m.memory for s in spaces for m in s.maps.values() if m.memory)
         return {
             "ioasids": len(spaces),
             "ioasids_kernel": len(spaces),
             "map_entries": sum(len(s.maps) for s in spaces),
             "mapped_bytes": bytes_,
             "pinned_bytes": bytes_,
-            "registered_bytes": bytes_ + sum(m.length for m in lease.memories.values()),
-            "kept_fds": len(lease.memories) + sum(len(s.maps) for s in spaces),
+            "registered_bytes": sum(m.length for m in memories),
+            "kept_fds": len(memories),
             "devices": len(lease.devices),
             "pasids": sum(1 for _, pasid in lease.attachments if pasid),
             "leases": 1,
@@ -611,7 +613,7 @@ class World:
     # ---- memory ------------------------------------------------------------------------
 
     def _plan_OpenTicket(self, plan, lease, request):
-        self._uses(plan, lease)
+        self._structural(plan, lease)
         plan.check = lambda r: differ(length=(16, len(r.ticket)), lifetime=(True, 0 < r.lifetime_ms <= 10000))
 
     def _plan_RegisterMemory(self, plan, lease, request):
