@@ -22,7 +22,7 @@ int soft_mem_register(struct shim_ctx *base, int fd, uint64_t offset, uint64_t l
 
 	if (!length || offset % SOFT_PAGE_SIZE || length % SOFT_PAGE_SIZE ||
 	    __builtin_add_overflow(offset, length, &end) || end > INT64_MAX ||
-	    !(prot & (SHIM_READ | SHIM_WRITE | SHIM_EXEC)))
+	    !(prot & (SHIM_READ | SHIM_WRITE)))
 		return SHIM_E_MEMORY;
 	mem = calloc(1, sizeof(*mem));
 	if (!mem)

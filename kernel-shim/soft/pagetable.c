@@ -230,7 +230,8 @@ static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_
 	if (map->offset % SOFT_PAGE_SIZE ||
 	    __builtin_add_overflow(map->offset, map->length, &end) || end > mem->piece.length)
 		return SHIM_E_RANGE;
-	if (map->prot & ~mem->prot)
+	/* Executing is reading; a memory has no permission of its own for it. */
+	if ((map->prot & SHIM_EXEC ? map->prot | SHIM_READ : map->prot) & ~(mem->prot | SHIM_EXEC))
 		return -EACCES;
 	*ret_target = mem->piece.start + map->offset;
 	return 0;
