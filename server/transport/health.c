@@ -66,6 +66,7 @@ static void watch_send(struct call *call, int status)
 	Grpc__Health__V1__HealthCheckResponse response =
 		GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
 
+	call->service_data = status;
 	response.status = status;
 	call_send(call, &response.base);
 }
@@ -78,24 +79,32 @@ static void watch_received(struct call *call, const uint8_t *bytes, size_t lengt
 		watch_send(call, served ? STATUS(SERVING) : STATUS(SERVICE_UNKNOWN));
 }
 
-/* The only change that comes is the server's end, which health_stop() tells. */
+/* The only change that comes is the server's end: told once, then the stream ends too. */
 static void watch_writable(struct call *call)
 {
+	if (!call->connection->transport->stopping)
+		return;
+	if (call->service_data == STATUS(SERVING))
+		watch_send(call, STATUS(NOT_SERVING));
+	else
+		call_finish(call, GRPC_STATUS_UNAVAILABLE, "SHUTTING_DOWN",
+			    "the server is shutting down", NULL);
 }
 
 void health_stop(struct transport *transport)
 {
-	struct list *item, *call_item;
+	struct list *item, *call_item, *after;
 
-	list_for_each (item, &transport->connections) {
+	list_for_each(item, &transport->connections) {
 		struct connection *connection = container_of(item, struct connection, link);
 
-		list_for_each (call_item, &connection->calls) {
+		list_for_each_safe(call_item, after, &connection->calls) {
 			struct call *call = container_of(call_item, struct call, link);
 
+			/* One whose message is under way is asked again when that is out. */
 			if (call->service == &health_watch && call->headers_sent &&
 			    !call->send_in_flight && !call->finished)
-				watch_send(call, STATUS(NOT_SERVING));
+				watch_writable(call);
 		}
 	}
 }

@@ -128,7 +128,7 @@ struct call {
 	const struct broker_method *method;
 	struct broker_call *broker_call;
 	const struct service_method *service;
-	void *service_data;
+	int service_data; /* the service's own */
 
 	bool running;  /* counted in n_calls */
 	bool starting; /* inside broker_call_start() */

@@ -40,7 +40,9 @@ import reflection_pb2  # noqa: E402
 
 Request, Reply = fake_pb2.Request, fake_pb2.Reply
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">HBBBL", 0, 0, 4, 0, 0)
-SLOW = float(os.environ.get("TEST_SLOWNESS", "1"))  # sanitizers
+SLOW = float(os.environ.get("TEST_SLOWNESS", "1"))
+# A sanitizer keeps what was freed; it finds leaks itself when the server ends.
+SANITIZED = SLOW > 1
 
 
 class Server:
@@ -311,7 +313,8 @@ class Streams(TransportTest):
                 self.counters()
                 slowest = max(slowest, time.time() - start)
                 time.sleep(0.01)
-            self.assertLess(self.server.memory() - before, 8 << 20)
+            if not SANITIZED:
+                self.assertLess(self.server.memory() - before, 8 << 20)
             self.assertLess(slowest, 0.5 * SLOW)
             for call in calls:
                 call.cancel()
@@ -498,7 +501,8 @@ class Leaks(TransportTest):
         fds, memory = self.server.fds(), self.server.memory()
         self.burst(10000)
         self.assertEqual(self.server.fds(), fds)
-        self.assertLess(self.server.memory() - memory, 10000 * 100)
+        if not SANITIZED:
+            self.assertLess(self.server.memory() - memory, 10000 * 100)
 
 
 def fd_request(op=1, ticket=bytes(16), version=1, flags=0, reserved=0, magic=b"IOFD"):
@@ -631,6 +635,7 @@ class Health(TransportTest):
         self.assertEqual(next(call).status, 1)
         self.server.process.send_signal(signal.SIGTERM)
         self.assertEqual(next(call).status, 2)
+        self.assertFails(grpc.StatusCode.UNAVAILABLE, next, call)
 
 
 class Reflection(TransportTest):
