@@ -171,10 +171,18 @@ void broker_call_cancel(struct broker_call *call);
 
 /* ---- the fd-passing protocol (docs/fd-protocol.md) ---- */
 
+/* The numbers are the protocol's status on the wire. */
+enum broker_ticket_result {
+	BROKER_TICKET_OK = 0,
+	BROKER_TICKET_REFUSED = 2,
+	BROKER_TICKET_UNSUITABLE = 3,
+	BROKER_TICKET_BUSY = 4,
+	BROKER_TICKET_UNAVAILABLE = 5,
+};
+
 /*
- * A peer gives or takes an fd with a ticket.  Returns 0 or a wire status of the protocol
- * (enum fd_status in server/transport/fd_protocol.h).  give: fd is taken over on success.
- * take: *ret_fd is the caller's.
+ * A peer gives or takes an fd with a ticket.  Returns enum broker_ticket_result.  give: fd is taken
+ * over on success. take: *ret_fd is the caller's.
  */
 int broker_ticket_give(struct broker *broker, const struct broker_peer *peer,
 		       const uint8_t ticket[static 16], int fd);

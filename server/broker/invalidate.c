@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Invalidate: an array of commands, done in order.  Over the tenant's rate the prefix that
+ * fits is done, and the answer tells how many and when to go on; flushes that the broker
+ * makes by itself are free.
+ */
+#include "server/broker/invalidate.h"
+
+#include "server/broker/attachment.h"
+#include "server/broker/ioasid.h"
+#include "server/broker/lease.h"
+
+#include <stdio.h>
+
+#define ENTRIES_MAX 4096
+
+struct invalidate_work {
+	struct ioasid *ioasid;
+	struct shim_invalidate *entries;
+	size_t n;
+	size_t done;
+	int result;
+};
+
+static int check_entry(struct broker_call *call, const struct ioasid *ioasid, size_t index,
+		       const Ioasid__V1__InvalidateEntry *e, struct shim_invalidate *ret)
+{
+	bool ranged =
+		e->granularity == IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_RANGE;
+	bool device_tlb = e->granularity ==
+			  IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_DEVICE_TLB;
+	struct device *device = NULL;
+	char field[48];
+	int r;
+
+	snprintf(field, sizeof(field), "entries[%zu]", index);
+	if (e->granularity ==
+	    IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_UNSPECIFIED)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "names no granularity");
+	if (e->granularity ==
+	    IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_PASID_CACHE)
+		return refuse_precondition(call, OUTCOME_WRONG_STATE, field,
+					   "no PASID table is bound to this IOASID");
+	if (ranged && !e->length)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "length must not be 0");
+	if (!ranged && !device_tlb && (e->iova || e->length))
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
+				    "iova and length belong to range and device-tlb");
+	if (e->length && e->iova + (e->length - 1) < e->iova)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
+				    "wraps around the end of the address space");
+	if (e->device[0] && !device_tlb)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
+				    "device belongs to device-tlb");
+	if (e->pasid && (e->pasid->value == 0 || e->pasid->value >> 20))
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
+				    "pasid must be 1 to 1048575");
+	if (e->granularity == IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_PASID &&
+	    !e->pasid)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "pasid must be given");
+	if (e->device[0]) {
+		r = attachment_device(call, e->device, &device);
+		if (r)
+			return r;
+	}
+	*ret = (struct shim_invalidate){
+		.scope = (enum shim_invalidate_scope)e->granularity,
+		.iova = e->iova,
+		.length = e->length,
+		.leaf = e->leaf,
+		.pasid = e->pasid ? e->pasid->value : SHIM_NO_PASID,
+		.dev = device ? device->shim : NULL,
+	};
+	return OUTCOME_OK;
+}
+
+static void invalidate_run(struct op *op)
+{
+	struct invalidate_work *w = call_of_op(op)->data;
+
+	w->result = shim_pt_invalidate(w->ioasid->pt, w->entries, w->n, &w->done);
+}
+
+static void invalidate_complete(struct op *op)
+{
+	struct broker_call *call = call_of_op(op);
+	Ioasid__V1__InvalidateResponse *p = (void *)call->response;
+	struct invalidate_work *w = call->data;
+	int r = OUTCOME_OK;
+
+	p->done = w->done;
+	if (w->result == SHIM_E_UNSUPPORTED)
+		r = refuse(call, OUTCOME_UNIMPLEMENTED,
+			   "entries[%zu]: the shim has no such invalidation", w->done);
+	else if (w->result)
+		r = refuse_shim(call, w->result, "invalidate", NULL);
+	if (r)
+		outcome_add_metadata(&call->outcome, &call->scratch, "done", "%zu", w->done);
+	call_end(call, r);
+}
+
+int rpc_invalidate(struct broker_call *call)
+{
+	const Ioasid__V1__InvalidateRequest *q = (const void *)call->request;
+	struct ioasid *ioasid = ioasid_find(call->lease, q->ioasid);
+	struct invalidate_work *w = scratch_calloc(&call->scratch, 1, sizeof(*w));
+	Ioasid__V1__InvalidateResponse *p = call_response(call);
+	struct quota_refusal refusal;
+	int r = OUTCOME_OK;
+
+	if (!ioasid)
+		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
+	if (q->native_type || q->native.len)
+		return refuse(call, OUTCOME_UNIMPLEMENTED,
+			      "native: arrays in an architecture's own layout come with kind user");
+	if (!q->n_entries)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "entries", "none given");
+	if (q->n_entries > ENTRIES_MAX)
+		return refuse_field(call, OUTCOME_MALFORMED, "entries", "at most %d, found %zu",
+				    ENTRIES_MAX, q->n_entries);
+	if (w)
+		w->entries = scratch_calloc(&call->scratch, q->n_entries, sizeof(*w->entries));
+	if (!w || !w->entries || !p)
+		return refuse_no_memory(call);
+	for (size_t i = 0; !r && i < q->n_entries; i++)
+		r = check_entry(call, ioasid, i, q->entries[i], &w->entries[i]);
+	if (r)
+		return r;
+	w->ioasid = ioasid;
+	w->n = quota_rate_take(&call->tenant->quota, QUOTA_INVALIDATIONS_PER_SECOND, q->n_entries,
+			       call->started_us, &refusal);
+	if (w->n < q->n_entries) {
+		uint64_t ms = refusal.retry_after_us / 1000 + 1;
+
+		p->retry_after_ms = ms < UINT32_MAX ? ms : UINT32_MAX;
+	}
+	if (!w->n)
+		return OUTCOME_OK;
+	call->data = w;
+	return call_run(call, invalidate_run, invalidate_complete, false);
+}

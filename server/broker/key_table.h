@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_BROKER_KEY_TABLE_H
+#define IOASID_BROKER_KEY_TABLE_H
+
+#include "server/broker/charge.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The idempotency keys of one lease and the answers that belong to them.  At most
+ * KEY_TABLE_MAX; the oldest goes first.
+ */
+#define KEY_TABLE_MAX 1024
+#define KEY_MAX	      64 /* bytes */
+
+struct key_table;
+struct key_entry;
+
+int key_table_new(struct key_table **ret_table); /* -ENOMEM */
+void key_table_free(struct key_table *table);	 /* NULL-safe */
+
+/* NULL: the key is not known. */
+struct key_entry *key_table_find(struct key_table *table, const char *key);
+/*
+ * Makes room for an answer before anything is done: the entry is charged and cannot fail
+ * later for want of it.  -ENOMEM, QUOTA_E_REFUSED.
+ */
+int key_table_reserve(struct key_table *table, const char *key, const void *method, uint64_t hash,
+		      struct tenant *tenant, struct quota_refusal *ret_refusal,
+		      struct key_entry **ret_entry);
+/* The request failed and changed nothing: the key is free again. */
+void key_table_forget(struct key_table *table, struct key_entry *entry);
+/*
+ * Keeps the answer.  An answer for which there is no memory is kept as lost: a repeated
+ * request is told so, it is not done twice.
+ */
+void key_entry_keep(struct key_table *table, struct key_entry *entry, const uint8_t *answer,
+		    size_t length);
+
+const void *key_entry_method(const struct key_entry *entry);
+uint64_t key_entry_hash(const struct key_entry *entry);
+/* False: the answer was lost. */
+bool key_entry_answer(const struct key_entry *entry, const uint8_t **ret_bytes, size_t *ret_length);
+
+#endif

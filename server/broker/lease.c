@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leases: what ties objects to a client's life, and the protection domain.
+ *
+ * Owns struct lease, its table of ids and its end.  Invariants:
+ *  - at most one call with an op in flight a lease (lease->active); others wait in order;
+ *  - an id is looked up in the lease's own table and nowhere else;
+ *  - CLOSING is final: nothing is added; when no call is active, the shim context goes
+ *    (devices stop first), then the records, in slices; only then charges come back and
+ *    devices are free for others.
+ * State thread only.
+ */
+#include "server/broker/lease.h"
+
+#include "server/broker/attachment.h"
+#include "server/broker/call.h"
+#include "server/broker/device.h"
+#include "server/broker/event.h"
+#include "server/broker/ioasid.h"
+#include "server/broker/key_table.h"
+#include "server/broker/memory.h"
+#include "server/broker/ticket.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int object_compare(const struct object *a, const struct object *b)
+{
+	return a->id.value < b->id.value ? -1 : a->id.value > b->id.value;
+}
+
+static int lease_name_compare(const struct lease *a, const struct lease *b)
+{
+	return strcmp(a->name, b->name);
+}
+
+TREE_GENERATE(object_tree, object, node, object_compare)
+TREE_GENERATE(lease_name_tree, lease, by_name, lease_name_compare)
+
+bool lease_name_is_valid(const char *name)
+{
+	size_t n =
+		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	return n > 0 && n <= LEASE_NAME_MAX && !name[n];
+}
+
+int lease_new(struct broker_session *session, struct tenant *tenant, const char *name,
+	      struct quota_refusal *ret_refusal, struct lease **ret_lease)
+{
+	struct broker *broker = session->broker;
+	struct quota_amount amounts[] = {
+		{QUOTA_LEASES, 1},
+		{QUOTA_BROKER_BYTES, sizeof(struct lease)},
+	};
+	struct lease *lease;
+	int r;
+
+	lease = calloc(1, sizeof(*lease));
+	if (!lease)
+		return -ENOMEM;
+	if (name) {
+		lease->name = strdup(name);
+		if (!lease->name) {
+			free(lease);
+			return -ENOMEM;
+		}
+	}
+	r = charge_take(&lease->charge, tenant, amounts, 2, ret_refusal);
+	if (r) {
+		free(lease->name);
+		free(lease);
+		return r;
+	}
+	lease->broker = broker;
+	lease->tenant = tenant;
+	lease->serial = ++broker->last_serial;
+	lease->linger_until_us = UINT64_MAX;
+	lease->watch.fd = -1;
+	lease->next_id = 1;
+	RB_INIT(&lease->objects);
+	LIST_INIT(&lease->pending_memory);
+	LIST_INIT(&lease->pending_ioasids);
+	LIST_INIT(&lease->retiring_ioasids);
+	TAILQ_INIT(&lease->devices);
+	RB_INIT(&lease->attachments);
+	LIST_INIT(&lease->tickets);
+	STAILQ_INIT(&lease->waiting);
+	tenant->n_leases++;
+	broker->n_leases++;
+	TAILQ_INSERT_TAIL(&broker->leases, lease, all);
+	if (name)
+		RB_INSERT(lease_name_tree, &tenant->leases, lease);
+	lease_set_holder(lease, session);
+	event_emit(broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_OPENED, tenant, lease, 0, NULL,
+		   "serial %llu", (unsigned long long)lease->serial);
+	*ret_lease = lease;
+	return 0;
+}
+
+static void lease_free(struct lease *lease)
+{
+	struct broker *broker = lease->broker;
+	struct tenant *tenant = lease->tenant;
+	struct broker_call *closer = lease->closer;
+
+	assert(RB_EMPTY(&lease->objects) && RB_EMPTY(&lease->attachments));
+	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_devices);
+	assert(!lease->n_tickets && !lease->holder);
+	key_table_free(lease->keys);
+	event_emit(broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_CLOSED, tenant, lease, 0, NULL,
+		   "serial %llu", (unsigned long long)lease->serial);
+	TAILQ_REMOVE(&broker->leases, lease, all);
+	broker->n_leases--;
+	tenant->n_leases--;
+	charge_release(&lease->charge);
+	tenant_collect(tenant);
+	free(lease->open_key);
+	free(lease->name);
+	explicit_bzero(lease->secret, sizeof(lease->secret));
+	free(lease);
+	if (closer)
+		call_end(closer, OUTCOME_OK);
+}
+
+/* ---- holder ---- */
+
+void lease_set_holder(struct lease *lease, struct broker_session *session)
+{
+	assert(!lease->holder);
+	lease->holder = session;
+	lease->linger_until_us = UINT64_MAX;
+	LIST_INSERT_HEAD(&session->leases, lease, held);
+}
+
+static void lease_clear_holder(struct lease *lease)
+{
+	if (!lease->holder)
+		return;
+	LIST_REMOVE(lease, held);
+	lease->holder = NULL;
+}
+
+void lease_drop_holder(struct lease *lease)
+{
+	lease_clear_holder(lease);
+	tickets_drop(lease);
+	if (!lease->name || !lease->linger_seconds) {
+		lease_close(lease, "its connection ended");
+		return;
+	}
+	lease->linger_until_us =
+		broker_now(lease->broker) + lease->linger_seconds * UINT64_C(1000000);
+	broker_expect(lease->broker, lease->linger_until_us);
+}
+
+void lease_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us)
+{
+	struct lease *lease, *next;
+
+	for (lease = TAILQ_FIRST(&broker->leases); lease; lease = next) {
+		next = TAILQ_NEXT(lease, all);
+		if (lease->state != LEASE_OPEN || lease->linger_until_us == UINT64_MAX)
+			continue;
+		if (lease->linger_until_us <= now_us)
+			lease_close(lease, "nobody adopted it in time");
+		else if (lease->linger_until_us < *next_us)
+			*next_us = lease->linger_until_us;
+	}
+}
+
+struct lease *lease_find_held(struct broker_session *session, const struct tenant *tenant,
+			      const char *name)
+{
+	struct lease *lease;
+
+	LIST_FOREACH(lease, &session->leases, held)
+	if (lease->tenant == tenant && !strcmp(lease->name ?: "", name))
+		return lease;
+	return NULL;
+}
+
+struct lease *lease_find_named(struct tenant *tenant, const char *name)
+{
+	struct lease find = {.name = (char *)name};
+
+	return RB_FIND(lease_name_tree, &tenant->leases, &find);
+}
+
+int lease_context(struct lease *lease, struct shim_ctx **ret_ctx)
+{
+	if (!lease->ctx) {
+		int r = shim_ctx_new(lease->broker->shim, &lease->ctx);
+
+		if (r)
+			return r;
+	}
+	*ret_ctx = lease->ctx;
+	return 0;
+}
+
+/* ---- objects ---- */
+
+struct object *lease_object(struct lease *lease, enum object_type type, uint64_t id)
+{
+	struct object find = {.id.value = id}, *o;
+
+	if (!lease)
+		return NULL;
+	o = RB_FIND(object_tree, &lease->objects, &find);
+	return o && o->type == type ? o : NULL;
+}
+
+struct object *lease_object_after(struct lease *lease, enum object_type type, uint64_t after)
+{
+	struct object find = {.id.value = after + 1}, *o;
+
+	if (!lease || after == UINT64_MAX)
+		return NULL;
+	o = RB_NFIND(object_tree, &lease->objects, &find);
+	while (o && o->type != type)
+		o = RB_NEXT(object_tree, &lease->objects, o);
+	return o;
+}
+
+void lease_publish(struct lease *lease, struct object *object)
+{
+	object->lease = lease;
+	object->id.value = lease->next_id++;
+	object->listed = true;
+	RB_INSERT(object_tree, &lease->objects, object);
+}
+
+void lease_unpublish(struct object *object)
+{
+	assert(object->listed);
+	RB_REMOVE(object_tree, &object->lease->objects, object);
+	object->listed = false;
+}
+
+/* ---- end ---- */
+
+/*
+ * One slice: up to OP_SLICE records.  Order: attachments, IOASIDs with their mappings
+ * (children first: the last reference to a parent goes with its last child), memory,
+ * devices.  The shim objects are gone.
+ */
+static bool lease_reap_slice(struct lease *lease)
+{
+	unsigned budget = OP_SLICE;
+	struct object *o;
+
+	while (budget && !RB_EMPTY(&lease->attachments)) {
+		attachment_reap(attachment_first(lease));
+		budget--;
+	}
+	while (budget && (o = RB_MAX(object_tree, &lease->objects))) {
+		if (o->type == OBJECT_IOASID)
+			ioasid_retire(CONTAINER_OF(o, struct ioasid, object));
+		else
+			memory_retire(CONTAINER_OF(o, struct memory, object));
+		budget--;
+	}
+	ioasids_reap_retiring(lease, &budget);
+	while (budget && !TAILQ_EMPTY(&lease->devices)) {
+		device_reap(TAILQ_FIRST(&lease->devices));
+		budget--;
+	}
+	return budget > 0;
+}
+
+static void lease_reap(struct op *op)
+{
+	struct lease *lease = CONTAINER_OF(op, struct lease, close_op);
+
+	if (lease_reap_slice(lease))
+		lease_free(lease);
+	else
+		op_later(op, lease->broker);
+}
+
+static void lease_end_context(struct op *op)
+{
+	struct lease *lease = CONTAINER_OF(op, struct lease, close_op);
+
+	shim_ctx_free(lease->ctx);
+}
+
+static void lease_context_ended(struct op *op)
+{
+	struct lease *lease = CONTAINER_OF(op, struct lease, close_op);
+
+	lease->ctx = NULL;
+	lease->state = LEASE_REAPING;
+	op->complete = lease_reap;
+	lease_reap(op);
+}
+
+/* The lease is idle and CLOSING. */
+static void lease_start_end(struct lease *lease)
+{
+	lease->close_op.run = lease_end_context;
+	lease->close_op.complete = lease_context_ended;
+	lease->state = LEASE_REAPING;
+	op_start(&lease->close_op, lease->broker, lease->tenant, lease->ctx != NULL);
+}
+
+void lease_close(struct lease *lease, const char *why)
+{
+	if (lease->state != LEASE_OPEN)
+		return;
+	lease->state = LEASE_CLOSING;
+	devices_mark_revoking(lease);
+	lease_clear_holder(lease);
+	tickets_drop(lease);
+	if (lease->watch.fd >= 0) {
+		lease->broker->host_ops->unwatch(lease->broker->host, &lease->watch);
+		close(lease->watch.fd);
+		lease->watch.fd = -1;
+	}
+	if (lease->name)
+		RB_REMOVE(lease_name_tree, &lease->tenant->leases, lease);
+	lease_cancel_queue(lease, OUTCOME_CANCELLED, why);
+	if (!lease->active && !lease->running_queue)
+		lease_start_end(lease);
+}
+
+/* ---- calls, one at a time ---- */
+
+void lease_cancel_queue(struct lease *lease, int code, const char *message)
+{
+	struct broker_call *call;
+
+	while ((call = STAILQ_FIRST(&lease->waiting))) {
+		STAILQ_REMOVE_HEAD(&lease->waiting, waiting);
+		call->queued = false;
+		call_end(call, refuse(call, code, "the lease closed: %s", message));
+	}
+}
+
+void lease_run_queue(struct lease *lease)
+{
+	struct broker_call *call;
+
+	/* An inline call that ends comes back here: the loop below goes on instead. */
+	if (lease->running_queue || lease->active)
+		return;
+	lease->running_queue = true;
+	while (!lease->active && lease->state == LEASE_OPEN &&
+	       (call = STAILQ_FIRST(&lease->waiting))) {
+		STAILQ_REMOVE_HEAD(&lease->waiting, waiting);
+		call->queued = false;
+		lease->active = call;
+		call_execute(call);
+	}
+	lease->running_queue = false;
+	if (lease->state == LEASE_CLOSING && !lease->active)
+		lease_start_end(lease);
+}

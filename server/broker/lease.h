@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_BROKER_LEASE_H
+#define IOASID_BROKER_LEASE_H
+
+#include "server/broker/state.h"
+
+/*
+ * A new lease of `tenant`, held by `session`; name NULL: the session's connection lease.
+ * -ENOMEM, QUOTA_E_REFUSED.
+ */
+int lease_new(struct broker_session *session, struct tenant *tenant, const char *name,
+	      struct quota_refusal *ret_refusal, struct lease **ret_lease);
+/*
+ * Ends a lease: invisible at once, its waiting calls are cancelled, its objects go when the
+ * call in flight has ended and DMA is over.
+ */
+void lease_close(struct lease *lease, const char *why);
+/* The holder is gone: a connection lease closes, a named one lingers. */
+void lease_drop_holder(struct lease *lease);
+void lease_set_holder(struct lease *lease, struct broker_session *session);
+/* Lingering leases whose time is over close; lowers *next_us to the next one's time. */
+void lease_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us);
+
+/* Held by the session; name "" is the connection lease of that tenant.  NULL: none. */
+struct lease *lease_find_held(struct broker_session *session, const struct tenant *tenant,
+			      const char *name);
+/* Any open named lease of the tenant. */
+struct lease *lease_find_named(struct tenant *tenant, const char *name);
+/* [A-Za-z0-9._-]{1,128} */
+bool lease_name_is_valid(const char *name);
+
+/* Its protection domain, made when first asked for.  A shim error. */
+int lease_context(struct lease *lease, struct shim_ctx **ret_ctx);
+
+/* ---- objects by id ---- */
+
+/* NULL: no such object of that type, visible in this lease. */
+struct object *lease_object(struct lease *lease, enum object_type type, uint64_t id);
+/* The first visible object of that type with an id greater than `after`. */
+struct object *lease_object_after(struct lease *lease, enum object_type type, uint64_t after);
+/* Gives the object its id and makes it visible.  Cannot fail. */
+void lease_publish(struct lease *lease, struct object *object);
+/* Makes it invisible. */
+void lease_unpublish(struct object *object);
+
+#endif

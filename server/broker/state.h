@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_BROKER_STATE_H
+#define IOASID_BROKER_STATE_H
+
+/*
+ * The broker's objects and who points to whom.
+ *
+ *	broker -> tenants -> named leases
+ *	broker -> sessions -> leases held, calls in progress
+ *	lease  -> objects by id (memory, ioasid), devices, attachments, tickets, keys
+ *	ioasid -> parent, mappings;  mapping -> memory;  attachment -> device, ioasid
+ *
+ * Everything here belongs to the state thread.  A worker sees only what its op owns and
+ * shim objects of the op's lease.
+ */
+
+#include "kernel-shim/shim.h"
+#include "policy/policy.h"
+#include "server/broker/broker.h"
+#include "server/broker/charge.h"
+#include "server/broker/op.h"
+#include "server/broker/tenant.h"
+#include "server/broker/tree.h"
+
+#include <sys/queue.h>
+
+struct event_log;
+struct key_table;
+
+/* ---- ids ---- */
+
+/* A handle of one lease's table; never zero, never used again in that lease. */
+struct object_id {
+	uint64_t value;
+};
+
+enum object_type { OBJECT_MEMORY = 1, OBJECT_IOASID };
+
+struct object {
+	RB_ENTRY(object) node; /* lease->objects, by id; not in it while freed and pending */
+	struct object_id id;
+	struct lease *lease;
+	enum object_type type;
+	bool listed;
+};
+RB_HEAD(object_tree, object);
+
+/* ---- memory ---- */
+
+#define LABEL_MAX 64
+
+struct memory {
+	struct object object;
+	int fd;
+	struct shim_mem *shim;
+	struct page_key key;
+	uint64_t offset; /* in the file */
+	uint64_t length;
+	uint64_t page_size;
+	uint32_t prot;
+	uint64_t n_mappings;
+	struct charge charge;	 /* broker_bytes */
+	struct charge fd_charge; /* kept_fds, taken over from the ticket */
+	struct page_charge registered;
+	LIST_ENTRY(memory) pending; /* lease->pending_memory once unregistered */
+	char label[LABEL_MAX + 1];
+};
+
+/* ---- I/O address spaces ---- */
+
+/* What negotiation chose; fixed at Alloc. */
+struct choice {
+	enum shim_format format;
+	uint8_t input_bits;
+	uint8_t output_bits;
+	bool enforce_snoop;
+	bool kernel_chosen;
+	bool execute;
+	bool write_only; /* the format can express write without read */
+	uint64_t page_sizes;
+	struct iova_ranges *valid; /* shared, counted */
+};
+
+/* Ranges of IOVA that may be mapped, in order; shared by IOASIDs that have the same. */
+struct iova_ranges {
+	LIST_ENTRY(iova_ranges) link; /* broker->ranges */
+	unsigned refs;
+	size_t n;
+	struct {
+		uint64_t start;
+		uint64_t last;
+	} ranges[];
+};
+
+struct mapping {
+	RB_ENTRY(mapping) node; /* ioasid->mappings, by iova */
+	uint64_t iova;
+	uint64_t length;
+	struct memory *memory; /* NULL: from the parent */
+	uint64_t offset;       /* in memory, or the parent's address */
+	uint32_t prot;
+	uint32_t unmap_index; /* request element that names it, plus one; 0: none */
+	bool published;
+	struct charge charge;
+	struct page_charge pinned;
+};
+RB_HEAD(mapping_tree, mapping);
+
+struct ioasid {
+	struct object object;
+	enum shim_kind kind;
+	uint8_t depth; /* 1: root */
+	bool dirty_tracking;
+	bool freed; /* pending */
+	struct choice choice;
+	struct ioasid *parent;
+	struct shim_pt *pt;
+	struct mapping_tree mappings;
+	uint64_t n_mappings;
+	uint64_t mapped_bytes;
+	uint64_t choose_hint; /* where the search for a free IOVA goes on */
+	uint32_t n_children;
+	uint32_t n_attachments;
+	uint32_t n_devices;
+	struct device **devices;    /* named at Alloc */
+	struct charge charge;	    /* ioasids, ioasids_KIND, broker_bytes incl. table bytes */
+	uint64_t table_bytes;	    /* part of charge's broker_bytes */
+	LIST_ENTRY(ioasid) pending; /* lease->pending_ioasids once freed */
+	char *label;		    /* NULL: none */
+};
+
+/* ---- devices and attachments ---- */
+
+struct device {
+	const struct shim_device_info *info;
+	unsigned index; /* in broker->devices, sorted by address */
+	/* Claimed by, or on the way to or from; NULL: free. */
+	struct lease *lease;
+	bool bound;    /* claim is complete */
+	bool revoking; /* DMA of the last holder may not be over */
+	struct shim_dev *shim;
+	struct charge charge;
+	uint32_t n_attachments;
+	TAILQ_ENTRY(device) link; /* lease->devices */
+};
+TAILQ_HEAD(device_list, device);
+
+struct attachment {
+	RB_ENTRY(attachment) node; /* lease->attachments, by (device index, pasid) */
+	struct device *device;
+	uint32_t pasid; /* SHIM_NO_PASID: the RID */
+	struct ioasid *ioasid;
+	struct charge charge;
+	bool published;
+};
+RB_HEAD(attachment_tree, attachment);
+
+/* ---- leases ---- */
+
+#define LEASE_NAME_MAX	  128
+#define LEASE_SECRET_SIZE 32
+#define LEASE_TICKETS_MAX 16
+
+enum lease_state { LEASE_OPEN, LEASE_CLOSING, LEASE_REAPING };
+
+LIST_HEAD(memory_list, memory);
+LIST_HEAD(ioasid_list, ioasid);
+LIST_HEAD(ticket_list, ticket);
+STAILQ_HEAD(call_queue, broker_call);
+
+struct lease {
+	struct broker *broker;
+	struct tenant *tenant;
+	uint64_t serial;
+	enum lease_state state;
+	struct broker_session *holder; /* NULL: nobody */
+	LIST_ENTRY(lease) held;	       /* holder->leases */
+	TAILQ_ENTRY(lease) all;	       /* broker->leases */
+	RB_ENTRY(lease) by_name;       /* tenant->leases; named ones */
+
+	/* Named leases. */
+	char *name; /* NULL: a connection lease */
+	uint8_t secret[LEASE_SECRET_SIZE];
+	uint32_t linger_seconds;
+	uint64_t linger_until_us;  /* UINT64_MAX: held */
+	struct broker_peer opener; /* who may adopt: socket and uid */
+	char opener_socket[64];
+	char *open_key; /* idempotency key of the OpenLease */
+	uint64_t open_hash;
+	struct broker_watch watch; /* fd -1: none */
+
+	struct shim_ctx *ctx; /* made with the first object */
+	uint64_t next_id;
+	struct object_tree objects;
+	struct memory_list pending_memory;
+	struct ioasid_list pending_ioasids;
+	struct ioasid_list retiring_ioasids; /* nothing refers to them any more */
+	uint64_t n_memory;		     /* pending ones included */
+	uint64_t n_ioasids;		     /* likewise */
+	struct device_list devices;
+	uint64_t n_devices;
+	struct attachment_tree attachments;
+	uint64_t n_attachments;
+	struct ticket_list tickets;
+	unsigned n_tickets;
+	struct key_table *keys; /* NULL: none remembered */
+
+	/* The call whose op is in flight, and those that wait for it. */
+	struct broker_call *active;
+	struct call_queue waiting;
+	bool running_queue;
+	struct broker_call *closer; /* waits for the end; NULL: nobody */
+
+	struct op close_op;
+	struct charge charge;
+};
+TAILQ_HEAD(lease_list, lease);
+LIST_HEAD(held_list, lease);
+
+/* ---- sessions ---- */
+
+LIST_HEAD(call_list, broker_call);
+
+struct broker_session {
+	struct broker *broker;
+	TAILQ_ENTRY(broker_session) all;
+	void *connection;
+	struct broker_peer peer;
+	char socket[64];
+	enum policy_role role;
+	struct tenant *tenant; /* own, or root of the subtree; NULL: unknown or refused */
+	bool refused;	       /* over the limit of connections */
+	struct quota_refusal refusal;
+	struct held_list leases;
+	struct call_list calls;
+	struct charge charge;
+};
+TAILQ_HEAD(session_list, broker_session);
+
+/* ---- the broker ---- */
+
+RB_HEAD(ticket_tree, ticket);
+LIST_HEAD(iova_ranges_list, iova_ranges);
+
+struct broker {
+	const struct broker_host_ops *host_ops;
+	void *host;
+	struct shim *shim;
+	struct policy *policy;
+	char *policy_path;
+	uint64_t policy_generation;
+	uint64_t started_us;
+
+	struct tenant_tree tenants;
+	struct session_list sessions;
+	unsigned n_sessions;
+	unsigned n_refused_sessions;
+	struct lease_list leases;
+	uint64_t n_leases;
+	uint64_t n_ioasids;
+	uint64_t last_serial;
+	struct device *devices;
+	size_t n_devices;
+	struct ticket_tree tickets;
+	struct iova_ranges_list ranges;
+	struct event_log *events;
+	struct op_queue later;
+	uint64_t n_ops; /* in flight */
+	uint64_t n_calls;
+	uint64_t next_expiry_us; /* no later than the first ticket or linger to expire */
+	bool shutting_down;
+};
+
+static inline uint64_t broker_now(struct broker *broker)
+{
+	return broker->host_ops->monotonic_us(broker->host);
+}
+void broker_log(struct broker *broker, int level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Something expires at `us`. */
+static inline void broker_expect(struct broker *broker, uint64_t us)
+{
+	if (us < broker->next_expiry_us)
+		broker->next_expiry_us = us;
+}
+
+#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+#endif

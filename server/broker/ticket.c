@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tickets of the fd-passing protocol.  Owns the tickets and the fds that wait in them; the
+ * protocol itself is the transport's.  State thread only.
+ */
+#include "server/broker/ticket.h"
+
+#include "server/broker/memory_file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static int ticket_compare(const struct ticket *a, const struct ticket *b)
+{
+	return memcmp(a->bytes, b->bytes, TICKET_SIZE);
+}
+
+TREE_GENERATE(ticket_tree, ticket, node, ticket_compare)
+
+int ticket_new(struct lease *lease, const struct broker_session *session,
+	       enum ticket_purpose purpose, bool *ret_refused, struct quota_refusal *ret_refusal,
+	       struct ticket **ret_ticket)
+{
+	struct quota_amount amount = {QUOTA_BROKER_BYTES, sizeof(struct ticket)};
+	struct broker *broker = lease->broker;
+	struct ticket *t;
+	int r;
+
+	*ret_refused = false;
+	if (lease->n_tickets == LEASE_TICKETS_MAX)
+		return TICKET_E_TOO_MANY;
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	if (getrandom(t->bytes, TICKET_SIZE, 0) != TICKET_SIZE) {
+		free(t);
+		return -EIO;
+	}
+	r = charge_take(&t->charge, lease->tenant, &amount, 1, ret_refusal);
+	if (r) {
+		free(t);
+		*ret_refused = true;
+		return r;
+	}
+	t->purpose = purpose;
+	t->lease = lease;
+	t->uid = session->peer.uid;
+	memcpy(t->socket, session->socket, sizeof(t->socket));
+	t->expires_us = broker_now(broker) + TICKET_LIFETIME_MS * UINT64_C(1000);
+	t->fd = -1;
+	broker_expect(broker, t->expires_us);
+	RB_INSERT(ticket_tree, &broker->tickets, t);
+	LIST_INSERT_HEAD(&lease->tickets, t, of_lease);
+	lease->n_tickets++;
+	*ret_ticket = t;
+	return 0;
+}
+
+void ticket_free(struct ticket *ticket)
+{
+	if (!ticket)
+		return;
+	RB_REMOVE(ticket_tree, &ticket->lease->broker->tickets, ticket);
+	LIST_REMOVE(ticket, of_lease);
+	ticket->lease->n_tickets--;
+	if (ticket->fd >= 0)
+		close(ticket->fd);
+	charge_release(&ticket->fd_charge);
+	charge_release(&ticket->charge);
+	explicit_bzero(ticket->bytes, sizeof(ticket->bytes));
+	free(ticket);
+}
+
+void tickets_drop(struct lease *lease)
+{
+	while (!LIST_EMPTY(&lease->tickets))
+		ticket_free(LIST_FIRST(&lease->tickets));
+}
+
+void tickets_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us)
+{
+	struct ticket *t, *next;
+
+	TREE_FOREACH_SAFE(t, ticket_tree, &broker->tickets, next)
+	{
+		if (t->expires_us <= now_us)
+			ticket_free(t);
+		else if (t->expires_us < *next_us)
+			*next_us = t->expires_us;
+	}
+}
+
+static struct ticket *ticket_lookup(struct broker *broker, const uint8_t *bytes)
+{
+	struct ticket find, *t;
+
+	memcpy(find.bytes, bytes, TICKET_SIZE);
+	t = RB_FIND(ticket_tree, &broker->tickets, &find);
+	return t && t->expires_us > broker_now(broker) ? t : NULL;
+}
+
+struct ticket *ticket_find(struct lease *lease, const ProtobufCBinaryData *bytes,
+			   enum ticket_purpose purpose)
+{
+	struct ticket *t;
+
+	if (!lease || bytes->len != TICKET_SIZE)
+		return NULL;
+	t = ticket_lookup(lease->broker, bytes->data);
+	return t && t->lease == lease && t->purpose == purpose ? t : NULL;
+}
+
+/* ---- the second connection ---- */
+
+static bool ticket_suits(const struct ticket *t, int fd)
+{
+	return t->purpose == TICKET_MEMORY ? memory_file_is_memfd(fd) : memory_file_is_pidfd(fd);
+}
+
+int broker_ticket_give(struct broker *broker, const struct broker_peer *peer,
+		       const uint8_t ticket[static 16], int fd)
+{
+	struct quota_amount amount = {QUOTA_KEPT_FDS, 1};
+	struct quota_refusal refusal;
+	struct ticket *t;
+
+	if (broker->shutting_down)
+		return BROKER_TICKET_UNAVAILABLE;
+	t = ticket_lookup(broker, ticket);
+	if (!t || t->fd >= 0 || t->uid != peer->uid || strcmp(t->socket, peer->socket))
+		return BROKER_TICKET_REFUSED;
+	if (!ticket_suits(t, fd)) {
+		ticket_free(t);
+		return BROKER_TICKET_UNSUITABLE;
+	}
+	if (charge_take(&t->fd_charge, t->lease->tenant, &amount, 1, &refusal))
+		return BROKER_TICKET_BUSY;
+	t->fd = fd;
+	return BROKER_TICKET_OK;
+}
+
+int broker_ticket_take(struct broker *broker, const struct broker_peer *peer,
+		       const uint8_t ticket[static 16], int *ret_fd)
+{
+	/* Device fds and DMA services are what TAKE is for; no ticket of this build is one. */
+	return broker->shutting_down ? BROKER_TICKET_UNAVAILABLE : BROKER_TICKET_REFUSED;
+}

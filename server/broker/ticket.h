@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_BROKER_TICKET_H
+#define IOASID_BROKER_TICKET_H
+
+#include "server/broker/state.h"
+
+#define TICKET_SIZE	   16
+#define TICKET_LIFETIME_MS 10000
+
+enum ticket_purpose {
+	TICKET_MEMORY = 1,
+	TICKET_PROCESS = 2,
+};
+
+/*
+ * A one-time right to pass an fd over the second connection (docs/fd-protocol.md); bound
+ * to the principal (socket, uid), the lease and the purpose.
+ */
+struct ticket {
+	RB_ENTRY(ticket) node; /* broker->tickets */
+	LIST_ENTRY(ticket) of_lease;
+	uint8_t bytes[TICKET_SIZE];
+	enum ticket_purpose purpose;
+	struct lease *lease;
+	uid_t uid;
+	char socket[64];
+	uint64_t expires_us;
+	int fd;			 /* -1: not given yet */
+	struct charge charge;	 /* broker_bytes */
+	struct charge fd_charge; /* kept_fds, once given */
+};
+
+enum ticket_error {
+	TICKET_E_TOO_MANY = 1,
+};
+
+/* TICKET_E_TOO_MANY; -ENOMEM; -errno of getrandom. Quota: *ret_refused is true. */
+int ticket_new(struct lease *lease, const struct broker_session *session,
+	       enum ticket_purpose purpose, bool *ret_refused, struct quota_refusal *ret_refusal,
+	       struct ticket **ret_ticket);
+/* The lease's own ticket of that purpose, unexpired; NULL: none. */
+struct ticket *ticket_find(struct lease *lease, const ProtobufCBinaryData *bytes,
+			   enum ticket_purpose purpose);
+/* Closes an fd that waits in it.  NULL-safe. */
+void ticket_free(struct ticket *ticket);
+/* All of a lease. */
+void tickets_drop(struct lease *lease);
+/* Those whose time is over; lowers *next_us to the next one's time. */
+void tickets_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us);
+
+#endif
