@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * policy explain: would this be allowed, and which rule of which file says so?  Works on
- * the files alone, by the functions that the broker asks; nothing is counted as used.
+ * the files alone, by the functions that the broker asks; nothing is counted as used.  A
+ * question of policy/explain.h holds one word of each sort: several formats, kinds or
+ * amounts are several questions, whose lines are put together.
  */
 #include "families.h"
 #include "objects.h"
 #include "policy_words.h"
+
+#include "policy/explain.h"
 
 #include <string.h>
 
@@ -13,209 +17,176 @@ static const struct cli_column form[] = {
 	{"allowed", "allowed", RENDER_BOOL},
 	{"role", "role", .optional = true},
 	{"tenant", "tenant", .optional = true},
-	{"rule", "by rule", .optional = true},
 	{},
 };
-static const struct cli_column check_columns[] = {
-	{"what", "WHAT"},	  {"value", "VALUE"}, {"allowed", "ALLOWED", RENDER_BOOL},
-	{"tenant", "DECIDED BY"}, {"rule", "RULE"},   {},
+static const struct cli_column line_columns[] = {
+	{"topic", "ABOUT"}, {"verdict", "VERDICT"}, {"text", "WHY"}, {"rule", "RULE"}, {},
 };
-static const struct cli_section sections[] = {{"checks", NULL, check_columns}, {}};
+static const struct cli_section sections[] = {{"lines", NULL, line_columns}, {}};
 static const struct cli_view view = {.form = form, .sections = sections, .id = "allowed"};
 
-static void add_check(struct json_object *checks, const char *what, const char *value, bool allowed,
-		      const char *tenant, const char *rule)
+static void explanation_freep(struct policy_explanation **explanation)
 {
-	struct json_object *o = doc_object();
-
-	doc_put_text(o, "what", what);
-	doc_put_text(o, "value", value);
-	doc_put_bool(o, "allowed", allowed);
-	doc_put_text(o, "tenant", tenant && !*tenant ? "(host)" : tenant);
-	doc_put_text(o, "rule", rule);
-	doc_put(checks, NULL, o);
+	policy_explanation_free(*explanation);
 }
 
-static void add_verdict(struct json_object *checks, const char *what, const char *value,
-			const struct policy_verdict *v)
+static void add_lines(struct json_object *lines, const struct policy_explanation *e, bool first)
 {
-	add_check(checks, what, value, v->allowed, v->tenant,
-		  v->rule
-			  ?: v->allowed ? "no rule restricts it"
-					: NULL);
+	for (size_t i = 0; i < e->n_lines; i++) {
+		const struct policy_explanation_line *l = &e->lines[i];
+		struct json_object *o;
+
+		/* Who the caller is was told already. */
+		if (!first && !strcmp(l->topic, "identity"))
+			continue;
+		o = doc_object();
+		doc_put_text(o, "topic", l->topic);
+		doc_put_text(o, "verdict", policy_mark_name(l->mark));
+		doc_put_text(o, "tenant", l->tenant);
+		doc_put_text(o, "text", l->text);
+		doc_put_text(o, "rule", l->rule);
+		doc_put(lines, NULL, o);
+	}
 }
 
-/* Who the caller is; *ret_tenant is NULL if there is none. */
-static int identify(struct cli *cli, const struct cli_args *args, const struct policy *policy,
-		    struct json_object *document, const char **ret_tenant)
+/* 0, or the exit code of the gravest line, which is *ret_line. */
+static enum cli_exit verdict(struct json_object *lines, struct json_object **ret_line)
 {
-	const struct policy_caller caller = {
-		.socket = cli->socket,
-		.uid = (uid_t)args_number(args, "uid", UINT32_MAX),
-		.gid = (gid_t)args_number(args, "gid", UINT32_MAX),
+	enum cli_exit code = CLI_OK;
+
+	for (size_t i = 0; i < json_object_array_length(lines); i++) {
+		struct json_object *o = json_object_array_get_idx(lines, i);
+
+		if (strcmp(doc_get_text(o, "verdict"), policy_mark_name(POLICY_MARK_DENIES)))
+			continue;
+		if (code == CLI_OK || strcmp(doc_get_text(o, "topic"), "quota"))
+			*ret_line = o;
+		if (strcmp(doc_get_text(o, "topic"), "quota"))
+			return CLI_DENIED;
+		code = CLI_QUOTA;
+	}
+	return code;
+}
+
+struct question {
+	struct policy_question question;
+	struct policy_caller caller;
+	struct policy_device device;
+};
+
+/* Who asks, and about which device. */
+static int question_init(struct cli *cli, const struct cli_args *args, struct question *q)
+{
+	const char *pci = args_text(args, "vendor-device", "0000:0000");
+
+	*q = (struct question){
+		.caller =
+			{
+				.socket = cli->socket,
+				.uid = (uid_t)args_number(args, "uid", UINT32_MAX),
+				.gid = (gid_t)args_number(args, "gid",
+							  args_number(args, "uid", UINT32_MAX)),
+			},
+		.device =
+			{
+				.address = args_text(args, "device", NULL),
+				.vendor = (uint16_t)strtoul(pci, NULL, 16),
+				.device = (uint16_t)strtoul(strchr(pci, ':') + 1, NULL, 16),
+				.class_code =
+					(uint32_t)strtoul(args_text(args, "class", "0"), NULL, 16),
+				.group = (uint32_t)args_number(args, "group", UINT32_MAX),
+			},
 	};
-	struct policy_identity identity;
-	const char *tenant;
-
-	if (!args_has(args, "uid")) {
-		if (!cli->tenant)
-			return cli_usage(cli, "policy explain: expected --socket and --uid, or "
-					      "--tenant");
-		*ret_tenant = cli->tenant;
-		return CLI_OK;
-	}
-	if (!cli->socket)
+	if (!args_has(args, "uid") && !args_has(args, "gid") && !cli->tenant)
+		return cli_usage(cli, "policy explain: expected --socket and --uid, or --tenant");
+	if ((args_has(args, "uid") || args_has(args, "gid")) && !cli->socket)
 		return cli_usage(cli, "--uid: expected --socket NAME, a listening socket, with it");
-	if (policy_identify(policy, &caller, &identity)) {
-		doc_put_text(document, "reason", "NO_TENANT");
-		*ret_tenant = NULL;
-		return CLI_OK;
-	}
-	doc_put_text(document, "role", policy_role_name(identity.role));
-	doc_put_text(document, "rule", identity.rule);
-	tenant = identity.tenant;
-	if (cli->tenant) {
-		if (identity.role == POLICY_ROLE_AGENT
-			    ? !policy_path_in_subtree(cli->tenant, identity.tenant)
-			    : strcmp(cli->tenant, identity.tenant) != 0) {
-			doc_put_text(document, "reason", "ROLE_FORBIDDEN");
-			*ret_tenant = NULL;
-			return CLI_OK;
-		}
-		tenant = cli->tenant;
-	}
-	*ret_tenant = tenant;
+	if (!q->device.address &&
+	    (args_has(args, "vendor-device") || args_has(args, "class") || args_has(args, "group")))
+		return cli_usage(cli, "policy explain: --vendor-device, --class and --group tell "
+				      "about a --device");
+	q->question.tenant = cli->tenant;
+	if (args_has(args, "uid") || args_has(args, "gid"))
+		q->question.caller = &q->caller;
+	if (q->device.address)
+		q->question.device = &q->device;
 	return CLI_OK;
 }
 
-static void check_device(const struct cli_args *args, const struct policy_tenant *tenant,
-			 struct json_object *checks)
+static int ask(struct cli *cli, const struct policy *policy, const struct cli_args *args,
+	       struct question *q, size_t round, struct json_object *document,
+	       struct json_object *lines)
 {
-	const char *pci = args_text(args, "vendor-device", "0000:0000");
-	const struct policy_device device = {
-		.address = args_text(args, "device", NULL),
-		.vendor = (uint16_t)strtoul(pci, NULL, 16),
-		.device = (uint16_t)strtoul(strchr(pci, ':') + 1, NULL, 16),
-		.class_code = (uint32_t)strtoul(args_text(args, "class", "0"), NULL, 16),
-		.group = (uint32_t)args_number(args, "group", UINT32_MAX),
-	};
-	struct policy_verdict verdict;
+	__attribute__((cleanup(explanation_freep))) struct policy_explanation *e = NULL;
+	const struct cli_value *format = args_at(args, "format", round);
+	const struct cli_value *kind = args_at(args, "kind", round);
+	const struct cli_value *amount = args_at(args, "amount", round);
+	struct quota_amount of = {.amount = amount ? amount->number : 0};
+	int r;
 
-	if (!device.address)
-		return;
-	policy_device_verdict(tenant, &device, &verdict);
-	add_verdict(checks, "device", device.address, &verdict);
+	q->question.format = format ? format->text : NULL;
+	q->question.kind = kind ? kind->text : NULL;
+	q->question.amount = NULL;
+	if (amount && !quota_resource_from_name(amount->resource, &of.resource))
+		q->question.amount = &of;
+	r = policy_explain(policy, policy_words(), &q->question, &e);
+	if (r < 0)
+		return cli_errno(cli, r, "cannot explain");
+	if (!round) {
+		if (e->role != POLICY_ROLE_NONE)
+			doc_put_text(document, "role", policy_role_name(e->role));
+		doc_put_text(document, "tenant", e->tenant);
+	}
+	add_lines(lines, e, !round);
+	q->question.device = NULL;
+	return CLI_OK;
 }
 
-/* The numbers of the vocabulary are those of the enumerations. */
-static void check_words(const struct cli_args *args, const struct policy_tenant *tenant,
-			struct json_object *checks)
+static size_t n_rounds(const struct cli_args *args)
 {
-	struct policy_verdict verdict;
+	static const char *const names[] = {"format", "kind", "amount"};
+	size_t rounds = 1;
 
-	for (size_t i = 0; i < args_count(args, "format"); i++) {
-		const struct cli_value *v = args_at(args, "format", i);
-
-		policy_format_verdict(tenant, (unsigned)v->number, &verdict);
-		add_verdict(checks, "format", v->text, &verdict);
-	}
-	for (size_t i = 0; i < args_count(args, "kind"); i++) {
-		const struct cli_value *v = args_at(args, "kind", i);
-
-		policy_kind_verdict(tenant, (unsigned)v->number, &verdict);
-		add_verdict(checks, "kind", v->text, &verdict);
-	}
+	for (size_t i = 0; i < 3; i++)
+		if (args_count(args, names[i]) > rounds)
+			rounds = args_count(args, names[i]);
+	return rounds;
 }
 
-/* The first limit on the way up that is below the amount. */
-static void check_amounts(const struct cli_args *args, const struct policy_tenant *tenant,
-			  struct json_object *checks)
+static int explain(struct cli *cli, const struct cli_args *args)
 {
-	for (size_t i = 0; i < args_count(args, "amount"); i++) {
-		const struct cli_value *v = args_at(args, "amount", i);
-		const struct policy_tenant *t = tenant;
-		_cleanup_free_ char *limit = NULL;
-		enum quota_resource resource;
-
-		if (quota_resource_from_name(v->resource, &resource) < 0)
-			continue;
-		while (t && v->number <= policy_tenant_limit(t, resource))
-			t = policy_tenant_parent(t);
-		if (t) {
-			uint64_t n = policy_tenant_limit(t, resource);
-			char text[24];
-
-			limit = strstr(v->resource, "_bytes")
-					? cli_printf("limit %s", render_size(n, text, sizeof(text)))
-					: cli_printf("limit %llu", (unsigned long long)n);
-		}
-		add_check(checks, "amount", v->text, !t, policy_tenant_path(t ?: tenant),
-			  limit ?: "within every limit, if nothing else is used");
-	}
-}
-
-static bool all_allowed(struct json_object *checks, bool *ret_quota)
-{
-	bool allowed = true;
-
-	*ret_quota = true;
-	for (size_t i = 0; i < json_object_array_length(checks); i++) {
-		struct json_object *o = json_object_array_get_idx(checks, i);
-
-		if (doc_get_bool(o, "allowed"))
-			continue;
-		allowed = false;
-		*ret_quota &= !strcmp(doc_get_text(o, "what"), "amount");
-	}
-	return allowed;
-}
-
-static int policy_explain(struct cli *cli, const struct cli_args *args)
-{
-	_cleanup_policy_ struct policy *policy = NULL;
 	_cleanup_json_ struct json_object *document = doc_new("policy-explain");
-	const struct policy_tenant *tenant;
-	struct json_object *checks;
-	const char *path = NULL;
-	bool allowed, quota;
-	int r = policy_open(cli, args_text(args, "policy", NULL), &policy);
+	_cleanup_json_ struct json_object *lines = doc_array();
+	_cleanup_policy_ struct policy *policy = NULL;
+	struct json_object *line = NULL;
+	enum cli_exit code;
+	struct question q;
+	int r = question_init(cli, args, &q);
 
 	if (!r)
-		r = identify(cli, args, policy, document, &path);
+		r = policy_open(cli, args_text(args, "policy", NULL), &policy);
+	for (size_t i = 0; i < n_rounds(args) && !r; i++)
+		r = ask(cli, policy, args, &q, i, document, lines);
 	if (r)
 		return r;
-	tenant = path ? policy_tenant_find(policy, path) : NULL;
-	if (path && !tenant)
-		return cli_fail(cli, CLI_NOT_FOUND, "NOT_FOUND", "NOT_FOUND",
-				"the policy has no tenant \"%s\"", path);
-	checks = doc_array();
-	doc_put_text(document, "tenant", path);
-	doc_put(document, "checks", checks);
-	if (tenant) {
-		check_device(args, tenant, checks);
-		check_words(args, tenant, checks);
-		check_amounts(args, tenant, checks);
-	}
-	allowed = all_allowed(checks, &quota) && tenant;
-	doc_put_bool(document, "allowed", allowed);
+	code = verdict(lines, &line);
+	doc_put_bool(document, "allowed", !code);
+	doc_put(document, "lines", json_object_get(lines));
 	r = cli_show(cli, json_object_get(document));
-	if (r || allowed)
+	if (r || !code)
 		return r;
-	if (!tenant)
-		return cli_fail(cli, CLI_DENIED, "UNAUTHENTICATED",
-				doc_get_text(document, "reason"),
-				"no rule of the policy lets this caller act");
-	return quota ? cli_fail(cli, CLI_QUOTA, "RESOURCE_EXHAUSTED", "QUOTA",
-				"the policy's limits do not allow that much")
-		     : cli_fail(cli, CLI_DENIED, "PERMISSION_DENIED", "POLICY_FORBIDDEN",
-				"the policy forbids it");
+	return code == CLI_QUOTA ? cli_fail(cli, code, "RESOURCE_EXHAUSTED", "QUOTA", "%s",
+					    doc_get_text(line, "text"))
+				 : cli_fail(cli, code, "PERMISSION_DENIED", "POLICY_FORBIDDEN",
+					    "%s", doc_get_text(line, "text"));
 }
 
 static const struct cli_param options[] = {
 	{"policy", CLI_FILE, CLI_REQUIRED, .help = "a policy file, or a folder of *.json"},
 	{"uid", CLI_UINT, .help = "the caller's uid, at the listening socket named by --socket",
 	 .max = UINT32_MAX - 1},
-	{"gid", CLI_UINT, .help = "the caller's gid", .max = UINT32_MAX - 1},
+	{"gid", CLI_UINT, .help = "the caller's gid (the same number as the uid)",
+	 .max = UINT32_MAX - 1},
 	{"device", CLI_DEVICE, .help = "a device that it would claim"},
 	{"vendor-device", CLI_PCI_ID, .help = "what that device is, 8086:10fb"},
 	{"class", CLI_PCI_CLASS, .help = "its PCI class, 020000"},
@@ -237,5 +208,5 @@ const struct cli_command cmd_policy_explain = {
 		   "--device 0000:3b:00.0 --vendor-device 8086:10fb --kind kernel",
 	.options = options,
 	.view = &view,
-	.run = policy_explain,
+	.run = explain,
 };
