@@ -40,23 +40,6 @@ static const char *place_file(const struct policy *policy, struct policy_place p
 	return policy->files[place.file].name;
 }
 
-/* "tenants.org/team", and below it ".section.key" if given. */
-static void tenant_problem_path(const struct policy_tenant *tenant, const char *section,
-				const char *key, char *ret, size_t size)
-{
-	ret[0] = '\0';
-	if (tenant->parent || *tenant->path) {
-		problem_path_add_key(ret, size, "tenants", strlen("tenants"));
-		problem_path_add_key(ret, size, tenant->path, strlen(tenant->path));
-	} else {
-		problem_path_add_key(ret, size, "host", strlen("host"));
-	}
-	if (section) {
-		problem_path_add_key(ret, size, section, strlen(section));
-		problem_path_add_key(ret, size, key, strlen(key));
-	}
-}
-
 static int place_compare(struct policy_place a, struct policy_place b)
 {
 	if (a.file != b.file)
@@ -86,7 +69,7 @@ static int check_tenants(struct policy *policy, struct policy_problem *problem)
 		char parent[POLICY_PATH_MAX + 1];
 		const char *slash;
 
-		tenant_problem_path(tenant, NULL, NULL, path, sizeof(path));
+		policy_tenant_where(tenant, NULL, NULL, path, sizeof(path));
 		if (!strcmp(tenant->path, before->path))
 			return fail_at(policy, problem, tenant->place, path,
 				       "this tenant is defined twice, first at %s:%u:%u",
@@ -167,12 +150,12 @@ static int check_reserved(const struct policy *policy, enum quota_resource r, ui
 		reservation = policy_tenant_amount(tenant->reservations, tenant->n_reservations, r);
 		limit_origin(policy, tenant->parent, r, origin, sizeof(origin));
 		if (reservation && reservation->value >= needs[i]) {
-			tenant_problem_path(tenant, "reservations", quota_resource_name(r), path,
+			policy_tenant_where(tenant, "reservations", quota_resource_name(r), path,
 					    sizeof(path));
 		} else {
 			/* What its own children reserve is more than it reserves itself. */
 			reservation = NULL;
-			tenant_problem_path(tenant, NULL, NULL, path, sizeof(path));
+			policy_tenant_where(tenant, NULL, NULL, path, sizeof(path));
 		}
 		return fail_at(
 			policy, problem, reservation ? reservation->place : tenant->place, path,
@@ -202,7 +185,7 @@ static int check_reservations(const struct policy *policy, struct policy_problem
 			reserved[amount->resource] = true;
 			if (amount->value <= limit)
 				continue;
-			tenant_problem_path(tenant, "reservations",
+			policy_tenant_where(tenant, "reservations",
 					    quota_resource_name(amount->resource), path,
 					    sizeof(path));
 			return fail_at(policy, problem, amount->place, path,

@@ -9,6 +9,7 @@
  */
 
 #include "policy_internal.h"
+#include "problem.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -112,6 +113,22 @@ const char *policy_tenant_path(const struct policy_tenant *tenant)
 const struct policy_tenant *policy_tenant_parent(const struct policy_tenant *tenant)
 {
 	return tenant->parent;
+}
+
+void policy_tenant_where(const struct policy_tenant *tenant, const char *section, const char *key,
+			 char *ret, size_t size)
+{
+	ret[0] = '\0';
+	if (*tenant->path) {
+		problem_path_add_key(ret, size, "tenants", strlen("tenants"));
+		problem_path_add_key(ret, size, tenant->path, strlen(tenant->path));
+	} else {
+		problem_path_add_key(ret, size, "host", strlen("host"));
+	}
+	if (section)
+		problem_path_add_key(ret, size, section, strlen(section));
+	if (key)
+		problem_path_add_key(ret, size, key, strlen(key));
 }
 
 const struct policy_amount *policy_tenant_amount(const struct policy_amount *amounts, size_t n,

@@ -148,6 +148,13 @@ int policy_identity_compare(const struct policy_identity_rule *a,
 
 /* ---- policy.c ---- */
 
+/*
+ * Where in a file a tenant is, and below it a section and a key if given:
+ * "tenants.org/team.limits.vms", "host".
+ */
+void policy_tenant_where(const struct policy_tenant *tenant, const char *section, const char *key,
+			 char *ret, size_t size);
+
 const struct policy_amount *policy_tenant_amount(const struct policy_amount *amounts, size_t n,
 						 enum quota_resource r);
 /* The host's limit where the policy has none. */
