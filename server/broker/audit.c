@@ -86,8 +86,8 @@ void audit_call(struct broker_call *call)
 		if (call->lease->name)
 			line_string(&l, "lease", call->lease->name);
 	}
-	if (call->scope && call->scope->key[0])
-		line_string(&l, "key", call->scope->key);
+	if (call->key[0])
+		line_string(&l, "key", call->key);
 	if (call->note)
 		line_string(&l, "what", call->note);
 	if (call->outcome.code != OUTCOME_OK)

@@ -10,6 +10,7 @@
 #include "server/broker/call.h"
 #include "server/broker/device.h"
 #include "server/broker/event.h"
+#include "server/broker/key_table.h"
 #include "server/broker/lease.h"
 #include "server/broker/session.h"
 #include "server/broker/ticket.h"
@@ -107,6 +108,7 @@ void broker_free(struct broker *broker)
 	assert(TAILQ_EMPTY(&broker->sessions) && TAILQ_EMPTY(&broker->leases));
 	assert(RB_EMPTY(&broker->tickets) && LIST_EMPTY(&broker->ranges));
 	assert(!broker->n_ops && !broker->n_calls && !broker->n_ioasids);
+	key_table_free(broker->keys);
 	tenants_destroy(broker);
 	devices_destroy(broker);
 	event_log_free(broker->events);

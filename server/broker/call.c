@@ -47,10 +47,12 @@ void call_end(struct broker_call *call, int code)
 
 			if (bytes) {
 				protobuf_c_message_pack(call->response, bytes);
-				key_entry_keep(lease->keys, call->key_entry, bytes, n);
+				key_entry_keep(call->keys, call->key_entry, bytes, n);
+			} else {
+				key_entry_lose(call->key_entry);
 			}
 		} else {
-			key_table_forget(lease->keys, call->key_entry);
+			key_table_forget(call->keys, call->key_entry);
 		}
 	}
 	if (code != OUTCOME_OK || call->method->flags & METHOD_MUTATES)
@@ -126,9 +128,10 @@ static int call_replay(struct broker_call *call, struct key_entry *entry)
 	size_t n;
 
 	if (key_entry_method(entry) != call->method || key_entry_hash(entry) != call->hash)
-		return refuse(call, OUTCOME_KEY_REUSED,
-			      "key \"%s\" belongs to another request of this lease",
-			      call->scope->key);
+		return refuse(call, OUTCOME_KEY_REUSED, "key \"%s\" belongs to another request",
+			      call->key);
+	if (!key_entry_is_settled(entry))
+		return refuse(call, OUTCOME_BUSY, "a request with this key is in progress");
 	if (!key_entry_answer(entry, &bytes, &n))
 		return refuse(call, OUTCOME_INTERNAL,
 			      "this request was done before; its answer is lost");
@@ -138,32 +141,51 @@ static int call_replay(struct broker_call *call, struct key_entry *entry)
 	return call->response ? OUTCOME_OK : refuse_no_memory(call);
 }
 
+/* Which table remembers the call, and who pays for it. */
+static int call_find_keys(struct broker_call *call, struct tenant **ret_payer)
+{
+	struct key_table **keys = NULL;
+
+	if (call->method->flags & METHOD_BROKER_KEY) {
+		keys = &call->broker->keys;
+		*ret_payer = tenant_find(call->broker, "");
+	} else if (call->lease && call->method->flags & METHOD_EXCLUSIVE) {
+		keys = &call->lease->keys;
+		*ret_payer = call->lease->tenant;
+	}
+	if (keys && !*keys && key_table_new(keys))
+		return refuse_no_memory(call);
+	call->keys = keys ? *keys : NULL;
+	return OUTCOME_OK;
+}
+
 static int call_take_key(struct broker_call *call)
 {
-	struct lease *lease = call->lease;
+	struct tenant *payer = NULL;
 	struct quota_refusal refusal;
 	struct key_entry *entry;
 	int r;
 
-	if (!lease || !call->scope->key[0])
+	/* A call that waited for its turn in a lease has its entry already. */
+	if (!call->key[0] || call->key_entry || !(call->method->flags & METHOD_MUTATES))
 		return CALL_PENDING;
-	if (!lease->keys && key_table_new(&lease->keys))
-		return refuse_no_memory(call);
-	entry = key_table_find(lease->keys, call->scope->key);
+	r = call_find_keys(call, &payer);
+	if (r)
+		return r;
+	if (!call->keys)
+		return CALL_PENDING;
+	entry = key_table_find(call->keys, call->key);
 	if (entry)
 		return call_replay(call, entry);
-	r = key_table_reserve(lease->keys, call->scope->key, call->method, call->hash,
-			      lease->tenant, &refusal, &call->key_entry);
+	r = key_table_reserve(call->keys, call->key, call->method, call->hash, payer, &refusal,
+			      &call->key_entry);
 	return r ? refuse_charge(call, r, &refusal) : CALL_PENDING;
 }
 
 void call_execute(struct broker_call *call)
 {
-	int r = CALL_PENDING;
+	int r = call_take_key(call);
 
-	if ((call->method->flags & (METHOD_MUTATES | METHOD_EXCLUSIVE)) ==
-	    (METHOD_MUTATES | METHOD_EXCLUSIVE))
-		r = call_take_key(call);
 	if (r == CALL_PENDING)
 		r = call->method->handler(call);
 	if (r != CALL_PENDING)
@@ -190,6 +212,17 @@ static void call_find_scope(struct broker_call *call)
 	} else if (call->method->flags & METHOD_SCOPE && q->scope) {
 		call->scope = q->scope;
 	}
+}
+
+static void call_find_key(struct broker_call *call)
+{
+	const ProtobufCFieldDescriptor *field;
+
+	call->key = call->scope->key;
+	if (!(call->method->flags & METHOD_BROKER_KEY))
+		return;
+	field = protobuf_c_message_descriptor_get_field_by_name(call->method->request, "key");
+	call->key = *(const char **)((const char *)call->request + field->offset);
 }
 
 /* The tenant that the call acts for, by the caller's role. */
@@ -246,13 +279,16 @@ static int call_resolve(struct broker_call *call)
 	int r;
 
 	call_find_scope(call);
-	if (call->scope->key[0]) {
+	call_find_key(call);
+	if (call->key[0]) {
+		const char *field = flags & METHOD_BROKER_KEY ? "key" : "scope.key";
+
 		if (!(flags & METHOD_MUTATES))
-			return refuse_field(call, OUTCOME_INVALID_FIELD, "scope.key",
+			return refuse_field(call, OUTCOME_INVALID_FIELD, field,
 					    "this method changes nothing");
-		if (strlen(call->scope->key) > KEY_MAX)
-			return refuse_field(call, OUTCOME_INVALID_FIELD, "scope.key",
-					    "at most %d bytes", KEY_MAX);
+		if (strlen(call->key) > KEY_MAX)
+			return refuse_field(call, OUTCOME_INVALID_FIELD, field, "at most %d bytes",
+					    KEY_MAX);
 	}
 	if (!(flags & (METHOD_SCOPE | METHOD_SCOPE_IN_ALLOC)))
 		return OUTCOME_OK;
@@ -360,6 +396,7 @@ void broker_call_start(struct broker_session *session, const struct broker_metho
 	call->ops = ops;
 	call->userdata = userdata;
 	call->scope = &empty_scope;
+	call->key = "";
 	call->started_us = broker_now(session->broker);
 	call->writable = true;
 	LIST_INSERT_HEAD(&session->calls, call, of_session);

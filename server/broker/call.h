@@ -35,8 +35,8 @@ enum method_flags {
 	METHOD_SCOPE_IN_ALLOC = 1 << 7,
 	/* Scope.tenant may be empty for observer and admin: then the whole subtree. */
 	METHOD_TENANT_OPTIONAL = 1 << 8,
-	/* Answers that hold something secret or are cheap to repeat are not remembered. */
-	METHOD_FORGETS = 1 << 9,
+	/* Its idempotency key is a field `key` of the request, remembered by the broker. */
+	METHOD_BROKER_KEY = 1 << 9,
 };
 
 struct broker_method {
@@ -74,7 +74,9 @@ struct broker_call {
 	/* For the audit: what it was about; a refusal's words with nothing left out. */
 	const char *note;
 	const char *audit_message;
-	struct key_entry *key_entry; /* reserved for the answer */
+	struct key_table *keys;	     /* that remembers this call; NULL: none */
+	struct key_entry *key_entry; /* in it, reserved for the answer */
+	const char *key;	     /* idempotency key; never NULL after decoding */
 	/* The handler's own. */
 	void *data;
 	/* Streams: the transport took a message; NULL until the stream began. */

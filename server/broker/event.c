@@ -202,6 +202,13 @@ static int event_watch(struct broker_call *call, const struct tenant *tenant, bo
 	if (q->n_types > 64)
 		return refuse_field(call, OUTCOME_MALFORMED, "types", "at most 64, found %zu",
 				    q->n_types);
+	for (size_t i = 0; i < q->n_types; i++) {
+		char field[32];
+
+		snprintf(field, sizeof(field), "types[%zu]", i);
+		if (q->types[i] == IOASID__V1__EVENT_TYPE__EVENT_TYPE_UNSPECIFIED)
+			return refuse_field(call, OUTCOME_INVALID_FIELD, field, "must be given");
+	}
 	if (q->after_sequence >= log->next)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "after_sequence",
 				    "the newest event is %llu",

@@ -24,6 +24,7 @@ struct key_entry {
 	uint64_t hash;
 	uint8_t *answer;
 	size_t length;
+	bool settled; /* answered; only then it may make way for others */
 	bool lost;
 	struct charge charge;
 	char key[KEY_MAX + 1];
@@ -87,6 +88,19 @@ struct key_entry *key_table_find(struct key_table *table, const char *key)
 	return RB_FIND(key_tree, &table->tree, &find);
 }
 
+/* The oldest answered request makes way; false: there is none. */
+static bool key_table_evict(struct key_table *table)
+{
+	struct key_entry *entry;
+
+	TAILQ_FOREACH(entry, &table->ages, age)
+	if (entry->settled) {
+		key_table_forget(table, entry);
+		return true;
+	}
+	return false;
+}
+
 int key_table_reserve(struct key_table *table, const char *key, const void *method, uint64_t hash,
 		      struct tenant *tenant, struct quota_refusal *ret_refusal,
 		      struct key_entry **ret_entry)
@@ -100,8 +114,8 @@ int key_table_reserve(struct key_table *table, const char *key, const void *meth
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return -ENOMEM;
-	if (table->n == KEY_TABLE_MAX)
-		key_table_forget(table, TAILQ_FIRST(&table->ages));
+	if (table->n >= KEY_TABLE_MAX)
+		key_table_evict(table);
 	r = charge_take(&entry->charge, tenant, &amount, 1, ret_refusal);
 	if (r) {
 		free(entry);
@@ -126,16 +140,23 @@ void key_entry_keep(struct key_table *table, struct key_entry *entry, const uint
 	/* A long answer needs more room than was reserved: older answers make way. */
 	while (length > 256 &&
 	       charge_grow(&entry->charge, QUOTA_BROKER_BYTES, length - 256, &refusal)) {
-		if (TAILQ_FIRST(&table->ages) == entry)
+		if (!key_table_evict(table)) {
+			entry->settled = true;
 			return;
-		key_table_forget(table, TAILQ_FIRST(&table->ages));
+		}
 	}
+	entry->settled = true;
 	entry->answer = malloc(length ? length : 1);
 	if (!entry->answer)
 		return;
 	memcpy(entry->answer, answer, length);
 	entry->length = length;
 	entry->lost = false;
+}
+
+void key_entry_lose(struct key_entry *entry)
+{
+	entry->settled = true;
 }
 
 const void *key_entry_method(const struct key_entry *entry)
@@ -146,6 +167,11 @@ const void *key_entry_method(const struct key_entry *entry)
 uint64_t key_entry_hash(const struct key_entry *entry)
 {
 	return entry->hash;
+}
+
+bool key_entry_is_settled(const struct key_entry *entry)
+{
+	return entry->settled;
 }
 
 bool key_entry_answer(const struct key_entry *entry, const uint8_t **ret_bytes, size_t *ret_length)

@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 /*
- * The idempotency keys of one lease and the answers that belong to them.  At most
- * KEY_TABLE_MAX; the oldest goes first.
+ * Idempotency keys of one lease (or of the Admin service) and the answers that belong to
+ * them.  KEY_TABLE_MAX of them; the oldest answered one makes way.
  */
 #define KEY_TABLE_MAX 1024
 #define KEY_MAX	      64 /* bytes */
@@ -37,9 +37,13 @@ void key_table_forget(struct key_table *table, struct key_entry *entry);
  */
 void key_entry_keep(struct key_table *table, struct key_entry *entry, const uint8_t *answer,
 		    size_t length);
+/* The answer could not be put together: as lost. */
+void key_entry_lose(struct key_entry *entry);
 
 const void *key_entry_method(const struct key_entry *entry);
 uint64_t key_entry_hash(const struct key_entry *entry);
+/* False: the request is in progress. */
+bool key_entry_is_settled(const struct key_entry *entry);
 /* False: the answer was lost. */
 bool key_entry_answer(const struct key_entry *entry, const uint8_t **ret_bytes, size_t *ret_length);
 

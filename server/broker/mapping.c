@@ -333,14 +333,14 @@ static int map_reserve(struct broker_call *call, struct map_work *w, size_t inde
 		.parent_address = memory ? 0 : m->offset,
 		.prot = prot,
 	};
-	w->n = index + 1;
 	return OUTCOME_OK;
 }
 
 static void map_undo(struct map_work *w)
 {
-	while (w->n)
-		mapping_free(w->ioasid, w->mappings[--w->n]);
+	for (size_t i = 0; i < w->n; i++)
+		if (w->mappings[i])
+			mapping_free(w->ioasid, w->mappings[i]);
 }
 
 /* What the tables really came to; the bound that was charged for growth goes back. */
@@ -420,11 +420,16 @@ int rpc_map(struct broker_call *call)
 	if (!w || !p || !w->mappings || !w->maps || !p->iovas)
 		return refuse_no_memory(call);
 	w->ioasid = ioasid;
-	for (size_t i = 0; !r && i < q->n_entries; i++) {
-		r = map_reserve(call, w, i, q->entries[i], &steps);
-		if (!r)
-			pages += w->maps[i].length / 4096 + 1;
-	}
+	w->n = q->n_entries;
+	/* Fixed entries first: a chosen IOVA must not lie where another entry has to go. */
+	for (size_t i = 0; !r && i < w->n; i++)
+		if (!q->entries[i]->choose)
+			r = map_reserve(call, w, i, q->entries[i], &steps);
+	for (size_t i = 0; !r && i < w->n; i++)
+		if (q->entries[i]->choose)
+			r = map_reserve(call, w, i, q->entries[i], &steps);
+	for (size_t i = 0; !r && i < w->n; i++)
+		pages += w->maps[i].length / 4096 + 1;
 	if (!r) {
 		w->bound = shim_pt_map_bound(ioasid->pt, w->maps, w->n);
 		r = charge_grow(&ioasid->charge, QUOTA_BROKER_BYTES, w->bound, &refusal);

@@ -31,6 +31,7 @@
 #define CHANGES (METHOD_SCOPE | METHOD_LEASE | METHOD_MUTATES | METHOD_EXCLUSIVE)
 #define MAKES	(CHANGES | METHOD_MAKES_LEASE)
 #define RETURNS (CHANGES | METHOD_RELEASES)
+#define KEYED	(METHOD_MUTATES | METHOD_BROKER_KEY)
 #define ALL	(ROLES_TA | ROLES_OM)
 #define VIEWS	(ROLES_OM | ROLE_BIT(POLICY_ROLE_AGENT))
 
@@ -104,10 +105,10 @@ static const struct broker_method methods[] = {
 	 METHOD_SCOPE | METHOD_STREAMS, event_watch_own},
 
 	{ADMIN(ListTenants), UNARY(list_tenants), VIEWS, 0, rpc_list_tenants},
-	{ADMIN(SetLimits), UNARY(set_limits), ROLES_M, METHOD_MUTATES, rpc_set_limits},
-	{ADMIN(ReloadPolicy), UNARY(reload_policy), ROLES_M, METHOD_MUTATES, rpc_reload_policy},
-	{ADMIN(DrainTenant), UNARY(drain_tenant), ROLES_M, METHOD_MUTATES, rpc_drain_tenant},
-	{ADMIN(Revoke), UNARY(revoke), ROLES_M, METHOD_MUTATES, rpc_revoke},
+	{ADMIN(SetLimits), UNARY(set_limits), ROLES_M, KEYED, rpc_set_limits},
+	{ADMIN(ReloadPolicy), UNARY(reload_policy), ROLES_M, KEYED, rpc_reload_policy},
+	{ADMIN(DrainTenant), UNARY(drain_tenant), ROLES_M, KEYED, rpc_drain_tenant},
+	{ADMIN(Revoke), UNARY(revoke), ROLES_M, KEYED, rpc_revoke},
 	{ADMIN(ListObjects), UNARY(list_objects), VIEWS, 0, rpc_list_objects},
 	{ADMIN(WatchEvents), TYPES(watch_events_request, event), ROLES_OM,
 	 METHOD_SCOPE | METHOD_STREAMS | METHOD_TENANT_OPTIONAL, event_watch_all},

@@ -52,13 +52,12 @@ static int open_again(struct broker_call *call, struct lease *lease)
 {
 	struct broker_session *s = call->session;
 
-	if (!call->scope->key[0] || !lease->open_key || strcmp(lease->open_key, call->scope->key) ||
+	if (!call->key[0] || !lease->open_key || strcmp(lease->open_key, call->key) ||
 	    !is_opener(s, lease) || (lease->holder && lease->holder != s))
 		return refuse(call, OUTCOME_NAME_TAKEN, "lease name \"%s\" is in use", lease->name);
 	if (lease->open_hash != call->hash)
-		return refuse(call, OUTCOME_KEY_REUSED,
-			      "key \"%s\" belongs to another request of this lease",
-			      call->scope->key);
+		return refuse(call, OUTCOME_KEY_REUSED, "key \"%s\" belongs to another request",
+			      call->key);
 	if (!lease->holder)
 		lease_set_holder(lease, s);
 	return answer_secret(call, lease);
@@ -120,8 +119,8 @@ int rpc_open_lease(struct broker_call *call)
 				      "watch_ticket: unknown, used, expired, without an fd, or of "
 				      "another lease or purpose");
 	}
-	if (call->scope->key[0]) {
-		key = strdup(call->scope->key);
+	if (call->key[0]) {
+		key = strdup(call->key);
 		if (!key)
 			return refuse_no_memory(call);
 	}

@@ -264,6 +264,7 @@ struct broker {
 	struct ticket_tree tickets;
 	struct iova_ranges_list ranges;
 	struct event_log *events;
+	struct key_table *keys; /* of the Admin service; NULL: none remembered */
 	struct op_queue later;
 	uint64_t n_ops; /* in flight */
 	uint64_t n_calls;
