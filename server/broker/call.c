@@ -30,7 +30,7 @@ void call_end(struct broker_call *call, int code)
 {
 	struct lease *lease = call->lease;
 	struct broker_answer answer = {0};
-	uint8_t *details = NULL;
+	uint8_t *details = NULL, minimal[OUTCOME_MINIMAL_SIZE];
 
 	assert(code >= 0);
 	if (code == OUTCOME_OK && !call->response && !(call->method->flags & METHOD_STREAMS))
@@ -66,6 +66,11 @@ void call_end(struct broker_call *call, int code)
 		scratch_extend(&call->scratch, 256u << 10);
 		answer.n_details = outcome_pack_details(&call->outcome, &call->scratch, &details);
 		answer.details = details;
+		if (!answer.n_details) {
+			answer.n_details =
+				outcome_pack_minimal(code, call->outcome.message, minimal);
+			answer.details = minimal;
+		}
 	}
 	if (call->session)
 		LIST_REMOVE(call, of_session);
@@ -369,10 +374,19 @@ static int call_decode(struct broker_call *call, const uint8_t *request, size_t 
 	return OUTCOME_OK;
 }
 
-static const struct broker_answer answer_no_memory = {
-	.code = 13,
-	.message = "the broker is out of memory",
-};
+/* Not even the call itself could be made. */
+static void answer_no_memory(const struct broker_call_ops *ops, void *userdata)
+{
+	uint8_t details[OUTCOME_MINIMAL_SIZE];
+	struct broker_answer answer = {
+		.code = outcome_status(OUTCOME_NO_MEMORY),
+		.message = "the broker is out of memory",
+		.details = details,
+	};
+
+	answer.n_details = outcome_pack_minimal(OUTCOME_NO_MEMORY, answer.message, details);
+	ops->finish(userdata, &answer);
+}
 
 void broker_call_start(struct broker_session *session, const struct broker_method *method,
 		       const uint8_t *request, size_t length, const struct broker_call_ops *ops,
@@ -384,7 +398,7 @@ void broker_call_start(struct broker_session *session, const struct broker_metho
 
 	*ret_call = call;
 	if (!call) {
-		ops->finish(userdata, &answer_no_memory);
+		answer_no_memory(ops, userdata);
 		return;
 	}
 	memset(call, 0, offsetof(struct broker_call, scratch));

@@ -314,6 +314,31 @@ static uint64_t last_iova(const struct choice *choice)
 	return bits >= 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
 }
 
+/*
+ * Without candidates: every format that some device has, in the order in which the shim
+ * lists them for the first device that has it.
+ */
+static size_t order_of_preference(const struct negotiation *n,
+				  enum shim_format order[static SHIM_FORMATS_MAX])
+{
+	uint64_t seen = 0;
+	size_t n_order = 0;
+
+	_Static_assert(_SHIM_FORMAT_MAX <= SHIM_FORMATS_MAX, "one slot a format");
+	for (size_t i = 0; i < n->n_suited; i++) {
+		const struct shim_caps *caps = &n->suited[i]->info->caps;
+
+		for (size_t k = 0; k < caps->n_formats; k++) {
+			enum shim_format format = caps->formats[k].format;
+
+			if (!(seen & UINT64_C(1) << format))
+				order[n_order++] = format;
+			seen |= UINT64_C(1) << format;
+		}
+	}
+	return n_order;
+}
+
 static int choose(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 		  struct negotiation *n)
 {
@@ -335,12 +360,8 @@ static int choose(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 				return refuse_field(call, OUTCOME_INVALID_FIELD, "candidates",
 						    "%s is named twice", format_name(order[i]));
 	}
-	if (!n_order && n->n_suited) {
-		const struct shim_caps *caps = &n->suited[0]->info->caps;
-
-		for (; n_order < caps->n_formats; n_order++)
-			order[n_order] = caps->formats[n_order].format;
-	}
+	if (!n_order)
+		n_order = order_of_preference(n, order);
 	n->passed_over = scratch_calloc(&call->scratch, n_order, sizeof(*n->passed_over));
 	ranged = scratch_calloc(&call->scratch, n->n_suited, sizeof(*ranged));
 	if (!n->passed_over || !ranged)

@@ -279,3 +279,25 @@ size_t outcome_pack_details(const struct outcome *outcome, struct scratch *scrat
 	*ret_bytes = bytes;
 	return size;
 }
+
+size_t outcome_pack_minimal(enum outcome_code code, const char *message,
+			    uint8_t ret_bytes[static OUTCOME_MINIMAL_SIZE])
+{
+	Ioasid__Rpcstatus__Status status = IOASID__RPCSTATUS__STATUS__INIT;
+	Ioasid__Rpcstatus__ErrorInfo info = IOASID__RPCSTATUS__ERROR_INFO__INIT;
+	Ioasid__Rpcstatus__Detail detail = IOASID__RPCSTATUS__DETAIL__INIT, *details = &detail;
+	uint8_t bytes[96];
+	char text[128];
+
+	snprintf(text, sizeof(text), "%s", message);
+	info.reason = (char *)outcome_reason(code);
+	info.domain = (char *)"ioasid";
+	detail.type_url = (char *)TYPE_URL "ErrorInfo";
+	detail.value.data = bytes;
+	detail.value.len = ioasid__rpcstatus__error_info__pack(&info, bytes);
+	status.code = outcome_status(code);
+	status.message = text;
+	status.n_details = 1;
+	status.details = &details;
+	return ioasid__rpcstatus__status__pack(&status, ret_bytes);
+}

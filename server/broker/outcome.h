@@ -85,4 +85,12 @@ void outcome_add_metadata(struct outcome *outcome, struct scratch *scratch, cons
 size_t outcome_pack_details(const struct outcome *outcome, struct scratch *scratch,
 			    uint8_t **ret_bytes);
 
+/*
+ * The same with ErrorInfo alone and a message cut to fit: for when there is no memory.
+ * Returns the size; allocates nothing.
+ */
+#define OUTCOME_MINIMAL_SIZE 512
+size_t outcome_pack_minimal(enum outcome_code code, const char *message,
+			    uint8_t ret_bytes[static OUTCOME_MINIMAL_SIZE]);
+
 #endif
