@@ -602,10 +602,13 @@ struct ioasid_memories {
 /*
  * Registers [offset, offset + length) of a memfd that has F_SEAL_SHRINK; length 0: to the
  * end.  Both are multiples of the memfd's page size.  The fd stays the caller's and may be
- * closed afterwards.  flags: IOASID_READ, IOASID_WRITE, never more than the fd's access
- * mode and seals allow.  label: at most 64 bytes, may be NULL.
+ * closed afterwards.  No holes: every page was touched (MAP_POPULATE; fallocate() alone is
+ * not enough).  flags: IOASID_READ, IOASID_WRITE, never more than the fd's access mode and
+ * seals allow.  label: at most 64 bytes, may be NULL.
  *
- * Does OpenTicket, hands the fd over on a second connection, and RegisterMemory.
+ * Does OpenTicket, hands the fd over on a second connection, and RegisterMemory.  Repeated
+ * with the same key after it had its effect, it fails with KEY_REUSED, because the ticket
+ * is another one; ioasid_memory_list() then tells the id.
  */
 int ioasid_register_memory(struct ioasid_client *client, const struct ioasid_scope *scope, int fd,
 			   uint64_t offset, uint64_t length, uint32_t flags, const char *label,

@@ -43,11 +43,13 @@ static int make_memory(size_t size, uint8_t **ret_bytes)
 
 	if (fd < 0)
 		return -1;
-	/* Registration refuses holes: allocate every page now, in our own name. */
-	if (ftruncate(fd, (off_t)size) < 0 || fallocate(fd, 0, 0, (off_t)size) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
+	if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
 		goto fail;
-	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	/*
+	 * Registration refuses holes, so every page must exist in our own name.  Populating
+	 * does that; fallocate() alone does not, its pages look like holes until touched.
+	 */
+	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (bytes == MAP_FAILED)
 		goto fail;
 	*ret_bytes = bytes;
