@@ -146,7 +146,7 @@ static int scan_escape(struct scanner *s)
 {
 	const char *p = s->text + s->pos;
 	size_t left = s->length - s->pos;
-	int unit, second;
+	int unit;
 
 	if (left < 2 || !p[1] || !strchr("\"\\/bfnrtu", p[1]))
 		return fail_at(s, s->pos, "a backslash begins no known escape here");
@@ -159,12 +159,8 @@ static int scan_escape(struct scanner *s)
 		return fail_at(s, s->pos, "\\u takes four hexadecimal digits");
 	if (unit == 0)
 		return fail_at(s, s->pos, "\\u0000 (NUL) is not allowed in a string");
-	if (unit >= 0xd800 && unit <= 0xdfff) {
-		second = left >= 8 && p[6] == '\\' && p[7] == 'u' ? hex4(p + 8, left - 8) : -1;
-		if (unit > 0xdbff || second < 0xdc00 || second > 0xdfff)
-			return fail_at(s, s->pos, "\\u escape of half a surrogate pair");
-		s->pos += 6;
-	}
+	if (unit >= 0xd800 && unit <= 0xdfff)
+		return fail_at(s, s->pos, "\\u escape of a surrogate; write the character itself");
 	s->pos += 6;
 	return 0;
 }
@@ -461,17 +457,7 @@ void json_scan_string(const char *text, size_t offset, size_t *ret_raw, size_t *
 		}
 		unit = hex4(text + i + 2, 4);
 		i += 6;
-		if (unit < 0x80) {
-			decoded += 1;
-		} else if (unit < 0x800) {
-			decoded += 2;
-		} else if (unit < 0xd800 || unit > 0xdfff) {
-			decoded += 3;
-		} else {
-			/* A pair: four bytes for both. */
-			i += 6;
-			decoded += 4;
-		}
+		decoded += unit < 0x80 ? 1 : unit < 0x800 ? 2 : 3;
 	}
 	*ret_raw = i + 1 - offset;
 	*ret_decoded = decoded;

@@ -5,8 +5,11 @@
 /*
  * The shape of a JSON text: where every key and value is.  json-c decides what the values
  * are; it does not tell where it found them, keeps the last of two equal keys without a
- * word and is lenient in places.  The scan accepts RFC 8259 and no more, and less in one
- * point: no U+0000 in a string, since json-c's keys are C strings.
+ * word and is lenient in places.  The scan accepts RFC 8259 and no more, and less in two
+ * points: no U+0000 in a string, since json-c's keys are C strings; and no \u escapes of
+ * surrogates, not even in pairs, since json-c 0.16 takes every pair whose character has
+ * 0xd800 to 0xdfff in its low 16 bits for half a pair.  Such characters may be written as
+ * they are.
  *
  * Pure, no state, any thread.
  */
