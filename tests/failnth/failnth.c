@@ -81,11 +81,12 @@ static bool run_step(struct run *run, const struct step *step, const struct faul
 static bool hurt_step(struct run *run, const struct step *step, struct fault *fault)
 {
 	static uint8_t before[HOST_ANSWER_MAX], after[HOST_ANSWER_MAX];
+	char why[sizeof(run->host.message)];
 	size_t n_before, n_after;
 	bool partial;
 	int code;
 
-	n_before = run_snapshot(run, before, sizeof(before));
+	n_before = run_snapshot(run, step->makes_lease, before, sizeof(before));
 	run->host.answered = false;
 	run->fault = fault;
 	code = step->act(run);
@@ -106,10 +107,10 @@ static bool hurt_step(struct run *run, const struct step *step, struct fault *fa
 		return fail(step, fault, "not a clean refusal: code %d: %s %s", code,
 			    run->host.reason, run->host.message);
 	partial = run->host.partial;
-	n_after = run_snapshot(run, after, sizeof(after));
+	snprintf(why, sizeof(why), "%s", run->host.message);
+	n_after = run_snapshot(run, step->makes_lease, after, sizeof(after));
 	if (n_before && !partial && (n_before != n_after || memcmp(before, after, n_before)))
-		return fail(step, fault, "the refused request changed something: %s",
-			    run->host.message);
+		return fail(step, fault, "the refused request changed something: %s", why);
 	return run_step(run, step, fault, "repeated");
 }
 

@@ -45,6 +45,8 @@ struct step {
 	int (*act)(struct run *run);
 	/* What it must come to when nothing fails. */
 	int expected;
+	/* The connection's first request: it makes the connection lease, refused or not. */
+	bool makes_lease;
 };
 
 extern const struct step sequence[];
@@ -57,9 +59,10 @@ int run_end(struct run *run);
 
 /*
  * What the admin sees of every tenant's counters and of every object, into a buffer: equal
- * bytes, equal state.  Peaks and counts of refusals are left out.  0: there is no admin yet.
+ * bytes, equal state.  Peaks and counts of refusals are left out; but_leases: also leases
+ * that hold nothing, as a connection's first request makes one.  0: there is no admin yet.
  */
-size_t run_snapshot(struct run *run, uint8_t *ret, size_t size);
+size_t run_snapshot(struct run *run, bool but_leases, uint8_t *ret, size_t size);
 /* First counter that is not zero, but for the admin's own connection; NULL: all are. */
 const char *run_counters(struct run *run);
 

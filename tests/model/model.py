@@ -1031,7 +1031,7 @@ class World:
         plan.writes.add(("space", space))
         found = list(space.maps.values()) if request.all else []
         for r in request.ranges:
-            if not r.length or r.iova % PAGE or r.length % PAGE or r.iova + r.length > 1 << 64:
+            if not r.length or r.iova + r.length > 1 << 64:
                 plan.refuse("INVALID_FIELD")
                 continue
             touching = space.touching(r.iova, r.length)
@@ -1214,6 +1214,8 @@ class World:
             return
         if not 1 <= length <= 1 << 20:
             plan.refuse("INVALID_FIELD")
+        if device and key[1] >> device.pasid_bits:
+            plan.refuse("INCOMPATIBLE")  # it cannot send such a PASID
         if plan.refusals:
             return
         space = lease.attachments.get(key)
