@@ -30,6 +30,7 @@ void call_end(struct broker_call *call, int code)
 {
 	struct lease *lease = call->lease;
 	struct broker_answer answer = {0};
+	bool unused;
 	uint8_t *details = NULL, minimal[OUTCOME_MINIMAL_SIZE];
 
 	assert(code >= 0);
@@ -79,12 +80,16 @@ void call_end(struct broker_call *call, int code)
 	call->ops->finish(call->userdata, &answer);
 	if (lease && lease->active == call)
 		lease->active = NULL;
-	else
+	else if (!call->made_lease)
 		lease = NULL;
+	/* A refused request has changed nothing: the lease made for it goes again. */
+	unused = code != OUTCOME_OK && call->made_lease;
 	scratch_deinit(&call->scratch);
 	free(call);
-	if (lease)
+	if (lease) {
+		lease->made_in_vain = lease->made_in_vain || unused;
 		lease_run_queue(lease);
+	}
 }
 
 void *call_response(struct broker_call *call)
@@ -275,7 +280,10 @@ static int call_find_lease(struct broker_call *call)
 	if (!(call->method->flags & METHOD_MAKES_LEASE))
 		return OUTCOME_OK;
 	r = lease_new(call->session, call->tenant, NULL, &refusal, &call->lease);
-	return r ? refuse_charge(call, r, &refusal) : OUTCOME_OK;
+	if (r)
+		return refuse_charge(call, r, &refusal);
+	call->made_lease = true;
+	return OUTCOME_OK;
 }
 
 static int call_resolve(struct broker_call *call)
@@ -320,7 +328,7 @@ static int call_admit(struct broker_call *call, size_t length)
 	struct quota_refusal refusal;
 	struct quota_amount amounts[] = {
 		{QUOTA_REQUESTS_IN_FLIGHT, 1},
-		{QUOTA_BROKER_BYTES, sizeof(*call) + 2 * length},
+		{QUOTA_BROKER_BYTES, sizeof(*call) + length},
 	};
 	int r;
 
@@ -350,6 +358,7 @@ static int call_admit(struct broker_call *call, size_t length)
 static int call_decode(struct broker_call *call, const uint8_t *request, size_t length)
 {
 	struct border_problem problem;
+	struct quota_refusal refusal;
 	size_t cap = SCRATCH_CAP(length);
 	int r;
 
@@ -369,6 +378,11 @@ static int call_decode(struct broker_call *call, const uint8_t *request, size_t 
 			       : refuse_field(call, OUTCOME_MALFORMED, "request",
 					      "too many elements, or not a message of this method");
 	scratch_extend(&call->scratch, ANSWER_CAP);
+	if (call->charge.tenant) {
+		r = charge_grow(&call->charge, QUOTA_BROKER_BYTES, call->scratch.used, &refusal);
+		if (r)
+			return refuse_charge(call, r, &refusal);
+	}
 	if (call->method->flags & METHOD_MUTATES)
 		call->hash = hash_bytes(request, length);
 	return OUTCOME_OK;

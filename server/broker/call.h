@@ -68,9 +68,10 @@ struct broker_call {
 	struct charge charge;
 	uint64_t hash; /* of the request's bytes */
 	uint64_t started_us;
-	bool queued;	/* in lease->waiting */
-	bool cancelled; /* the caller is gone */
-	bool writable;	/* streams */
+	bool made_lease; /* the connection lease, for this call */
+	bool queued;	 /* in lease->waiting */
+	bool cancelled;	 /* the caller is gone */
+	bool writable;	 /* streams */
 	/* For the audit: what it was about; a refusal's words with nothing left out. */
 	const char *note;
 	const char *audit_message;

@@ -22,42 +22,58 @@ struct invalidate_work {
 	int result;
 };
 
-static int check_entry(struct broker_call *call, const struct ioasid *ioasid, size_t index,
-		       const Ioasid__V1__InvalidateEntry *e, struct shim_invalidate *ret)
+/* The first thing wrong with an entry by itself: which field, and why.  NULL: nothing. */
+static const char *entry_defect(const Ioasid__V1__InvalidateEntry *e, const char **ret_field)
 {
 	bool ranged =
 		e->granularity == IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_RANGE;
 	bool device_tlb = e->granularity ==
 			  IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_DEVICE_TLB;
-	struct device *device = NULL;
-	char field[48];
-	int r;
+	bool by_pasid =
+		e->granularity == IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_PASID;
 
-	snprintf(field, sizeof(field), "entries[%zu]", index);
+	*ret_field = "granularity";
 	if (e->granularity ==
 	    IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_UNSPECIFIED)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "names no granularity");
+		return "must be given";
+	*ret_field = "length";
+	if (ranged && !e->length)
+		return "must not be 0";
+	if (!ranged && !device_tlb && e->length)
+		return "belongs to range and device-tlb";
+	if (e->length && e->iova + (e->length - 1) < e->iova)
+		return "wraps around the end of the address space";
+	*ret_field = "iova";
+	if (!ranged && !device_tlb && e->iova)
+		return "belongs to range and device-tlb";
+	*ret_field = "device";
+	if (e->device[0] && !device_tlb)
+		return "belongs to device-tlb";
+	*ret_field = "pasid";
+	if (e->pasid && (e->pasid->value == 0 || e->pasid->value >> 20))
+		return "must be 1 to 1048575";
+	if (by_pasid && !e->pasid)
+		return "must be given";
+	return NULL;
+}
+
+static int check_entry(struct broker_call *call, size_t index, const Ioasid__V1__InvalidateEntry *e,
+		       struct shim_invalidate *ret)
+{
+	struct device *device = NULL;
+	const char *name, *defect = entry_defect(e, &name);
+	char field[64];
+	int r;
+
+	snprintf(field, sizeof(field), "entries[%zu].%s", index, name);
+	if (defect)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "%s", defect);
 	if (e->granularity ==
-	    IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_PASID_CACHE)
+	    IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_PASID_CACHE) {
+		snprintf(field, sizeof(field), "entries[%zu]", index);
 		return refuse_precondition(call, OUTCOME_WRONG_STATE, field,
 					   "no PASID table is bound to this IOASID");
-	if (ranged && !e->length)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "length must not be 0");
-	if (!ranged && !device_tlb && (e->iova || e->length))
-		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
-				    "iova and length belong to range and device-tlb");
-	if (e->length && e->iova + (e->length - 1) < e->iova)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
-				    "wraps around the end of the address space");
-	if (e->device[0] && !device_tlb)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
-				    "device belongs to device-tlb");
-	if (e->pasid && (e->pasid->value == 0 || e->pasid->value >> 20))
-		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
-				    "pasid must be 1 to 1048575");
-	if (e->granularity == IOASID__V1__INVALIDATE_GRANULARITY__INVALIDATE_GRANULARITY_PASID &&
-	    !e->pasid)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "pasid must be given");
+	}
 	if (e->device[0]) {
 		r = attachment_device(call, e->device, &device);
 		if (r)
@@ -123,7 +139,7 @@ int rpc_invalidate(struct broker_call *call)
 	if (!w || !w->entries || !p)
 		return refuse_no_memory(call);
 	for (size_t i = 0; !r && i < q->n_entries; i++)
-		r = check_entry(call, ioasid, i, q->entries[i], &w->entries[i]);
+		r = check_entry(call, i, q->entries[i], &w->entries[i]);
 	if (r)
 		return r;
 	w->ioasid = ioasid;

@@ -78,6 +78,11 @@ void key_table_free(struct key_table *table)
 	free(table);
 }
 
+bool key_table_is_empty(const struct key_table *table)
+{
+	return table->n == 0;
+}
+
 struct key_entry *key_table_find(struct key_table *table, const char *key)
 {
 	struct key_entry find;

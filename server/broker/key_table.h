@@ -20,6 +20,7 @@ struct key_entry;
 int key_table_new(struct key_table **ret_table); /* -ENOMEM */
 void key_table_free(struct key_table *table);	 /* NULL-safe */
 
+bool key_table_is_empty(const struct key_table *table);
 /* NULL: the key is not known. */
 struct key_entry *key_table_find(struct key_table *table, const char *key);
 /*

@@ -341,6 +341,12 @@ void lease_cancel_queue(struct lease *lease, int code, const char *message)
 	}
 }
 
+static bool lease_is_empty(const struct lease *lease)
+{
+	return !lease->n_memory && !lease->n_ioasids && !lease->n_devices && !lease->n_tickets &&
+	       (!lease->keys || key_table_is_empty(lease->keys));
+}
+
 void lease_run_queue(struct lease *lease)
 {
 	struct broker_call *call;
@@ -357,6 +363,13 @@ void lease_run_queue(struct lease *lease)
 		call_execute(call);
 	}
 	lease->running_queue = false;
+	if (lease->made_in_vain && !lease->active) {
+		lease->made_in_vain = false;
+		if (lease->state == LEASE_OPEN && lease_is_empty(lease)) {
+			lease_close(lease, "nothing was made in it");
+			return;
+		}
+	}
 	if (lease->state == LEASE_CLOSING && !lease->active)
 		lease_start_end(lease);
 }

@@ -83,12 +83,15 @@ int memory_file_check_holes(int fd, const struct memory_file *file, uint64_t off
 
 	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
 		return -errno;
-	if (fs.f_type == HUGETLBFS_MAGIC) {
-		/* hugetlbfs has no SEEK_HOLE; a file without holes has all its blocks. */
-		if ((uint64_t)st.st_blocks * 512 < (uint64_t)st.st_size)
-			return unsuitable(ret_why, why_size, "the file has holes");
+	/*
+	 * A file that has all its blocks has no hole.  SEEK_HOLE alone would not do: shmem
+	 * counts pages that were allocated by fallocate(2) and not written yet as holes, and
+	 * hugetlbfs does not have it.
+	 */
+	if ((uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size)
 		return 0;
-	}
+	if (fs.f_type == HUGETLBFS_MAGIC)
+		return unsuitable(ret_why, why_size, "the file has holes");
 	/* The file offset is shared with the owner: leave it as it was. */
 	before = lseek(fd, 0, SEEK_CUR);
 	hole = lseek(fd, (off_t)offset, SEEK_HOLE);

@@ -15,7 +15,7 @@
 
 #include "vocab.h"
 
-#include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 const struct shim_format_cap *device_format(const struct device *device, enum shim_format format)
@@ -58,6 +58,7 @@ static int check_kind(struct broker_call *call, const Ioasid__V1__AllocRequest *
 {
 	struct policy_verdict verdict;
 	const char *absent = NULL;
+	bool found = false;
 
 	if (q->kind == IOASID__V1__IOASID_KIND__IOASID_KIND_UNSPECIFIED)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "kind", "must be given");
@@ -70,17 +71,18 @@ static int check_kind(struct broker_call *call, const Ioasid__V1__AllocRequest *
 		return refuse(call, OUTCOME_POLICY_FORBIDDEN,
 			      "kind %s: policy of %s forbids it (%s)", vocab_kind_name(q->kind),
 			      verdict.tenant[0] ? verdict.tenant : "the host", verdict.rule);
+	/* Every named device must have the kind; without named ones, some device. */
 	for (size_t i = 0; i < n->n_suited; i++) {
 		const char *why = n->suited[i]->info->caps.kind_absent[n->kind];
 
-		if (why[0] && (n->n_devices || !absent))
-			absent = why;
-		else if (!why[0] && !n->n_devices)
-			return OUTCOME_OK;
+		if (why[0])
+			absent = absent ?: why;
+		else
+			found = true;
 	}
-	if (absent || (!n->n_suited && n->kind != SHIM_KIND_KERNEL))
+	if (n->n_devices ? absent != NULL : !found && (absent || n->kind != SHIM_KIND_KERNEL))
 		return refuse(call, OUTCOME_UNIMPLEMENTED, "kind %s: %s", vocab_kind_name(q->kind),
-			      absent ?: "no device of this host can use it");
+			      absent ?: "no device that this tenant may have can use it");
 	if (n->kind == SHIM_KIND_KERNEL && q->table)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "table",
 				    "the broker builds the table of a kernel IOASID");
@@ -94,6 +96,7 @@ static int check_devices(struct broker_call *call, const Ioasid__V1__AllocReques
 {
 	struct broker *broker = call->broker;
 	struct policy_verdict verdict;
+	char field[32];
 
 	if (q->n_devices > NEGOTIATE_DEVICES_MAX)
 		return refuse_field(call, OUTCOME_MALFORMED, "devices", "at most %d, found %zu",
@@ -101,6 +104,9 @@ static int check_devices(struct broker_call *call, const Ioasid__V1__AllocReques
 	for (size_t i = 0; i < q->n_devices; i++) {
 		struct device *d = device_find(broker, q->devices[i]);
 
+		snprintf(field, sizeof(field), "devices[%zu]", i);
+		if (!q->devices[i][0])
+			return refuse_field(call, OUTCOME_INVALID_FIELD, field, "empty");
 		if (!d)
 			return refuse(call, OUTCOME_NOT_FOUND, "no device \"%s\"", q->devices[i]);
 		if (!call->lease || d->lease != call->lease)
@@ -108,7 +114,7 @@ static int check_devices(struct broker_call *call, const Ioasid__V1__AllocReques
 						   "not claimed by this lease");
 		for (size_t k = 0; k < n->n_devices; k++)
 			if (n->devices[k] == d)
-				return refuse_field(call, OUTCOME_INVALID_FIELD, "devices",
+				return refuse_field(call, OUTCOME_INVALID_FIELD, field,
 						    "\"%s\" is named twice", d->info->address);
 		n->devices[n->n_devices++] = d;
 	}

@@ -209,6 +209,7 @@ struct lease {
 	struct broker_call *active;
 	struct call_queue waiting;
 	bool running_queue;
+	bool made_in_vain; /* the call that made it was refused: goes if nothing is in it */
 	struct broker_call *closer; /* waits for the end; NULL: nobody */
 
 	struct op close_op;
