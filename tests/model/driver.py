@@ -91,7 +91,6 @@ class Owner:
         self.uid = uid
         self.connections = [None] * SLOTS
         self.lanes = []
-        self.unsure_refusals = 0
 
 
 class Flight:
@@ -188,6 +187,7 @@ class Test:
         self.rounds = 0
         self.tally = collections.Counter()
         self.recent = collections.deque(maxlen=20)
+        self.refused_by = collections.Counter()  # (tenant path, resource)
         self.most_in_flight = 0
         self.admin = Connection(self.admin_socket, os.geteuid())
         self.owners = []
@@ -254,8 +254,7 @@ class Test:
             effective = answer
             self.tally[f"{plan.method} {answer.outcome}"] += 1
             if answer.reason == "QUOTA":
-                owner.tenant.refusals += 1
-                self._disclosure(owner, plan, answer)
+                self._refused(owner, plan, answer)
             self.recent.append((self.n, lane.label, plan.method, plan.request, answer))
             if self.trace:
                 text = " ".join(str(plan.request).split())
@@ -279,8 +278,20 @@ class Test:
             what = pb.FaultCause.Name(cause)[12:].lower() if cause else "all bytes moved"
             self.tally[f"  DMA: {what}{', after some bytes' if cause and effective.response.done else ''}"] += 1
 
-    def _disclosure(self, owner, plan, answer):
-        """Of an ancestor a tenant learns the name and the resource, no number."""
+    def _refused(self, owner, plan, answer):
+        """Counts a refusal by quota and checks what it discloses."""
+        resource, refuser = answer.metadata.get("resource"), answer.metadata.get("tenant")
+        wrong = None
+        if plan.charges and resource not in plan.charges:
+            wrong = f"refused for {resource}, charged would be {sorted(plan.charges)}"
+        elif refuser not in (owner.path, ORG):
+            wrong = f"refused by {refuser}"
+        if wrong:
+            self.diverge(owner.path, plan.method, plan.request, plan.expectation(), answer, wrong)
+        if plan.method != "Negotiate":
+            owner.tenant.refused[resource] += 1
+            self.refused_by[refuser, resource] += 1
+        # Of an ancestor a tenant learns the name and the resource, no number.
         for subject, description in answer.violations:
             if subject == owner.path:
                 continue
@@ -363,7 +374,7 @@ class Test:
         self.recent.append((self.n, label, method, request, answer))
         self.tally[f"{method} {answer.outcome}"] += 1
         if answer.reason == "QUOTA":
-            owner.tenant.refusals += 1
+            self._refused(owner, plan, answer)
         return answer.response
 
     def _give_fds(self):
@@ -399,6 +410,7 @@ class Test:
                 self.world.quota.add(owner.path, {"kept_fds": 1})
                 ticket.file = file
             else:
+                owner.tenant.refused["kept_fds"] += 1
                 ticket.refused = True  # still good, for when there is room
 
     def _touch_memory(self):
@@ -561,8 +573,7 @@ class Test:
             elif answer.reason != losers or answer.code != STATUS[losers]:
                 self.diverge(lane.label, plan.method, plan.request, f"OK or {losers}", answer, "in a race")
             elif losers == "QUOTA":
-                lane.owner.tenant.refusals += 1
-                self._disclosure(lane.owner, plan, answer)
+                self._refused(lane.owner, plan, answer)
         if len(won) != winners:
             lane, plan, _ = futures[0]
             self.diverge(
@@ -728,7 +739,6 @@ class Test:
         quota = self.world.quota
         wrong = differ(tenant=(owner.path, response.tenant))
         seen = {r.resource: r for r in response.resources}
-        refused = 0
         for resource, amount in quota.own[owner.path].items():
             r = seen.get(resource) or pb.ResourceUsage()
             limit = quota.limit[owner.path].get(resource)
@@ -743,9 +753,11 @@ class Test:
                     resource + " peak": (True, r.peak >= need),
                 }
             )
-        refused = sum(r.refused for r in response.resources)
-        if refused != owner.tenant.refusals:
-            wrong = wrong or f"refused: expected {owner.tenant.refusals} in all, seen {refused}"
+        for resource, r in seen.items():
+            wrong = wrong or differ(**{resource + " refused": (owner.tenant.refused[resource], r.refused)})
+            local = self.refused_by[owner.path, resource]
+            if resource != "kept_fds":  # GIVE does not say who refused
+                wrong = wrong or differ(**{resource + " refused_local": (local, r.refused_local)})
         if wrong:
             self.diverge(owner.path, "GetQuota", request, "the model's", response, "audit: " + wrong)
 

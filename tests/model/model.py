@@ -20,6 +20,7 @@ counters from the objects; the incremental ones must agree.
 """
 
 import bisect
+import collections
 
 import ioasid_pb2 as pb
 
@@ -248,7 +249,7 @@ class Tenant:
         self.registered = {}  # file -> {page: registrations}
         self.pinned = {}  # file -> {page: mappings}
         self.leases = []
-        self.refusals = 0  # by quota
+        self.refused = collections.Counter()  # by quota, each resource
 
 
 class Quota:
