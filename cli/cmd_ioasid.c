@@ -265,9 +265,29 @@ static struct json_object *children_of(const struct ioasid_info *const *items, s
 	return list;
 }
 
+static bool is_listed(const struct ioasid_info *const *items, size_t n, uint64_t id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (items[i]->id == id)
+			return true;
+	return false;
+}
+
+/* A parent that was freed is not listed any more: its children stand at the top. */
 struct json_object *ioasid_forest(const struct ioasid_info *const *items, size_t n)
 {
-	return children_of(items, n, 0, 0);
+	struct json_object *list = doc_array();
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o;
+
+		if (items[i]->parent && is_listed(items, n, items[i]->parent))
+			continue;
+		o = object_ioasid(items[i]);
+		doc_put(o, "nested", children_of(items, n, items[i]->id, 1));
+		doc_put(list, NULL, o);
+	}
+	return list;
 }
 
 static int ioasid_tree_run(struct cli *cli, const struct cli_args *args)

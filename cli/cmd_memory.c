@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -54,6 +55,8 @@ static const struct cli_column unregister_form[] = {
 };
 static const struct cli_view unregister_view = {.form = unregister_form, .id = "memory"};
 
+#define HUGE_PAGE (UINT64_C(2) << 20)
+
 struct mapped {
 	int fd;
 	uint8_t *bytes;
@@ -92,19 +95,20 @@ static int copy_file(struct cli *cli, const char *path, uint8_t *to, size_t size
 }
 
 /* A memfd of size bytes, filled so that it has no holes, sealed against shrinking. */
-static int make_memory(struct cli *cli, uint64_t size, bool huge, struct mapped *ret_mapped)
+static int make_memory(struct cli *cli, uint64_t size, uint64_t page, bool huge,
+		       struct mapped *ret_mapped)
 {
 	__attribute__((cleanup(mapped_deinit))) struct mapped m = {.fd = -1};
 	void *bytes;
 
-	m.fd = memfd_create("ioasidctl",
-			    MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB : 0));
+	m.fd = memfd_create("ioasidctl", MFD_CLOEXEC | MFD_ALLOW_SEALING |
+						 (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
 	if (m.fd < 0)
 		return cli_errno(cli, errno, "cannot make a memfd");
 	if (size > INT64_MAX || ftruncate(m.fd, (off_t)size) < 0)
 		return cli_errno(cli, size > INT64_MAX ? EFBIG : errno,
 				 "cannot make a memfd of that size");
-	/* Memory with holes is refused: pinning a hole would allocate in the broker's name. */
+	/* Here and not by a fault below: without room this fails, a fault would be SIGBUS. */
 	if (fallocate(m.fd, 0, 0, (off_t)size) < 0)
 		return cli_errno(cli, errno, "cannot allocate the memory");
 	if (fcntl(m.fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
@@ -114,6 +118,12 @@ static int make_memory(struct cli *cli, uint64_t size, bool huge, struct mapped 
 		return cli_errno(cli, errno, "cannot map the memfd");
 	m.bytes = bytes;
 	m.size = size;
+	/*
+	 * Memory with holes is refused (pinning a hole would allocate in the broker's name), and
+	 * a page that was allocated but never touched is shown as a hole.
+	 */
+	for (uint64_t at = 0; at < size; at += page)
+		((volatile uint8_t *)m.bytes)[at] = 0;
 	*ret_mapped = m;
 	m = (struct mapped){.fd = -1};
 	return CLI_OK;
@@ -158,15 +168,15 @@ static int memory_register(struct cli *cli, const struct cli_args *args)
 	const struct cli_value *fill = args_at(args, "fill", 0);
 	uint32_t prot = (uint32_t)args_number(args, "prot", IOASID_READ | IOASID_WRITE);
 	bool huge = args_has(args, "huge");
-	uint64_t size = 0;
-	int r = wanted_size(cli, args, huge ? 2 << 20 : (uint64_t)sysconf(_SC_PAGESIZE), &size);
+	uint64_t size = 0, page = huge ? HUGE_PAGE : (uint64_t)sysconf(_SC_PAGESIZE);
+	int r = wanted_size(cli, args, page, &size);
 
 	if (!r && prot & IOASID_EXECUTE)
 		r = cli_usage(cli, "--prot: expected r, w or rw; memory has no execute access");
 	if (!r)
 		r = session_begin(cli, &c);
 	if (!r)
-		r = make_memory(cli, size, huge, &m);
+		r = make_memory(cli, size, page, huge, &m);
 	if (!r && fill)
 		bytes_repeat(m.bytes, m.size, fill->bytes, fill->n_bytes);
 	if (!r && file)

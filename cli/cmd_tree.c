@@ -307,11 +307,12 @@ static int put_current(struct cli *cli, struct session_call *c, struct json_obje
 	_cleanup_with_(ioasid_memories_free) struct ioasid_memories *memories = NULL;
 	_cleanup_with_(ioasid_devices_free) struct ioasid_devices *devices = NULL;
 	_cleanup_with_(ioasid_infos_free) struct ioasid_infos *infos = NULL;
+	const struct ioasid_scope no_lease = session_scope_without_lease(cli);
 	_cleanup_free_ const char **claimed = NULL;
 	struct json_object *forest;
 	size_t n = 0;
 
-	if (ioasid_device_list(c->client, &c->scope, false, &devices, &c->error) < 0 ||
+	if (ioasid_device_list(c->client, &no_lease, false, &devices, &c->error) < 0 ||
 	    ioasid_memory_list(c->client, &c->scope, &memories, &c->error) < 0 ||
 	    ioasid_list(c->client, &c->scope, &infos, &c->error) < 0 ||
 	    ioasid_attachment_list(c->client, &c->scope, &attachments, &c->error) < 0)
@@ -345,6 +346,7 @@ static int tree_own(struct cli *cli, struct session_call *c, const char *tenant)
 	_cleanup_with_(ioasid_leases_free) struct ioasid_leases *leases = NULL;
 	_cleanup_json_ struct json_object *document = doc_new("tree");
 	struct json_object *tenants = doc_array(), *o = doc_object(), *list = doc_array();
+	const struct ioasid_scope no_lease = session_scope_without_lease(cli);
 	struct totals totals = {.tenants = 1};
 
 	doc_put_text(o, "tenant", tenant);
@@ -352,7 +354,7 @@ static int tree_own(struct cli *cli, struct session_call *c, const char *tenant)
 	doc_put(o, "leases", list);
 	doc_put(tenants, NULL, o);
 	doc_put(document, "tenants", tenants);
-	if (ioasid_lease_list(c->client, &c->scope, &leases, &c->error) < 0)
+	if (ioasid_lease_list(c->client, &no_lease, &leases, &c->error) < 0)
 		return session_fail(cli, c->error);
 	for (size_t i = 0; i < leases->n; i++) {
 		const struct ioasid_lease *l = leases->items[i];

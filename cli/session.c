@@ -199,7 +199,7 @@ int session_lease_adopt(struct cli *cli, struct ioasid_client *client, const cha
 {
 	const struct timespec pause = {.tv_nsec = ADOPT_PAUSE_MS * 1000000L};
 	uint8_t secret[IOASID_LEASE_SECRET_SIZE];
-	struct ioasid_scope scope = session_scope(cli);
+	struct ioasid_scope scope = session_scope_without_lease(cli);
 	int r;
 
 	if (!cli->secret_file)
@@ -210,7 +210,6 @@ int session_lease_adopt(struct cli *cli, struct ioasid_client *client, const cha
 	r = session_secret_read(cli, cli->secret_file, secret);
 	if (r)
 		return r;
-	scope.lease = "";
 	scope.key = NULL;
 	for (int i = 0;; i++) {
 		_cleanup_error_ struct ioasid_error *error = NULL;
@@ -243,6 +242,14 @@ struct ioasid_scope session_scope(const struct cli *cli)
 	if (cli->timeout_ms)
 		scope.timeout_ms =
 			cli->timeout_ms < UINT32_MAX ? (uint32_t)cli->timeout_ms : UINT32_MAX - 1;
+	return scope;
+}
+
+struct ioasid_scope session_scope_without_lease(const struct cli *cli)
+{
+	struct ioasid_scope scope = session_scope(cli);
+
+	scope.lease = "";
 	return scope;
 }
 

@@ -41,6 +41,8 @@ static inline void session_call_deinit(struct session_call *call)
 int session_begin(struct cli *cli, struct session_call *ret_call);
 /* In whose name the running command acts: --lease, --tenant, --key, --timeout. */
 struct ioasid_scope session_scope(const struct cli *cli);
+/* For methods that act in no lease, and refuse to be given one. */
+struct ioasid_scope session_scope_without_lease(const struct cli *cli);
 /* Stores the failure of a library call and returns its exit code. */
 int session_fail(struct cli *cli, const struct ioasid_error *error);
 

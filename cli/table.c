@@ -203,17 +203,21 @@ static void form(FILE *out, const struct cli_column *columns, struct json_object
 
 static bool is_number(const char *text)
 {
-	if (!strcmp(text, "-") || !strcmp(text, "max"))
-		return true;
 	return text[0] >= '0' && text[0] <= '9' && !text[strspn(text, "0123456789abcdefxKMGT.")] &&
 	       !strchr(text, ':');
+}
+
+/* Numbers stand to the right, with what takes the place of one. */
+static bool is_filler(const char *text)
+{
+	return !strcmp(text, "-") || !strcmp(text, "max");
 }
 
 static void table(FILE *out, const struct cli_section *section, struct json_object *list)
 {
 	size_t rows =
 		json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
-	size_t n = 0;
+	size_t n = 0, numbers;
 	bool color = on_terminal(out);
 
 	if (!rows) {
@@ -233,6 +237,7 @@ static void table(FILE *out, const struct cli_section *section, struct json_obje
 		const struct cli_column *c = &section->columns[j];
 
 		widths[j] = width(c->title);
+		numbers = 0;
 		right[j] = true;
 		shown[j] = !c->optional;
 		for (size_t i = 0; i < rows; i++) {
@@ -240,11 +245,13 @@ static void table(FILE *out, const struct cli_section *section, struct json_obje
 			char *cell = render_value(row, c);
 
 			cells[i * n + j] = cell;
-			right[j] &= is_number(cell);
+			numbers += is_number(cell);
+			right[j] &= is_number(cell) || is_filler(cell);
 			shown[j] |= !is_blank(row, c);
 			if (width(cell) > widths[j])
 				widths[j] = width(cell);
 		}
+		right[j] &= numbers > 0;
 	}
 	size_t last = 0;
 
