@@ -29,11 +29,9 @@ static const char kind_process_absent[] =
 static const char kind_kvm_absent[] = "kind KVM is not built in this version of the software IOMMU";
 
 struct parser {
+	/* Its path is where we are. */
 	struct soft_problem *problem;
 	struct soft_topology *topology;
-	/* Where we are: a list ("devices") and an index, -1 for none. */
-	const char *list;
-	long index;
 };
 
 struct member {
@@ -55,15 +53,27 @@ __attribute__((format(printf, 4, 5))) static int refuse_at(struct parser *p, uin
 	return SOFT_E_TOPOLOGY;
 }
 
-static void set_path(struct parser *p, const char *name)
+/* Goes down to a member or an item; returns what path_leave() goes back to. */
+static size_t path_enter(struct parser *p, const char *member)
 {
-	char *out = p->problem->path;
-	size_t size = sizeof(p->problem->path);
+	size_t at = strlen(p->problem->path);
 
-	if (!p->list)
-		snprintf(out, size, "%s", name);
-	else
-		snprintf(out, size, "%s[%ld]%s%s", p->list, p->index, *name ? "." : "", name);
+	snprintf(p->problem->path + at, sizeof(p->problem->path) - at, "%s%s", at ? "." : "",
+		 member);
+	return at;
+}
+
+static size_t path_enter_item(struct parser *p, size_t index)
+{
+	size_t at = strlen(p->problem->path);
+
+	snprintf(p->problem->path + at, sizeof(p->problem->path) - at, "[%zu]", index);
+	return at;
+}
+
+static void path_leave(struct parser *p, size_t at)
+{
+	p->problem->path[at] = '\0';
 }
 
 #define REFUSE(p, value, ...) refuse_at(p, (value)->line, (value)->column, __VA_ARGS__)
@@ -74,6 +84,15 @@ static int expect(struct parser *p, const struct soft_json *value, enum soft_jso
 		return 0;
 	return REFUSE(p, value, "expected %s, found %s", soft_json_type_name(type),
 		      soft_json_type_name(value->type));
+}
+
+static const struct soft_json *member_of(const struct soft_json *object, const char *name)
+{
+	const struct soft_json *member = object->first;
+
+	while (member && strcmp(member->key, name))
+		member = member->next;
+	return member;
 }
 
 static int read_members(struct parser *p, const struct soft_json *object,
@@ -95,18 +114,18 @@ static int read_members(struct parser *p, const struct soft_json *object,
 	}
 	/* In the table's order, so that a member may rely on those before it. */
 	for (size_t i = 0; i < n; i++) {
-		child = object->first;
-		while (child && strcmp(child->key, members[i].name))
-			child = child->next;
+		size_t at;
+
+		child = member_of(object, members[i].name);
 		if (!child && members[i].required)
 			return REFUSE(p, object, "\"%s\" is missing", members[i].name);
 		if (!child)
 			continue;
-		set_path(p, members[i].name);
+		at = path_enter(p, members[i].name);
 		r = members[i].read(p, child, target);
 		if (r)
 			return r;
-		set_path(p, "");
+		path_leave(p, at);
 	}
 	return 0;
 }
@@ -205,6 +224,7 @@ static int read_formats(struct parser *p, const struct soft_json *value, uint32_
 {
 	const struct soft_format *format;
 	uint32_t formats = 0;
+	size_t index = 0;
 	int r = expect(p, value, SOFT_JSON_ARRAY);
 
 	if (r)
@@ -212,6 +232,8 @@ static int read_formats(struct parser *p, const struct soft_json *value, uint32_
 	if (!value->first)
 		return REFUSE(p, value, "expected at least one format");
 	for (const struct soft_json *item = value->first; item; item = item->next) {
+		size_t at = path_enter_item(p, index++);
+
 		r = expect(p, item, SOFT_JSON_STRING);
 		if (r)
 			return r;
@@ -221,6 +243,7 @@ static int read_formats(struct parser *p, const struct soft_json *value, uint32_
 		if (formats & 1u << format->id)
 			return REFUSE(p, item, "format \"%s\" stands here twice", format->name);
 		formats |= 1u << format->id;
+		path_leave(p, at);
 	}
 	*ret = formats;
 	return 0;
@@ -257,11 +280,13 @@ static int read_reserved(struct parser *p, const struct soft_json *value, struct
 		{"last", true, range_last},
 		{"use", true, range_use},
 	};
+	size_t index = 0;
 	int r = expect(p, value, SOFT_JSON_ARRAY);
 
 	if (r)
 		return r;
 	for (const struct soft_json *item = value->first; item; item = item->next) {
+		size_t at = path_enter_item(p, index++);
 		struct shim_range range = {0};
 
 		if (*out->n == SHIM_RESERVED_MAX)
@@ -269,7 +294,6 @@ static int read_reserved(struct parser *p, const struct soft_json *value, struct
 		r = read_members(p, item, members, 3, &range);
 		if (r)
 			return r;
-		set_path(p, "reserved");
 		if (range.last < range.start)
 			return REFUSE(p, item, "the range ends before it starts");
 		if (range.start % SOFT_PAGE_SIZE || (range.last + 1) % SOFT_PAGE_SIZE)
@@ -279,6 +303,7 @@ static int read_reserved(struct parser *p, const struct soft_json *value, struct
 			    out->ranges[i].start <= range.last)
 				return REFUSE(p, item, "overlaps another reserved range");
 		out->ranges[(*out->n)++] = range;
+		path_leave(p, at);
 	}
 	return 0;
 }
@@ -390,10 +415,8 @@ static int read_iommus(struct parser *p, const struct soft_json *value, void *ta
 		return -ENOMEM;
 	for (const struct soft_json *item = value->first; item; item = item->next) {
 		struct soft_iommu_desc *iommu = &t->iommus[t->n_iommus];
+		size_t at = path_enter_item(p, t->n_iommus);
 
-		p->list = "iommus";
-		p->index = (long)t->n_iommus;
-		set_path(p, "");
 		*iommu = (struct soft_iommu_desc){
 			.output_bits = 48,
 			.max_depth = SOFT_DEPTH_MAX,
@@ -404,8 +427,8 @@ static int read_iommus(struct parser *p, const struct soft_json *value, void *ta
 		if (r)
 			return r;
 		t->n_iommus++;
+		path_leave(p, at);
 	}
-	p->list = NULL;
 	return 0;
 }
 
@@ -614,6 +637,13 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 	snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX, "%s", kind_kvm_absent);
 }
 
+static int refuse_member(struct parser *p, const char *member, const struct soft_json *value,
+			 const char *message)
+{
+	path_enter(p, member);
+	return REFUSE(p, value, "%s", message);
+}
+
 /* Joins what the device says with what its IOMMU has. */
 static int finish_device(struct parser *p, struct device_draft *draft)
 {
@@ -621,18 +651,16 @@ static int finish_device(struct parser *p, struct device_draft *draft)
 	const struct soft_iommu_desc *iommu = &p->topology->iommus[desc->iommu];
 	struct shim_caps *caps = &desc->info.caps;
 
-	set_path(p, "formats");
 	if (!draft->formats_at)
 		desc->formats = iommu->formats;
 	else if (desc->formats & ~iommu->formats)
-		return REFUSE(p, draft->formats_at, "names a format that IOMMU \"%s\" lacks",
-			      iommu->name);
-	set_path(p, "pasid_bits");
+		return refuse_member(p, "formats", draft->formats_at,
+				     "names a format that its IOMMU lacks");
 	if (!draft->pasid_bits_at)
 		caps->pasid_bits = iommu->pasid_bits;
 	else if (draft->pasid_bits > iommu->pasid_bits)
-		return REFUSE(p, draft->pasid_bits_at, "more than the %u of IOMMU \"%s\"",
-			      iommu->pasid_bits, iommu->name);
+		return refuse_member(p, "pasid_bits", draft->pasid_bits_at,
+				     "more than its IOMMU has");
 	else
 		caps->pasid_bits = (uint8_t)draft->pasid_bits;
 	caps->max_depth = iommu->max_depth;
@@ -640,18 +668,15 @@ static int finish_device(struct parser *p, struct device_draft *draft)
 	caps->device_tlb = iommu->device_tlb_entries && !draft->no_device_tlb;
 	memcpy(caps->reserved, iommu->reserved, sizeof(caps->reserved));
 	caps->n_reserved = iommu->n_reserved;
-	set_path(p, "reserved");
 	for (size_t i = 0; i < draft->n_reserved; i++) {
 		if (caps->n_reserved == SHIM_RESERVED_MAX)
-			return REFUSE(p, draft->reserved_at,
-				      "more than %d reserved ranges with those of IOMMU \"%s\"",
-				      SHIM_RESERVED_MAX, iommu->name);
+			return refuse_member(p, "reserved", draft->reserved_at,
+					     "too many ranges with those of its IOMMU");
 		for (size_t k = 0; k < iommu->n_reserved; k++)
 			if (draft->reserved[i].start <= iommu->reserved[k].last &&
 			    iommu->reserved[k].start <= draft->reserved[i].last)
-				return REFUSE(p, draft->reserved_at,
-					      "overlaps a reserved range of IOMMU \"%s\"",
-					      iommu->name);
+				return refuse_member(p, "reserved", draft->reserved_at,
+						     "overlaps a reserved range of its IOMMU");
 		caps->reserved[caps->n_reserved++] = draft->reserved[i];
 	}
 	fill_caps(desc, iommu);
@@ -673,10 +698,8 @@ static int read_devices(struct parser *p, const struct soft_json *value, void *t
 		return -ENOMEM;
 	for (const struct soft_json *item = value->first; item; item = item->next) {
 		struct device_draft draft = {.desc = &t->devices[t->n_devices]};
+		size_t at = path_enter_item(p, t->n_devices);
 
-		p->list = "devices";
-		p->index = (long)t->n_devices;
-		set_path(p, "");
 		draft.desc->info.numa_node = -1;
 		r = read_members(p, item, device_members,
 				 sizeof(device_members) / sizeof(device_members[0]), &draft);
@@ -685,8 +708,8 @@ static int read_devices(struct parser *p, const struct soft_json *value, void *t
 		if (r)
 			return r;
 		t->n_devices++;
+		path_leave(p, at);
 	}
-	p->list = NULL;
 	return 0;
 }
 
@@ -713,22 +736,10 @@ static int compare_addresses(const void *a, const void *b, void *topology)
 		      t->devices[*(const uint32_t *)b].info.address);
 }
 
-static const struct soft_json *item_at(const struct soft_json *document, const char *list,
-				       size_t index)
-{
-	const struct soft_json *item = document->first;
-
-	while (strcmp(item->key, list))
-		item = item->next;
-	item = item->first;
-	while (index--)
-		item = item->next;
-	return item;
-}
-
 static int index_devices(struct parser *p, const struct soft_json *document)
 {
 	struct soft_topology *t = p->topology;
+	const struct soft_json *item;
 
 	t->by_address = calloc(t->n_devices + 1, sizeof(*t->by_address));
 	if (!t->by_address)
@@ -741,10 +752,13 @@ static int index_devices(struct parser *p, const struct soft_json *document)
 
 		if (compare_addresses(&a, &b, t))
 			continue;
-		p->list = "devices";
-		p->index = a > b ? a : b;
-		set_path(p, "address");
-		return REFUSE(p, item_at(document, "devices", (size_t)p->index),
+		item = member_of(document, "devices")->first;
+		for (uint32_t k = a > b ? a : b; k; k--)
+			item = item->next;
+		path_enter(p, "devices");
+		path_enter_item(p, a > b ? a : b);
+		path_enter(p, "address");
+		return REFUSE(p, member_of(item, "address"),
 			      "another device has the address \"%s\"", t->devices[a].info.address);
 	}
 	return 0;
@@ -775,7 +789,7 @@ int soft_topology_parse(const char *text, size_t length, struct soft_topology **
 		soft_json_free(document);
 		return -ENOMEM;
 	}
-	set_path(&p, "");
+	ret_problem->path[0] = '\0';
 	r = read_members(&p, document, document_members, 3, NULL);
 	if (!r)
 		r = index_devices(&p, document);
