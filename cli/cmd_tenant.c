@@ -14,14 +14,14 @@ SESSION_CLEANUP(ioasid_tenants, ioasid_tenants_free)
 SESSION_CLEANUP(ioasid_tenant, ioasid_tenant_free)
 
 static const struct cli_column list_columns[] = {
-	{"tenant", "TENANT"},
-	{"resources:leases.used", "LEASES"},
-	{"resources:devices.used", "DEVICES"},
-	{"resources:ioasids.used", "IOASIDS"},
-	{"resources:ioasids.limit", "LIMIT", RENDER_LIMIT},
-	{"resources:map_entries.used", "MAPPINGS"},
-	{"resources:mapped_bytes.used", "MAPPED", RENDER_SIZE},
-	{"resources:pinned_bytes.used", "PINNED", RENDER_SIZE},
+	{"name", "TENANT"},
+	{"resources:leases", "LEASES", RENDER_USE},
+	{"resources:devices", "DEVICES", RENDER_USE},
+	{"resources:ioasids", "IOASIDS", RENDER_USE},
+	{"resources:map_entries", "MAPPINGS", RENDER_USE},
+	{"resources:registered_bytes", "REGISTERED", RENDER_USE},
+	{"resources:mapped_bytes", "MAPPED", RENDER_USE},
+	{"resources:pinned_bytes", "PINNED", RENDER_USE},
 	{"draining", "DRAINING", RENDER_BOOL, .optional = true},
 	{"orphaned", "ORPHANED", RENDER_BOOL, .optional = true},
 	{},
@@ -48,7 +48,7 @@ static const struct cli_section show_sections[] = {
 	{},
 };
 static const struct cli_column show_form[] = {
-	{"tenant", "tenant"},
+	{"name", "tenant"},
 	{"parent", "parent"},
 	{"draining", "draining", RENDER_BOOL},
 	{"orphaned", "orphaned", RENDER_BOOL},

@@ -80,11 +80,9 @@ static const struct cli_column lease_columns[] = {
 };
 static const struct cli_column tenant_columns[] = {
 	{"name", ""},
-	{"resources:ioasids.used", "ioasids", .optional = true},
-	{"resources:ioasids.limit", "of", .optional = true},
-	{"resources:mapped_bytes.used", "mapped", RENDER_SIZE, .optional = true},
-	{"resources:mapped_bytes.limit", "of", RENDER_SIZE, .optional = true},
-	{"resources:pinned_bytes.used", "pinned", RENDER_SIZE, .optional = true},
+	{"resources:ioasids", "ioasids", RENDER_USE, .optional = true},
+	{"resources:mapped_bytes", "mapped", RENDER_USE, .optional = true},
+	{"resources:pinned_bytes", "pinned", RENDER_USE, .optional = true},
 	{"draining", "draining", RENDER_BOOL, .optional = true},
 	{"orphaned", "orphaned", RENDER_BOOL, .optional = true},
 	{},

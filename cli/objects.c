@@ -304,6 +304,7 @@ struct json_object *object_tenant(const struct ioasid_tenant *t)
 	struct json_object *o = doc_object(), *list = doc_array();
 
 	doc_put_text(o, "tenant", t->path);
+	doc_put_text(o, "name", *t->path ? t->path : "(host)");
 	doc_put_text(o, "parent", *t->path ? t->parent : NULL);
 	doc_put_bool(o, "draining", t->draining);
 	doc_put_bool(o, "orphaned", t->orphaned);

@@ -20,6 +20,7 @@ enum cli_render {
 	RENDER_LIMIT, /* null is "max" */
 	RENDER_BYTES, /* limit or amount of the resource in member "resource" */
 	RENDER_PROT,  /* members read, write, execute of this object: "rw-" */
+	RENDER_USE,   /* of a resource's object: "used/limit" */
 	RENDER_TIME,  /* microseconds since 1970 */
 	RENDER_COUNT, /* length of an array */
 };

@@ -92,6 +92,21 @@ static char *render_list(struct json_object *list, enum cli_render render)
 	return out;
 }
 
+/* "3/8", "64K/1M"; without a limit "3". */
+static char *render_use(struct json_object *usage)
+{
+	const char *resource = doc_get_text(usage, "resource") ?: "";
+	bool bytes = strstr(resource, "_bytes");
+	struct json_object *limit = doc_get(usage, "limit");
+	_cleanup_free_ char *used = NULL, *of = NULL;
+
+	if (!usage)
+		return cli_strdup("-");
+	used = render_scalar(doc_get(usage, "used"), RENDER_PLAIN, bytes);
+	of = render_scalar(limit, RENDER_PLAIN, bytes);
+	return limit ? cli_printf("%s/%s", used, of) : cli_strdup(used);
+}
+
 static char *render_time(uint64_t us)
 {
 	time_t seconds = us / 1000000;
@@ -113,6 +128,8 @@ char *render_value(struct json_object *object, const struct cli_column *column)
 		return cli_printf("%c%c%c", doc_get_bool(object, "read") ? 'r' : '-',
 				  doc_get_bool(object, "write") ? 'w' : '-',
 				  doc_get_bool(object, "execute") ? 'x' : '-');
+	case RENDER_USE:
+		return render_use(o);
 	case RENDER_TIME:
 		return render_time(json_object_get_uint64(o));
 	case RENDER_COUNT:
@@ -133,6 +150,8 @@ static bool is_blank(struct json_object *object, const struct cli_column *column
 {
 	struct json_object *o = doc_get(object, column->key);
 
+	if (column->render == RENDER_USE)
+		return !doc_get_u64(o, "used") && !doc_get(o, "limit");
 	if (column->render == RENDER_PROT)
 		return !doc_get(object, "read") && !doc_get(object, "write");
 	switch (json_object_get_type(o)) {
@@ -203,7 +222,7 @@ static void form(FILE *out, const struct cli_column *columns, struct json_object
 
 static bool is_number(const char *text)
 {
-	return text[0] >= '0' && text[0] <= '9' && !text[strspn(text, "0123456789abcdefxKMGT.")] &&
+	return text[0] >= '0' && text[0] <= '9' && !text[strspn(text, "0123456789abcdefxKMGT./")] &&
 	       !strchr(text, ':');
 }
 
@@ -472,6 +491,19 @@ static void table_event(FILE *out, const struct cli_view *view, struct json_obje
 	fputc('\n', out);
 }
 
+static void metadata_lines(FILE *err, struct json_object *metadata)
+{
+	if (!json_object_is_type(metadata, json_type_object))
+		return;
+	json_object_object_foreach(metadata, key, value)
+	{
+		_cleanup_free_ char *k = escape(key);
+		_cleanup_free_ char *v = escape(json_object_get_string(value) ?: "");
+
+		fprintf(err, "  %s = %s\n", k, v);
+	}
+}
+
 static void table_error(FILE *err, struct json_object *document)
 {
 	struct json_object *list = doc_get(document, "violations");
@@ -491,17 +523,9 @@ static void table_error(FILE *err, struct json_object *document)
 
 		fprintf(err, "  %s%s%s\n", field, *field ? ": " : "", text);
 	}
-	json_object *metadata = doc_get(document, "metadata");
-
-	if (json_object_is_type(metadata, json_type_object)) {
-		json_object_object_foreach(metadata, key, value)
-		{
-			_cleanup_free_ char *k = escape(key);
-			_cleanup_free_ char *v = escape(json_object_get_string(value) ?: "");
-
-			fprintf(err, "  %s = %s\n", k, v);
-		}
-	}
+	/* The details say it in better words. */
+	if (!list || !json_object_array_length(list))
+		metadata_lines(err, doc_get(document, "metadata"));
 }
 
 const struct cli_format format_table = {
