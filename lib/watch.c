@@ -143,8 +143,8 @@ static void *watch_thread(void *argument)
 			stream_wait(&watch->stream);
 			pthread_mutex_lock(&watch->lock);
 		}
-		if (watch->n == QUEUE_SIZE) {
-			/* Cancelled, and nobody made room: the next read ends the loop. */
+		if (watch->cancelled) {
+			/* Nothing is added any more; a read soon ends the loop. */
 			result_free_root(object);
 		} else {
 			watch->queue[(watch->first + watch->n) % QUEUE_SIZE] = object;
