@@ -370,14 +370,20 @@ class World:
         lease.tenant.leases.remove(lease)
         self.quota.add(lease.tenant.path, {"leases": 1}, -1)
 
-    def holdings(self, lease):
-        """The most that ending objects of a lease can give back."""
+    @staticmethod
+    def objects(lease):
+        """Its IOASIDs and memories, with those that are freed but still in use."""
         spaces = set()
         for space in list(lease.ioasids.values()) + list(lease.attachments.values()):
             spaces.update(space.chain())
-        bytes_ = sum(s.mapped_bytes() for s in spaces)
         memories = set(lease.memories.values())
         memories.update(m.memory for s in spaces for m in s.maps.values() if m.memory)
+        return spaces, memories
+
+    def holdings(self, lease):
+        """The most that ending objects of a lease can give back."""
+        spaces, memories = self.objects(lease)
+        bytes_ = sum(s.mapped_bytes() for s in spaces)
         return {
             "ioasids": len(spaces),
             "ioasids_kernel": len(spaces),
@@ -908,7 +914,7 @@ class World:
                 # A memory that was unregistered while mapped has no id any more.
                 memory=(memory.id if not memory.freed else r.memory, r.memory),
                 offset=(offset, r.offset),
-                read=(READ in prot or space.format.read_implied, r.read),
+                read=(READ in prot, r.read),
                 write=(WRITE in prot, r.write),
                 page=(True, r.page_size >= PAGE and r.page_size & (r.page_size - 1) == 0),
                 in_page=(request.iova % PAGE, r.output % PAGE),
@@ -1103,9 +1109,14 @@ class World:
         plan.reads.add(("device", request.device))
         return device, (request.device, pasid)
 
+    @staticmethod
+    def _pasid_fits(plan, device, pasid):
+        """Is it a PASID that the device can send?"""
+        if pasid >> device.pasid_bits:
+            plan.refuse("INCOMPATIBLE", *(["INVALID_FIELD"] if device.pasid_bits else []))
+
     def _compatible(self, plan, device, pasid, space):
-        if pasid and pasid >> device.pasid_bits:
-            plan.refuse("INCOMPATIBLE")
+        self._pasid_fits(plan, device, pasid)
         for s in space.chain():
             if s.format.number not in device.formats:
                 plan.refuse("INCOMPATIBLE")
@@ -1113,8 +1124,9 @@ class World:
                 plan.refuse("INCOMPATIBLE")
         if device.max_depth < space.depth:
             plan.refuse("INCOMPATIBLE")
-        for m in space.maps.values():
-            if any(m.iova <= last and start < m.iova + m.length for start, last in device.reserved):
+        # What is reserved for a device must not be mappable: name it at Alloc.
+        for lo, hi in space.valid:
+            if any(lo <= last and start <= hi for start, last in device.reserved):
                 plan.refuse("INCOMPATIBLE")
 
     def _plan_Attach(self, plan, lease, request):
@@ -1162,9 +1174,10 @@ class World:
 
     def _plan_Detach(self, plan, lease, request):
         self._structural(plan, lease)
-        _, key = self._attachment_key(plan, lease, request)
+        device, key = self._attachment_key(plan, lease, request)
         if plan.refusals:
             return
+        self._pasid_fits(plan, device, key[1])
         if key not in lease.attachments:
             plan.refuse("NOT_ATTACHED")
             return
@@ -1215,8 +1228,8 @@ class World:
             return
         if not 1 <= length <= 1 << 20:
             plan.refuse("INVALID_FIELD")
-        if device and key[1] >> device.pasid_bits:
-            plan.refuse("INCOMPATIBLE")  # it cannot send such a PASID
+        if device:
+            self._pasid_fits(plan, device, key[1])
         if plan.refusals:
             return
         space = lease.attachments.get(key)
@@ -1297,16 +1310,12 @@ class World:
             total["leases"] += 1
             total["devices"] += len(lease.devices)
             total["pasids"] += sum(1 for _, pasid in lease.attachments if pasid)
-            spaces = set()
-            for space in list(lease.ioasids.values()) + list(lease.attachments.values()):
-                spaces.update(space.chain())
-            memories = set(lease.memories.values())
+            spaces, memories = self.objects(lease)
             for space in spaces:
                 total["map_entries"] += len(space.maps)
                 total["mapped_bytes"] += space.mapped_bytes()
                 for m in space.maps.values():
                     if m.memory:
-                        memories.add(m.memory)
                         pinned.update((m.memory.file, p) for p in m.memory.pages(m.offset, m.length))
             total["ioasids"] += len(spaces)
             for memory in memories:
