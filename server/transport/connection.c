@@ -8,6 +8,7 @@
 #include "server.h"
 
 #include "clock.h"
+#include "services.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -199,9 +200,13 @@ static void connection_cancel_calls(struct connection *connection)
 		if (!call->gone && call->broker_running) {
 			call_cancel(call);
 			item = connection->calls.next;
-		} else {
-			item = item->next;
+			continue;
 		}
+		/* A question may never come; a watcher of health is told by health_stop(). */
+		item = item->next;
+		if (call->service == &reflection_info && call->headers_sent)
+			call_finish(call, GRPC_STATUS_UNAVAILABLE, "SHUTTING_DOWN",
+				    "the connection is being closed", NULL);
 	}
 }
 

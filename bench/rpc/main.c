@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench_rpc: P1, P6 and P8, and what each stage of a request's path costs.
+ *
+ * Each round of P1 measures echo, every pair, echo again; a pair's ratio is against the mean
+ * of the two echoes beside it, and the median over the rounds is printed.
+ */
+#include "bench.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ROUNDS_MAX 32
+
+struct settings {
+	const char *ioasidd;
+	double seconds; /* of one run */
+	double idle_seconds;
+	unsigned rounds;
+	bool audit;
+	bool p1, stages, p6, p8;
+};
+
+static const struct workload *const pairs[] = {
+	&workload_alloc_free,
+	&workload_attach_detach,
+	&workload_map_unmap,
+};
+/* Each does all that the one before does, and one stage more. */
+static const struct {
+	const struct workload *workload;
+	const char *adds;
+} stages[] = {
+	{&workload_unknown, "identity, method table, error details"},
+	{&workload_health, "a message each way, without the broker"},
+	{&workload_status, "broker: session, arena, unpack, charge, audit"},
+	{&workload_get, "look up one object"},
+	{&workload_negotiate, "policy and ranking of formats"},
+	{&workload_alloc_free, "journal, shim, publish"},
+};
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+static void run_p1(struct client *echo, struct client *broker, const struct settings *settings,
+		   unsigned n_lanes, double goal)
+{
+	double ratios[N(pairs)][ROUNDS_MAX], rates[N(pairs)][ROUNDS_MAX], echoes[ROUNDS_MAX];
+
+	for (unsigned round = 0; round < settings->rounds; round++) {
+		struct result before, after;
+		double mean;
+
+		before = client_run(echo, &workload_echo, n_lanes, settings->seconds, 0);
+		for (size_t i = 0; i < N(pairs); i++) {
+			rates[i][round] =
+				client_run(broker, pairs[i], n_lanes, settings->seconds, 0).rate;
+			after = client_run(echo, &workload_echo, n_lanes, settings->seconds, 0);
+			mean = (before.rate + after.rate) / 2;
+			ratios[i][round] = rates[i][round] / mean;
+			before = after;
+		}
+		echoes[round] = before.rate;
+	}
+	printf("P1  %2u outstanding: empty echo %.0f calls/s\n", n_lanes,
+	       median(echoes, settings->rounds));
+	for (size_t i = 0; i < N(pairs); i++) {
+		double middle = median(ratios[i], settings->rounds);
+
+		printf("      %-14s %7.0f calls/s  ratio %.2f  (%.2f to %.2f; goal >= %.2f)\n",
+		       pairs[i]->name, median(rates[i], settings->rounds), middle, ratios[i][0],
+		       ratios[i][settings->rounds - 1], goal);
+	}
+}
+
+static void run_stages(struct client *echo, struct client *broker, const struct settings *settings)
+{
+	double echo_us[2][ROUNDS_MAX], stage_us[2][N(stages)][ROUNDS_MAX];
+	static const unsigned lanes[] = {1, 64};
+
+	for (unsigned round = 0; round < settings->rounds; round++) {
+		for (size_t k = 0; k < 2; k++) {
+			echo_us[k][round] = 1e6 / client_run(echo, &workload_echo, lanes[k],
+							     settings->seconds, 0)
+							  .rate;
+			for (size_t i = 0; i < N(stages); i++)
+				stage_us[k][i][round] =
+					1e6 / client_run(broker, stages[i].workload, lanes[k],
+							 settings->seconds, 0)
+						      .rate;
+		}
+	}
+	printf("Stages, microseconds a call (1 outstanding, 64 outstanding)\n");
+	printf("      %-14s %6.1f %6.1f\n", "empty echo", median(echo_us[0], settings->rounds),
+	       median(echo_us[1], settings->rounds));
+	for (size_t i = 0; i < N(stages); i++)
+		printf("      %-14s %6.1f %6.1f  %s\n", stages[i].workload->name,
+		       median(stage_us[0][i], settings->rounds),
+		       median(stage_us[1][i], settings->rounds), stages[i].adds);
+}
+
+/* A quiet client makes a call, rests a millisecond, makes the next. */
+static void run_p8(const char *socket, const struct settings *settings)
+{
+	struct client client;
+	struct result alone, beside;
+	double seconds = settings->seconds < 3 ? 3 : settings->seconds;
+
+	client_open(&client, socket);
+	alone = client_run(&client, &workload_alloc_free, 1, seconds, 1000);
+	printf("P8  quiet client alone: p50 %.0f us, p99 %.0f us%s\n", alone.p50_us, alone.p99_us,
+	       neighbour_uid() == getuid() ? "; NOT ROOT: neighbours are the same tenant" : "");
+	for (size_t i = 0; neighbours[i].name; i++) {
+		neighbour_start(i);
+		usleep(300000);
+		beside = client_run(&client, &workload_alloc_free, 1, seconds, 1000);
+		neighbour_stop(i);
+		printf("      beside %-22s p50 %6.0f us, p99 %6.0f us, ratio %5.1f (goal <= 5)\n",
+		       neighbours[i].name, beside.p50_us, beside.p99_us,
+		       beside.p99_us / alone.p99_us);
+		usleep(500000);
+	}
+	client_close(&client);
+}
+
+static void usage(int status)
+{
+	fprintf(status ? stderr : stdout,
+		"Usage: bench_rpc --ioasidd PATH [--seconds S] [--rounds N] [--idle-seconds S]\n"
+		"                 [--no-audit] [--only p1|stages|p6|p8]\n");
+	exit(status);
+}
+
+static struct settings parse(int argc, char **argv)
+{
+	struct settings settings = {
+		.seconds = 1,
+		.idle_seconds = 30,
+		.rounds = 5,
+		.audit = true,
+		.p1 = true,
+		.stages = true,
+		.p6 = true,
+		.p8 = true,
+	};
+
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+
+		if (!strcmp(argv[i], "--help"))
+			usage(0);
+		if (!strcmp(argv[i], "--no-audit")) {
+			settings.audit = false;
+			continue;
+		}
+		if (!value)
+			usage(2);
+		i++;
+		if (!strcmp(argv[i - 1], "--ioasidd"))
+			settings.ioasidd = value;
+		else if (!strcmp(argv[i - 1], "--seconds"))
+			settings.seconds = strtod(value, NULL);
+		else if (!strcmp(argv[i - 1], "--idle-seconds"))
+			settings.idle_seconds = strtod(value, NULL);
+		else if (!strcmp(argv[i - 1], "--rounds"))
+			settings.rounds = strtoul(value, NULL, 10);
+		else if (!strcmp(argv[i - 1], "--only")) {
+			settings.p1 = !strcmp(value, "p1");
+			settings.stages = !strcmp(value, "stages");
+			settings.p6 = !strcmp(value, "p6");
+			settings.p8 = !strcmp(value, "p8");
+		} else {
+			usage(2);
+		}
+	}
+	if (!settings.ioasidd || !settings.rounds || settings.rounds > ROUNDS_MAX ||
+	    settings.seconds <= 0 || settings.idle_seconds < 1)
+		usage(2);
+	return settings;
+}
+
+int main(int argc, char **argv)
+{
+	struct settings settings = parse(argc, argv);
+	char folder[] = "/tmp/ioasid-bench-XXXXXX";
+	struct server echo_server, broker_server;
+	struct client echo, broker;
+	char command[128];
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	if (!mkdtemp(folder) || chmod(folder, 0711) < 0)
+		die("cannot make a folder");
+	server_start_echo(&echo_server, folder);
+	server_start_ioasidd(&broker_server, folder, settings.ioasidd, settings.audit);
+	if (settings.p8)
+		neighbours_prepare(broker_server.socket);
+	if (settings.p6)
+		idle_report(broker_server.pid, settings.idle_seconds);
+
+	grpc_init();
+	if (settings.p1 || settings.stages) {
+		client_open(&echo, echo_server.socket);
+		client_open(&broker, broker_server.socket);
+		/* A second of warmth for both. */
+		client_run(&echo, &workload_echo, 64, 0.5, 0);
+		client_run(&broker, &workload_alloc_free, 64, 0.5, 0);
+		if (settings.p1) {
+			run_p1(&echo, &broker, &settings, 1, 0.9);
+			run_p1(&echo, &broker, &settings, 64, 0.75);
+		}
+		if (settings.stages)
+			run_stages(&echo, &broker, &settings);
+		client_close(&echo);
+		client_close(&broker);
+	}
+	if (settings.p8)
+		run_p8(broker_server.socket, &settings);
+	grpc_shutdown();
+	server_stop(&echo_server);
+	server_stop(&broker_server);
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	return system(command) != 0;
+}
