@@ -73,7 +73,8 @@ class Config(Case):
                 ("wrong type", changed(devices={}), "devices"),
                 ("unknown format", changed(iommus=[{**IOMMU, "formats": ["x87"]}]), "x87"),
                 ("unknown iommu", changed(devices=[{**DEVICE, "iommu": "two"}]), "two"),
-                ("bad address", changed(devices=[{**DEVICE, "address": "1:0.0"}]), "1:0.0"),
+                ("bad address", changed(devices=[{**DEVICE, "address": "1:0.0"}]),
+                 "devices[0].address"),
                 ("address twice", changed(devices=[DEVICE, DEVICE]), "0000:01:00.0"),
                 ("iommu twice", changed(iommus=[IOMMU, IOMMU]), "one"),
                 ("bad range", changed(iommus=[{**IOMMU, "reserved": [

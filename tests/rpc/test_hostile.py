@@ -258,7 +258,7 @@ class Killed(Case):
         for conn in self._connections:
             if conn.actor in actors:
                 conn.channel = None
-        self.a.CloseLease()
+        self.a.close()
         self.assertEqual(self.world.wait_idle(), [])
 
 

@@ -26,7 +26,7 @@ class Invalidate(Case):
     def test_entries_are_done_and_counted(self):
         for entries in ([self.ALL], [self.RANGE], [self.RANGE] * 7 + [self.ALL],
                         [{**self.RANGE, "leaf": True}], [{**self.RANGE, "length": 1 << 30}],
-                        [self.RANGE] * 4096):
+                        [self.RANGE] * 4096, [self.ALL] * 4096):
             answer = self.a.Invalidate(ioasid=self.ioasid, entries=entries)
             self.assertEqual((answer.done, answer.retry_after_ms), (len(entries), 0))
         self.assertReads(self.a, self.dev, 0x10000, pattern(4 * PAGE))

@@ -200,7 +200,7 @@ class Unmap(Case):
         self.ioasid = self.alloc(self.a)
         self.mem = self.memory(self.a, pages=64)
 
-    def given(self, *spans):
+    def lay(self, *spans):
         """Exactly these mappings, [(first page, last page)]."""
         self.a.Unmap(ioasid=self.ioasid, all=True)
         for first, last in spans:
@@ -232,44 +232,44 @@ class Unmap(Case):
                 ([(0, 4)], (0, 9), []),
                 ([(0, 4), (10, 14)], (0, 14), [])):
             with self.subTest(mapped=mapped, unmapped=unmapped):
-                self.given(*at(*mapped))
+                self.lay(*at(*mapped))
                 if left is None:
                     self.refuse_unmap("WOULD_SPLIT", *at(unmapped))
                 else:
                     answer = self.unmap(*at(unmapped))
                     self.assertEqual(answer.mappings, len(mapped) - len(left))
                     self.assertEqual(self.left(), at(*left))
-        self.given()
+        self.lay()
         self.refuse_unmap("NOT_FOUND", *at((0, 9)))
 
     def test_superset_of_whole_mappings(self):
-        self.given((16, 19), (24, 24), (32, 39))
+        self.lay((16, 19), (24, 24), (32, 39))
         answer = self.unmap((8, 47))
         self.assertEqual((answer.mappings, answer.bytes), (3, 13 * PAGE))
         self.assertEqual(self.used("org/a", "map_entries", "mapped_bytes", "pinned_bytes"),
                          [0, 0, 0])
 
     def test_split_is_refused_at_every_edge(self):
-        self.given((16, 19), (20, 23))
+        self.lay((16, 19), (20, 23))
         for span in ((16, 18), (17, 19), (17, 18), (15, 18), (19, 23), (16, 22), (17, 30),
                      (0, 16)):
             with self.subTest(span=span):
                 self.refuse_unmap("WOULD_SPLIT", span)
 
     def test_one_bad_range_stops_all(self):
-        self.given((16, 19), (20, 23), (24, 27))
+        self.lay((16, 19), (20, 23), (24, 27))
         self.refuse_unmap("WOULD_SPLIT", (16, 19), (20, 22))
         self.refuse_unmap("NOT_FOUND", (16, 19), (40, 43))
         self.refuse_unmap("NOT_FOUND", (40, 43), (16, 19))
 
     def test_several_ranges(self):
-        self.given((16, 19), (20, 23), (24, 27))
+        self.lay((16, 19), (20, 23), (24, 27))
         answer = self.unmap((24, 27), (16, 19))
         self.assertEqual((answer.mappings, answer.bytes), (2, 8 * PAGE))
         self.assertEqual(self.left(), [(20, 23)])
 
     def test_ranges_that_overlap_each_other(self):
-        self.given((16, 19), (20, 23))
+        self.lay((16, 19), (20, 23))
         for spans in (((16, 19), (16, 19)), ((16, 23), (20, 23)), ((16, 19), (16, 23))):
             with self.subTest(spans=spans):
                 before = self.left()
@@ -280,7 +280,7 @@ class Unmap(Case):
                 self.assertEqual(self.left(), before)
 
     def test_bad_ranges(self):
-        self.given((16, 19))
+        self.lay((16, 19))
         for iova, length in ((16 * PAGE, 0), (TOP - PAGE, 2 * PAGE), (PAGE, TOP - PAGE + 1)):
             with self.subTest(iova=hex(iova), length=hex(length)):
                 refusal = self.refused("INVALID_FIELD", self.a.Unmap, ioasid=self.ioasid,
@@ -294,12 +294,12 @@ class Unmap(Case):
 
     def test_range_to_the_very_top(self):
         # [0, 2^64) has no length, but [PAGE, 2^64) has.
-        self.given((16, 19), (24, 24))
+        self.lay((16, 19), (24, 24))
         answer = self.a.Unmap(ioasid=self.ioasid, ranges=[{"iova": PAGE, "length": TOP - PAGE}])
         self.assertEqual(answer.mappings, 2)
 
     def test_all(self):
-        self.given((16, 19), (24, 24))
+        self.lay((16, 19), (24, 24))
         self.refused("INVALID_FIELD", self.a.Unmap, ioasid=self.ioasid, all=True,
                      ranges=[{"iova": 16 * PAGE, "length": 4 * PAGE}])
         answer = self.a.Unmap(ioasid=self.ioasid, all=True)
@@ -309,6 +309,6 @@ class Unmap(Case):
 
     def test_unmapped_range_can_be_mapped_again(self):
         for _ in range(20):
-            self.given((16, 31))
+            self.lay((16, 31))
             self.unmap((16, 31))
         self.assertEqual(self.left(), [])

@@ -79,7 +79,7 @@ class Register(Case):
                 (None, True, True, dict(seals=shrink | fdpass.SEAL_GROW))):
             with self.subTest(read=read, write=write, memfd=memfd):
                 self.register(expect, read, write, **memfd)
-        self.assertEqual(self.used("org/a", "kept_fds"), 4)
+        self.assertEqual(len(self.a.ListMemory().memory), 4)
 
     def test_no_access_at_all_is_refused(self):
         self.register("INVALID_FIELD", read=False, write=False)

@@ -3,7 +3,7 @@
 // The API as a Node client sees it: @grpc/grpc-js and the .proto, nothing else.  Node passes
 // no file descriptors, so that a helper with the same uid redeems tickets for it: a line
 // {"give": hex, "pages": n} on standard output, answered by {"status": s} on standard input.
-// A line {"test": name, "ok": bool, "error": text} for every test.
+// A line {"test": name, "ok": bool, "error": text} for every test, answered by any line.
 //
 //   node suite.mjs PROTO_DIR TENANT_SOCKET WATCH_SOCKET ADMIN_SOCKET
 
@@ -379,5 +379,7 @@ for (const [name, test] of Object.entries(tests)) {
   }
   for (const made of open.splice(0)) made.close();
   say({ test: name, ok: !error, error });
+  // The helper looks whether the test left anything behind.
+  await answers.next();
 }
 process.exit(0);

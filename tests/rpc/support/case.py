@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base of every test: connections that end with the test, refusals that are decoded,
 objects made in one line, and counters that must be zero afterwards."""
+import time
 import unittest
 
 from . import fdpass, policy
@@ -50,10 +51,12 @@ class Case(unittest.TestCase):
         return self.world.slow
 
     def setUp(self):
+        self.world.revive()
         self._connections, self._fresh = [], []
         self.a_by_uid = {}
 
     def tearDown(self):
+        self.doCleanups()
         for connection in self._connections:
             connection.close()
         for actor in self._fresh:
@@ -210,6 +213,14 @@ class Case(unittest.TestCase):
         usage = self.usage(path)
         values = [usage[r].used for r in resources]
         return values[0] if len(values) == 1 else values
+
+    def wait_used(self, path, resource, value):
+        """Until so much is charged: for what ends in the background."""
+        end = time.monotonic() + 5 * self.slow
+        while self.used(path, resource) != value:
+            self.assertLess(time.monotonic(), end, "%s of %s is %d, not %d" % (
+                resource, path, self.used(path, resource), value))
+            time.sleep(0.01)
 
     def limited(self, path, **limits):
         """Sets limits and puts the old ones back when the test ends."""

@@ -108,7 +108,7 @@ class Connection:
             return method.Response.FromString(data)
         return Refused(method.name, code, message, details, self.api.rpc_status)
 
-    def attempt(self, name, **fields):
+    def attempt(self, name, /, **fields):
         """A response or a Refused, returned."""
         return self.send(name, fields)
 
@@ -137,12 +137,12 @@ class Connection:
         outcomes = self.actor.burst([self.prepared(n, f) for n, f in calls], self.timeout)
         return [self._parse(self.api.method(n), o) for (n, _), o in zip(calls, outcomes)]
 
-    def start(self, name, **fields):
+    def start(self, name, /, **fields):
         method = self.api.method(name)
         call = self.actor.start(self.channel, method.path, method.bytes(fields), self.timeout)
         return Pending(self, method, call)
 
-    def watch(self, name, read=True, timeout=None, **fields):
+    def watch(self, name, /, read=True, timeout=None, **fields):
         method = self.api.method(name)
         return Stream(self, method, self.actor.stream(
             self.channel, method.path, method.bytes(fields), timeout or self.timeout, read))

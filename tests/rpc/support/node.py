@@ -58,17 +58,18 @@ def converse(world, folder, result):
             env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"})
         count = 0
         for line in node.stdout:
-            message = json.loads(line)
+            message, reply = json.loads(line), {}
             if "give" in message:
-                node.stdin.write(json.dumps(give(world, message)) + "\n")
-                node.stdin.flush()
-                continue
-            count += 1
-            left = world.wait_idle()
-            problems = [] if message["ok"] else [message["error"]]
-            if left:
-                problems.append("still charged after the test: %s" % left)
-            result.extra("node: " + message["test"], problems)
+                reply = give(world, message)
+            else:
+                count += 1
+                left = world.wait_idle()
+                problems = [] if message["ok"] else [message["error"]]
+                if left:
+                    problems.append("still charged after the test: %s" % left)
+                result.extra("node: " + message["test"], problems)
+            node.stdin.write(json.dumps(reply) + "\n")
+            node.stdin.flush()
         code = node.wait()
         errors.seek(0)
         result.extra("node: ends by itself", [] if code == 0 and count else [

@@ -157,6 +157,12 @@ class Server:
         self.process = None
         return problems
 
+    def clear(self):
+        """What a server that was brought down left behind."""
+        for name in os.listdir(self.run):
+            if name.endswith(".sock"):
+                os.unlink(os.path.join(self.run, name))
+
     def remove(self):
         if self.process:
             self.process.kill()

@@ -69,8 +69,8 @@ class Refused(Exception):
 def problems_of(refused, reason):
     """What is wrong with a refusal that should be for reason; [] when nothing is."""
     bad = []
-    if refused.code != CODE_OF[reason]:
-        bad.append("status %s, expected %s" % (refused.code, CODE_OF[reason]))
+    if refused.code != CODE_OF.get(reason):
+        bad.append("status %s, expected %s" % (refused.code, CODE_OF.get(reason, "a reason")))
     if refused.reason != reason:
         bad.append("reason %s, expected %s" % (refused.reason, reason))
     if refused.status is None:

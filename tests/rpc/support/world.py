@@ -40,17 +40,37 @@ class World:
     def __init__(self, api, build, slow, policy_, topology, arguments):
         self.api, self.slow = api, slow
         self.server = Server(build, policy_, topology, slow, arguments)
-        self.actors, self.extra, self.idle_use = {}, [], {}
+        self.actors, self.extra, self.problems = {}, [], []
+        self.policy = policy_
         try:
-            self.server.start()
-            self.admin = self.connect(policy.ADMIN, "admin")
-            listing = self.admin.ListDevices(with_capabilities=True, page_size=1024)
-            self.inventory = Inventory(api.pb, listing.devices)
-            # What reservations hold while nothing is charged.
-            self.idle_use = {(path, name): used for path, name, _, used in self.busy_counters()}
+            self._start()
         except BaseException:
             self.abandon()
             raise
+
+    def _start(self):
+        self.idle_use = {}
+        self.server.start()
+        self.admin = self.connect(policy.ADMIN, "admin")
+        listing = self.admin.ListDevices(with_capabilities=True, page_size=1024)
+        self.inventory = Inventory(self.api.pb, listing.devices)
+        # What reservations hold while nothing is charged.
+        self.idle_use = {(path, name): used for path, name, _, used in self.busy_counters()}
+
+    def revive(self):
+        """A server that a test brought down comes back for the others; it is not forgotten."""
+        if self.server.alive():
+            return
+        self.problems += self.server.stop()
+        self._kill_actors()
+        self.server.clear()
+        self.server.write_policy(self.policy)
+        self._start()
+
+    def _kill_actors(self):
+        for actor in list(self.actors.values()) + self.extra:
+            actor.kill()
+        self.actors, self.extra = {}, []
 
     def actor(self, uid, gid=None):
         """The module's actor of that uid."""
@@ -95,8 +115,8 @@ class World:
 
     def end(self):
         """Every actor goes, counters must be zero, the server ends; what was wrong."""
-        problems = []
-        for key, actor in list(self.actors.items()):
+        problems = self.problems
+        for actor in list(self.actors.values()):
             if actor is not self.admin.actor:
                 actor.kill()
         for actor in self.extra:
@@ -116,6 +136,5 @@ class World:
         return problems
 
     def abandon(self):
-        for actor in list(self.actors.values()) + self.extra:
-            actor.kill()
+        self._kill_actors()
         self.server.remove()
