@@ -60,12 +60,14 @@ uid_t neighbour_uid(void);
 /* ---- client.c ---- */
 
 struct client {
+	pid_t server;
 	grpc_completion_queue *cq;
 	grpc_channel *channel;
 	char socket[96];
 };
 
-void client_open(struct client *client, const char *socket);
+/* server: whose CPU time client_run() counts; 0: nobody's. */
+void client_open(struct client *client, const char *socket, pid_t server);
 void client_close(struct client *client);
 /* One call; dies unless it is OK.  The answer is unpacked unless descriptor is NULL. */
 ProtobufCMessage *client_call(struct client *client, const char *path,
@@ -95,7 +97,8 @@ struct workload {
 };
 
 struct result {
-	double rate; /* calls a second */
+	double rate;   /* calls a second */
+	double cpu_us; /* CPU time of the server's threads for a call */
 	double p50_us;
 	double p99_us;
 };
@@ -134,5 +137,7 @@ void neighbour_start(size_t index);
 void neighbour_stop(size_t index);
 
 void idle_report(pid_t pid, double seconds);
+/* CPU time of all threads that live, nanoseconds. */
+uint64_t process_cpu_ns(pid_t pid);
 
 #endif

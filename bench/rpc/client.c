@@ -27,12 +27,13 @@ struct call {
 	bool done;
 };
 
-void client_open(struct client *client, const char *path)
+void client_open(struct client *client, const char *path, pid_t server)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	client->server = server;
 	snprintf(client->socket, sizeof(client->socket), "%s", path);
 	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
@@ -174,7 +175,7 @@ struct result client_run(struct client *client, const struct workload *workload,
 	struct call *calls = calloc(n_lanes, sizeof(*calls));
 	struct samples samples = {0};
 	struct result result;
-	uint64_t start, end, last = 0;
+	uint64_t start, end, last = 0, cpu;
 	unsigned n_running = n_lanes;
 
 	if (!calls)
@@ -184,6 +185,7 @@ struct result client_run(struct client *client, const struct workload *workload,
 		if (workload->prepare)
 			workload->prepare(client, &calls[i].lane, n_lanes);
 	}
+	cpu = client->server ? process_cpu_ns(client->server) : 0;
 	start = now_ns();
 	end = start + (uint64_t)(seconds * 1e9);
 	for (unsigned i = 0; i < n_lanes; i++)
@@ -209,6 +211,8 @@ struct result client_run(struct client *client, const struct workload *workload,
 		rest(pause_us);
 		lane_next(client, workload, call);
 	}
+	cpu = client->server ? process_cpu_ns(client->server) - cpu : 0;
+	result.cpu_us = cpu / 1e3 / samples.n;
 	result.rate = samples.n / ((last - start) / 1e9);
 	result.p50_us = samples_percentile_us(&samples, 0.5);
 	result.p99_us = samples_percentile_us(&samples, 0.99);

@@ -47,58 +47,78 @@ static const struct {
 static void run_p1(struct client *echo, struct client *broker, const struct settings *settings,
 		   unsigned n_lanes, double goal)
 {
-	double ratios[N(pairs)][ROUNDS_MAX], rates[N(pairs)][ROUNDS_MAX], echoes[ROUNDS_MAX];
+	double ratios[N(pairs)][ROUNDS_MAX], rates[N(pairs)][ROUNDS_MAX],
+		cpus[N(pairs)][ROUNDS_MAX];
+	double echo_rates[ROUNDS_MAX], echo_cpus[ROUNDS_MAX], echo_cpu;
 
 	for (unsigned round = 0; round < settings->rounds; round++) {
-		struct result before, after;
-		double mean;
+		struct result before, after, pair;
 
 		before = client_run(echo, &workload_echo, n_lanes, settings->seconds, 0);
 		for (size_t i = 0; i < N(pairs); i++) {
-			rates[i][round] =
-				client_run(broker, pairs[i], n_lanes, settings->seconds, 0).rate;
+			pair = client_run(broker, pairs[i], n_lanes, settings->seconds, 0);
 			after = client_run(echo, &workload_echo, n_lanes, settings->seconds, 0);
-			mean = (before.rate + after.rate) / 2;
-			ratios[i][round] = rates[i][round] / mean;
+			rates[i][round] = pair.rate;
+			cpus[i][round] = pair.cpu_us;
+			ratios[i][round] = pair.rate * 2 / (before.rate + after.rate);
 			before = after;
 		}
-		echoes[round] = before.rate;
+		echo_rates[round] = before.rate;
+		echo_cpus[round] = before.cpu_us;
 	}
-	printf("P1  %2u outstanding: empty echo %.0f calls/s\n", n_lanes,
-	       median(echoes, settings->rounds));
+	echo_cpu = median(echo_cpus, settings->rounds);
+	printf("P1  %2u outstanding: empty echo %.0f calls/s, %.1f us of CPU each\n", n_lanes,
+	       median(echo_rates, settings->rounds), echo_cpu);
 	for (size_t i = 0; i < N(pairs); i++) {
 		double middle = median(ratios[i], settings->rounds);
+		double cpu = median(cpus[i], settings->rounds);
 
-		printf("      %-14s %7.0f calls/s  ratio %.2f  (%.2f to %.2f; goal >= %.2f)\n",
+		printf("      %-14s %7.0f calls/s  ratio %.2f  (%.2f to %.2f; goal >= %.2f)  "
+		       "%5.1f us of CPU (echo / this = %.2f)\n",
 		       pairs[i]->name, median(rates[i], settings->rounds), middle, ratios[i][0],
-		       ratios[i][settings->rounds - 1], goal);
+		       ratios[i][settings->rounds - 1], goal, cpu, echo_cpu / cpu);
 	}
+}
+
+struct stage_times {
+	double wall_us[ROUNDS_MAX];
+	double cpu_us[ROUNDS_MAX];
+};
+
+static void stage_run(struct client *client, const struct workload *workload, unsigned n_lanes,
+		      const struct settings *settings, unsigned round, struct stage_times *times)
+{
+	struct result result = client_run(client, workload, n_lanes, settings->seconds, 0);
+
+	times->wall_us[round] = 1e6 / result.rate;
+	times->cpu_us[round] = result.cpu_us;
+}
+
+static void stage_print(const char *name, const char *adds, struct stage_times times[2], unsigned n)
+{
+	printf("      %-14s %6.1f %6.1f    %6.1f %6.1f   %s\n", name, median(times[0].wall_us, n),
+	       median(times[1].wall_us, n), median(times[0].cpu_us, n), median(times[1].cpu_us, n),
+	       adds);
 }
 
 static void run_stages(struct client *echo, struct client *broker, const struct settings *settings)
 {
-	double echo_us[2][ROUNDS_MAX], stage_us[2][N(stages)][ROUNDS_MAX];
+	static struct stage_times echo_times[2], times[N(stages)][2];
 	static const unsigned lanes[] = {1, 64};
 
 	for (unsigned round = 0; round < settings->rounds; round++) {
 		for (size_t k = 0; k < 2; k++) {
-			echo_us[k][round] = 1e6 / client_run(echo, &workload_echo, lanes[k],
-							     settings->seconds, 0)
-							  .rate;
+			stage_run(echo, &workload_echo, lanes[k], settings, round, &echo_times[k]);
 			for (size_t i = 0; i < N(stages); i++)
-				stage_us[k][i][round] =
-					1e6 / client_run(broker, stages[i].workload, lanes[k],
-							 settings->seconds, 0)
-						      .rate;
+				stage_run(broker, stages[i].workload, lanes[k], settings, round,
+					  &times[i][k]);
 		}
 	}
-	printf("Stages, microseconds a call (1 outstanding, 64 outstanding)\n");
-	printf("      %-14s %6.1f %6.1f\n", "empty echo", median(echo_us[0], settings->rounds),
-	       median(echo_us[1], settings->rounds));
+	printf("Stages, microseconds a call: wall at 1 and 64 outstanding, server's CPU at 1 and "
+	       "64\n");
+	stage_print("empty echo", "", echo_times, settings->rounds);
 	for (size_t i = 0; i < N(stages); i++)
-		printf("      %-14s %6.1f %6.1f  %s\n", stages[i].workload->name,
-		       median(stage_us[0][i], settings->rounds),
-		       median(stage_us[1][i], settings->rounds), stages[i].adds);
+		stage_print(stages[i].workload->name, stages[i].adds, times[i], settings->rounds);
 }
 
 /* A quiet client makes a call, rests a millisecond, makes the next. */
@@ -108,7 +128,7 @@ static void run_p8(const char *socket, const struct settings *settings)
 	struct result alone, beside;
 	double seconds = settings->seconds < 3 ? 3 : settings->seconds;
 
-	client_open(&client, socket);
+	client_open(&client, socket, 0);
 	alone = client_run(&client, &workload_alloc_free, 1, seconds, 1000);
 	printf("P8  quiet client alone: p50 %.0f us, p99 %.0f us%s\n", alone.p50_us, alone.p99_us,
 	       neighbour_uid() == getuid() ? "; NOT ROOT: neighbours are the same tenant" : "");
@@ -202,8 +222,8 @@ int main(int argc, char **argv)
 
 	grpc_init();
 	if (settings.p1 || settings.stages) {
-		client_open(&echo, echo_server.socket);
-		client_open(&broker, broker_server.socket);
+		client_open(&echo, echo_server.socket, echo_server.pid);
+		client_open(&broker, broker_server.socket, broker_server.pid);
 		/* A second of warmth for both. */
 		client_run(&echo, &workload_echo, 64, 0.5, 0);
 		client_run(&broker, &workload_alloc_free, 64, 0.5, 0);

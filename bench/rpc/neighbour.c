@@ -51,7 +51,7 @@ static void run_flooder(const char *socket)
 	struct client client;
 
 	grpc_init();
-	client_open(&client, socket);
+	client_open(&client, socket, 0);
 	client_run(&client, &workload_alloc_free, 64, 1e9, 0);
 }
 
@@ -60,7 +60,7 @@ static void run_big(const char *socket)
 	struct client client;
 
 	grpc_init();
-	client_open(&client, socket);
+	client_open(&client, socket, 0);
 	client_run(&client, &workload_big, 8, 1e9, 0);
 }
 
