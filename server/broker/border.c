@@ -15,6 +15,8 @@
 
 #define DEPTH_MAX  8
 #define FIELDS_MAX 32
+/* No array of any request may be longer; most methods allow less. */
+#define ELEMENTS_MAX 4096
 
 struct walk {
 	struct {
@@ -182,6 +184,12 @@ static int check_message(struct walk *w, const ProtobufCMessageDescriptor *descr
 		index = field - descriptor->fields;
 		if (w->depth == DEPTH_MAX || index >= FIELDS_MAX)
 			return border_refuse(w, BORDER_E_MALFORMED, "nested too deeply");
+		if (field->label == PROTOBUF_C_LABEL_REPEATED && counts[index] == ELEMENTS_MAX) {
+			w->path[w->depth].name = field->name;
+			w->path[w->depth].index = -1;
+			w->depth++;
+			return border_refuse(w, BORDER_E_MALFORMED, "more than 4096 elements");
+		}
 		w->path[w->depth].name = field->name;
 		w->path[w->depth].index =
 			field->label == PROTOBUF_C_LABEL_REPEATED ? counts[index]++ : -1;

@@ -13,6 +13,7 @@
 
 #include "server/broker/audit.h"
 #include "server/broker/border.h"
+#include "server/broker/event.h"
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
 
@@ -20,8 +21,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Decoded form of n bytes: sub-messages are larger than their wire form. */
-#define SCRATCH_CAP(n)	((n)*16 + (64u << 10))
+/*
+ * Decoded form of n bytes: an empty sub-message is two bytes on the wire and up to 128 in
+ * memory, with the pointer to it, and 96 while protobuf-c scans it.
+ */
+#define SCRATCH_CAP(n)	((n)*160 + (64u << 10))
 #define SCRATCH_CAP_MAX (8u << 20)
 /* Room for an answer on top; pages of lists are bounded to fit. */
 #define ANSWER_CAP (16u << 20)
@@ -58,6 +62,10 @@ void call_end(struct broker_call *call, int code)
 	}
 	if (code != OUTCOME_OK || call->method->flags & METHOD_MUTATES)
 		audit_call(call);
+	if (code == OUTCOME_QUOTA && call->session && call->session->tenant)
+		event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_QUOTA_REFUSED,
+			   call->tenant ?: call->session->tenant, lease, 0, NULL, "%s: %s",
+			   strrchr(call->method->path, '/') + 1, call->outcome.message);
 	answer.code = outcome_status(code);
 	answer.message = call->outcome.message;
 	if (code == OUTCOME_OK) {
@@ -372,11 +380,10 @@ static int call_decode(struct broker_call *call, const uint8_t *request, size_t 
 	call->scratch.cap = cap < SCRATCH_CAP_MAX ? cap : SCRATCH_CAP_MAX;
 	call->request = protobuf_c_message_unpack(call->method->request, &call->scratch.allocator,
 						  length, request);
+	if (!call->request && call->scratch.over_cap)
+		return refuse_field(call, OUTCOME_MALFORMED, "request", "too many elements");
 	if (!call->request)
-		return call->scratch.exhausted && cap < SCRATCH_CAP_MAX
-			       ? refuse_no_memory(call)
-			       : refuse_field(call, OUTCOME_MALFORMED, "request",
-					      "too many elements, or not a message of this method");
+		return refuse_no_memory(call);
 	scratch_extend(&call->scratch, ANSWER_CAP);
 	if (call->charge.tenant) {
 		r = charge_grow(&call->charge, QUOTA_BROKER_BYTES, call->scratch.used, &refusal);

@@ -27,6 +27,15 @@ int charge_take(struct charge *charge, struct tenant *tenant, const struct quota
 	return 0;
 }
 
+int charge_check(struct tenant *tenant, const struct quota_amount *amounts, size_t n,
+		 struct quota_refusal *ret_refusal)
+{
+	/* A charge that does not fit has no effect but to be counted. */
+	if (quota_probe(&tenant->quota, amounts, n, ret_refusal))
+		return quota_charge(&tenant->quota, amounts, n, ret_refusal);
+	return 0;
+}
+
 static struct quota_amount *charge_amount(struct charge *charge, enum quota_resource r)
 {
 	for (uint32_t i = 0; i < charge->n; i++)

@@ -26,6 +26,9 @@ struct charge {
 /* All or nothing.  QUOTA_E_REFUSED.  The charge must be empty; n <= CHARGE_AMOUNTS_MAX. */
 int charge_take(struct charge *charge, struct tenant *tenant, const struct quota_amount *amounts,
 		size_t n, struct quota_refusal *ret_refusal);
+/* Would it fit?  A refusal is counted as one.  QUOTA_E_REFUSED. */
+int charge_check(struct tenant *tenant, const struct quota_amount *amounts, size_t n,
+		 struct quota_refusal *ret_refusal);
 /* Adds to one of the amounts of a charge.  QUOTA_E_REFUSED: nothing changed. */
 int charge_grow(struct charge *charge, enum quota_resource r, uint64_t by,
 		struct quota_refusal *ret_refusal);

@@ -239,11 +239,14 @@ static int claim_check_groups(struct broker_call *call, const struct claim *clai
 /* Charged and marked, so that nobody else gets them while the shim works. */
 static int claim_reserve(struct broker_call *call, struct claim *claim)
 {
-	struct quota_amount amount = {QUOTA_DEVICES, 1};
+	struct quota_amount amount = {QUOTA_DEVICES, 1}, all = {QUOTA_DEVICES, claim->n};
 	struct quota_refusal refusal;
 	size_t n;
-	int r = 0;
+	int r;
 
+	r = charge_check(call->tenant, &all, 1, &refusal);
+	if (r)
+		return refuse_charge(call, r, &refusal);
 	for (n = 0; n < claim->n; n++) {
 		struct device *d = claim->devices[n];
 

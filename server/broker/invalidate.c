@@ -126,6 +126,9 @@ int rpc_invalidate(struct broker_call *call)
 
 	if (!ioasid)
 		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
+	if ((q->native_type || q->native.len) && q->n_entries)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "native",
+				    "entries and a native array exclude each other");
 	if (q->native_type || q->native.len)
 		return refuse(call, OUTCOME_UNIMPLEMENTED,
 			      "native: arrays in an architecture's own layout come with kind user");

@@ -115,8 +115,9 @@ static void lease_free(struct lease *lease)
 		   "serial %llu", (unsigned long long)lease->serial);
 	TAILQ_REMOVE(&broker->leases, lease, all);
 	broker->n_leases--;
-	tenant->n_leases--;
+	/* While it counts as a lease of the tenant, giving charges back cannot end the tenant. */
 	charge_release(&lease->charge);
+	tenant->n_leases--;
 	tenant_collect(tenant);
 	free(lease->open_key);
 	free(lease->name);

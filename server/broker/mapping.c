@@ -252,7 +252,22 @@ static int map_check_entry(struct broker_call *call, struct ioasid *ioasid, size
 	return OUTCOME_OK;
 }
 
-static int map_charge(struct broker_call *call, struct mapping *m)
+/* The whole pages of its file that an entry pins; false: none, or the entry is wrong. */
+static bool map_pins(const struct memory *memory, const Ioasid__V1__MapEntry *e,
+		     uint64_t *ret_start, uint64_t *ret_end)
+{
+	uint64_t end;
+
+	if (!memory || !e->length || __builtin_add_overflow(e->offset, e->length, &end) ||
+	    end > memory->length)
+		return false;
+	*ret_start = (memory->offset + e->offset) / memory->page_size * memory->page_size;
+	*ret_end = (memory->offset + end + memory->page_size - 1) / memory->page_size *
+		   memory->page_size;
+	return true;
+}
+
+static int map_charge(struct broker_call *call, struct mapping *m, const Ioasid__V1__MapEntry *e)
 {
 	struct quota_amount amounts[] = {
 		{QUOTA_MAP_ENTRIES, 1},
@@ -260,16 +275,11 @@ static int map_charge(struct broker_call *call, struct mapping *m)
 		{QUOTA_BROKER_BYTES, sizeof(*m)},
 	};
 	struct quota_refusal refusal;
-	uint64_t start, end, page;
+	uint64_t start, end;
 	int r;
 
 	r = charge_take(&m->charge, call->tenant, amounts, 3, &refusal);
-	if (!r && m->memory) {
-		/* Whole pages of the file are pinned. */
-		page = m->memory->page_size;
-		start = m->memory->offset + m->offset;
-		end = (start + m->length + page - 1) / page * page;
-		start = start / page * page;
+	if (!r && map_pins(m->memory, e, &start, &end)) {
 		r = page_charge_take(&m->pinned, call->tenant, QUOTA_PINNED_BYTES, m->memory->key,
 				     start, end, &refusal);
 		if (r)
@@ -314,7 +324,7 @@ static int map_reserve(struct broker_call *call, struct map_work *w, size_t inde
 	m->memory = memory;
 	m->offset = source;
 	m->prot = prot;
-	r = map_charge(call, m);
+	r = map_charge(call, m, e);
 	if (r) {
 		free(m);
 		return r;
@@ -334,6 +344,51 @@ static int map_reserve(struct broker_call *call, struct map_work *w, size_t inde
 		.prot = prot,
 	};
 	return OUTCOME_OK;
+}
+
+/*
+ * Would the whole request fit?  Only so can a refusal tell what was asked for, and not how
+ * far the request got.  The union's growth is found by adding every range and taking all
+ * of them away again.
+ */
+static int map_check_total(struct broker_call *call, const Ioasid__V1__MapRequest *q)
+{
+	struct quota_amount amounts[] = {
+		{QUOTA_MAP_ENTRIES, q->n_entries},
+		{QUOTA_MAPPED_BYTES, 0},
+		{QUOTA_PINNED_BYTES, 0},
+		{QUOTA_BROKER_BYTES, q->n_entries * sizeof(struct mapping)},
+	};
+	struct page_union *pinned = &call->tenant->pinned;
+	struct quota_refusal refusal;
+	struct memory *memory;
+	uint64_t start, end, grown;
+	size_t n;
+	int r = 0;
+
+	for (n = 0; n < q->n_entries; n++) {
+		const Ioasid__V1__MapEntry *e = q->entries[n];
+
+		if (__builtin_add_overflow(amounts[1].amount, e->length, &amounts[1].amount))
+			amounts[1].amount = UINT64_MAX;
+		memory = e->from_parent ? NULL : memory_find(call->lease, e->memory);
+		if (!map_pins(memory, e, &start, &end))
+			continue;
+		r = page_union_add(pinned, memory->key, start, end, &grown);
+		if (r)
+			break;
+		amounts[2].amount += grown;
+	}
+	while (n--) {
+		const Ioasid__V1__MapEntry *e = q->entries[n];
+
+		memory = e->from_parent ? NULL : memory_find(call->lease, e->memory);
+		if (map_pins(memory, e, &start, &end))
+			page_union_remove(pinned, memory->key, start, end);
+	}
+	if (!r)
+		r = charge_check(call->tenant, amounts, 4, &refusal);
+	return r ? refuse_charge(call, r, &refusal) : OUTCOME_OK;
 }
 
 static void map_undo(struct map_work *w)
@@ -405,13 +460,13 @@ int rpc_map(struct broker_call *call)
 	uint64_t pages = 0;
 	int r = OUTCOME_OK;
 
-	if (!ioasid)
-		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
 	if (!q->n_entries)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "entries", "none given");
 	if (q->n_entries > ENTRIES_MAX)
 		return refuse_field(call, OUTCOME_MALFORMED, "entries", "at most %d, found %zu",
 				    ENTRIES_MAX, q->n_entries);
+	if (!ioasid)
+		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
 	if (w && p) {
 		w->mappings = scratch_calloc(&call->scratch, q->n_entries, sizeof(*w->mappings));
 		w->maps = scratch_calloc(&call->scratch, q->n_entries, sizeof(*w->maps));
@@ -421,6 +476,8 @@ int rpc_map(struct broker_call *call)
 		return refuse_no_memory(call);
 	w->ioasid = ioasid;
 	w->n = q->n_entries;
+	if (w->n > 1)
+		r = map_check_total(call, q);
 	/* Fixed entries first: a chosen IOVA must not lie where another entry has to go. */
 	for (size_t i = 0; !r && i < w->n; i++)
 		if (!q->entries[i]->choose)
@@ -608,8 +665,6 @@ int rpc_unmap(struct broker_call *call)
 	struct unmap_work *w;
 	int r;
 
-	if (!ioasid)
-		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
 	if (q->all && q->n_ranges)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "ranges",
 				    "must be empty with all");
@@ -618,6 +673,8 @@ int rpc_unmap(struct broker_call *call)
 	if (q->n_ranges > ENTRIES_MAX)
 		return refuse_field(call, OUTCOME_MALFORMED, "ranges", "at most %d, found %zu",
 				    ENTRIES_MAX, q->n_ranges);
+	if (!ioasid)
+		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
 	w = scratch_calloc(&call->scratch, 1, sizeof(*w));
 	if (w) {
 		w->room = ioasid->n_mappings < UNMAP_SLICE ? ioasid->n_mappings : UNMAP_SLICE;

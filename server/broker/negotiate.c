@@ -109,15 +109,17 @@ static int check_devices(struct broker_call *call, const Ioasid__V1__AllocReques
 			return refuse_field(call, OUTCOME_INVALID_FIELD, field, "empty");
 		if (!d)
 			return refuse(call, OUTCOME_NOT_FOUND, "no device \"%s\"", q->devices[i]);
-		if (!call->lease || d->lease != call->lease)
-			return refuse_precondition(call, OUTCOME_NOT_CLAIMED, d->info->address,
-						   "not claimed by this lease");
 		for (size_t k = 0; k < n->n_devices; k++)
 			if (n->devices[k] == d)
 				return refuse_field(call, OUTCOME_INVALID_FIELD, field,
 						    "\"%s\" is named twice", d->info->address);
 		n->devices[n->n_devices++] = d;
 	}
+	for (size_t i = 0; i < n->n_devices; i++)
+		if (!call->lease || n->devices[i]->lease != call->lease)
+			return refuse_precondition(call, OUTCOME_NOT_CLAIMED,
+						   n->devices[i]->info->address,
+						   "not claimed by this lease");
 	if (n->n_devices) {
 		n->suited = n->devices;
 		n->n_suited = n->n_devices;
@@ -132,13 +134,21 @@ static int check_devices(struct broker_call *call, const Ioasid__V1__AllocReques
 	return OUTCOME_OK;
 }
 
-/* A structural maximum of the tenant's chain. */
+/*
+ * A structural maximum of the tenant's chain, of which `used` is taken.  A dry run is not
+ * counted as a refusal.
+ */
 static int check_ceiling(struct broker_call *call, enum quota_resource r, uint64_t used)
 {
+	struct quota_node *node = &call->tenant->quota;
 	struct quota_refusal refusal = {.resource = r, .used = used, .requested = 1};
 
-	refusal.limit = quota_ceiling(&call->tenant->quota, r, &refusal.node);
-	return used < refusal.limit ? OUTCOME_OK : refuse_quota(call, &refusal);
+	refusal.limit = quota_ceiling(node, r, &refusal.node);
+	if (used < refusal.limit)
+		return OUTCOME_OK;
+	if (call->method->flags & METHOD_MUTATES)
+		quota_ceiling_check(node, r, used + 1, &(struct quota_refusal){0});
+	return refuse_quota(call, &refusal);
 }
 
 static int check_parent(struct broker_call *call, const Ioasid__V1__AllocRequest *q,

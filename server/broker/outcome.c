@@ -89,8 +89,23 @@ void outcome_init(struct outcome *outcome)
 	outcome->code = OUTCOME_OK;
 	outcome->message = "";
 	outcome->n_violations = 0;
+	outcome->violations_bytes = 0;
 	outcome->n_metadata = 0;
 	outcome->retry_after_us = 0;
+}
+
+const char *outcome_text(struct scratch *scratch, const char *format, va_list ap)
+{
+	char *text = scratch_vprintf(scratch, format, ap);
+	size_t n;
+
+	if (!text || strlen(text) <= OUTCOME_TEXT_MAX)
+		return text;
+	/* Not inside a character: UTF-8 continuation bytes are 10xxxxxx. */
+	for (n = OUTCOME_TEXT_MAX - 3; n && (text[n] & 0xc0) == 0x80; n--)
+		;
+	memcpy(text + n, "...", 4);
+	return text;
 }
 
 int outcome_set(struct outcome *outcome, struct scratch *scratch, enum outcome_code code,
@@ -100,7 +115,7 @@ int outcome_set(struct outcome *outcome, struct scratch *scratch, enum outcome_c
 
 	va_start(ap, format);
 	outcome->code = code;
-	outcome->message = scratch_vprintf(scratch, format, ap) ?: "out of memory";
+	outcome->message = outcome_text(scratch, format, ap) ?: "out of memory";
 	va_end(ap);
 	return code;
 }
@@ -116,9 +131,12 @@ void outcome_add_violation(struct outcome *outcome, struct scratch *scratch, con
 	v = &outcome->violations[outcome->n_violations];
 	v->subject = scratch_strdup(scratch, subject);
 	va_start(ap, format);
-	v->description = scratch_vprintf(scratch, format, ap);
+	v->description = outcome_text(scratch, format, ap);
 	va_end(ap);
-	if (v->subject && v->description)
+	if (!v->subject || !v->description)
+		return;
+	outcome->violations_bytes += strlen(v->subject) + strlen(v->description) + 16;
+	if (outcome->violations_bytes <= OUTCOME_VIOLATIONS_BYTES)
 		outcome->n_violations++;
 }
 
@@ -127,12 +145,12 @@ void outcome_add_metadata(struct outcome *outcome, struct scratch *scratch, cons
 {
 	const size_t max = sizeof(outcome->metadata) / sizeof(outcome->metadata[0]);
 	va_list ap;
-	char *value;
+	const char *value;
 
 	if (outcome->n_metadata == max)
 		return;
 	va_start(ap, format);
-	value = scratch_vprintf(scratch, format, ap);
+	value = outcome_text(scratch, format, ap);
 	va_end(ap);
 	if (!value)
 		return;

@@ -44,6 +44,12 @@ enum outcome_code {
 };
 
 #define OUTCOME_VIOLATIONS_MAX 96
+/*
+ * gRPC clients accept 8 KiB of metadata.  A text that quotes the caller is cut, and of the
+ * violations only as many are kept as fit.
+ */
+#define OUTCOME_TEXT_MAX	 400
+#define OUTCOME_VIOLATIONS_BYTES 5000
 
 /* One line of BadRequest, QuotaFailure or PreconditionFailure. */
 struct outcome_violation {
@@ -60,6 +66,7 @@ struct outcome {
 	const char *message;
 	struct outcome_violation violations[OUTCOME_VIOLATIONS_MAX];
 	size_t n_violations;
+	size_t violations_bytes;
 	size_t n_metadata;
 	struct {
 		const char *key;
@@ -67,6 +74,9 @@ struct outcome {
 	} metadata[8];
 	uint64_t retry_after_us;
 };
+
+/* Formats a text of at most OUTCOME_TEXT_MAX bytes, cut at a character.  NULL: no memory. */
+const char *outcome_text(struct scratch *scratch, const char *format, va_list ap);
 
 /* A grpc_status_code. */
 int outcome_status(enum outcome_code code);

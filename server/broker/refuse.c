@@ -15,7 +15,7 @@ int refuse(struct broker_call *call, int code, const char *format, ...)
 
 	va_start(ap, format);
 	call->outcome.code = code;
-	call->outcome.message = scratch_vprintf(&call->scratch, format, ap) ?: "out of memory";
+	call->outcome.message = outcome_text(&call->scratch, format, ap) ?: "out of memory";
 	va_end(ap);
 	return code;
 }
@@ -23,10 +23,10 @@ int refuse(struct broker_call *call, int code, const char *format, ...)
 int refuse_field(struct broker_call *call, int code, const char *field, const char *format, ...)
 {
 	va_list ap;
-	char *text;
+	const char *text;
 
 	va_start(ap, format);
-	text = scratch_vprintf(&call->scratch, format, ap);
+	text = outcome_text(&call->scratch, format, ap);
 	va_end(ap);
 	if (!text)
 		return refuse_no_memory(call);
@@ -38,10 +38,10 @@ int refuse_precondition(struct broker_call *call, int code, const char *subject,
 			...)
 {
 	va_list ap;
-	char *text;
+	const char *text;
 
 	va_start(ap, format);
-	text = scratch_vprintf(&call->scratch, format, ap);
+	text = outcome_text(&call->scratch, format, ap);
 	va_end(ap);
 	if (!text)
 		return refuse_no_memory(call);
@@ -88,6 +88,7 @@ int refuse_quota(struct broker_call *call, const struct quota_refusal *refusal)
 	struct scratch *a = &call->scratch;
 
 	o->n_violations = 0;
+	o->violations_bytes = 0;
 	outcome_add_metadata(o, a, "tenant", "%s", who);
 	outcome_add_metadata(o, a, "resource", "%s", resource);
 	if (rate)

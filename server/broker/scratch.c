@@ -41,7 +41,7 @@ void scratch_init(struct scratch *scratch, size_t cap)
 	scratch->end = scratch->first + sizeof(scratch->first);
 	scratch->used = 0;
 	scratch->cap = cap;
-	scratch->exhausted = 0;
+	scratch->over_cap = false;
 }
 
 void scratch_deinit(struct scratch *scratch)
@@ -57,7 +57,7 @@ void scratch_deinit(struct scratch *scratch)
 void scratch_extend(struct scratch *scratch, size_t more)
 {
 	scratch->cap += more;
-	scratch->exhausted = 0;
+	scratch->over_cap = false;
 }
 
 void *scratch_alloc(struct scratch *scratch, size_t size)
@@ -67,15 +67,15 @@ void *scratch_alloc(struct scratch *scratch, size_t size)
 	void *p;
 
 	if (size > scratch->cap)
-		goto full;
+		goto over;
 	size = size ? (size + 15) & ~(size_t)15 : 16;
 	if (size > scratch->cap - scratch->used)
-		goto full;
+		goto over;
 	if (size > (size_t)(scratch->end - scratch->at)) {
 		room = size > CHUNK_SIZE ? size : CHUNK_SIZE;
 		chunk = malloc(sizeof(*chunk) + room);
 		if (!chunk)
-			goto full;
+			return NULL;
 		chunk->next = scratch->chunks;
 		scratch->chunks = chunk;
 		scratch->at = chunk->data;
@@ -85,8 +85,8 @@ void *scratch_alloc(struct scratch *scratch, size_t size)
 	scratch->at += size;
 	scratch->used += size;
 	return p;
-full:
-	scratch->exhausted = 1;
+over:
+	scratch->over_cap = true;
 	return NULL;
 }
 
@@ -95,10 +95,8 @@ void *scratch_calloc(struct scratch *scratch, size_t n, size_t size)
 	size_t bytes;
 	void *p;
 
-	if (__builtin_mul_overflow(n, size, &bytes)) {
-		scratch->exhausted = 1;
+	if (__builtin_mul_overflow(n, size, &bytes))
 		return NULL;
-	}
 	p = scratch_alloc(scratch, bytes);
 	if (p)
 		memset(p, 0, bytes);

@@ -4,13 +4,13 @@
 
 #include <protobuf-c/protobuf-c.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /*
  * A capped bump allocator: everything that a request's decoding and its answer need, freed
- * at once.  Over the cap, or out of memory, allocation returns NULL and `exhausted` stays
- * set.
+ * at once.  Over the cap, or out of memory, allocation returns NULL.
  */
 struct scratch_chunk;
 struct scratch {
@@ -20,7 +20,7 @@ struct scratch {
 	char *end;
 	size_t used;
 	size_t cap;
-	int exhausted;
+	bool over_cap; /* an allocation was refused for the cap's sake */
 	char first[2048] __attribute__((aligned(16)));
 };
 
