@@ -6,12 +6,12 @@
  * Owns: nothing beyond the call but what it adds to the policy's arena and vectors.
  * Never: looks at other files; check.c does what spans them.
  *
- * The scan leads through objects and arrays; json-c decodes each key, string and number,
- * one at a time.  It does not get whole objects: it checks no allocation for a key's name
- * (0.16 crashes there), keeps the last of two equal keys without a word, and one tree of a
- * large policy takes some 6 KiB a tenant.  It also cuts a string for which its buffer could
- * not grow; the length is therefore compared with the scan, and what differs is an
- * allocation that failed.
+ * The scan leads through objects and arrays; json-c decodes each number and each key and
+ * string with an escape, one at a time.  It does not get whole objects: it checks no
+ * allocation for a key's name (0.16 crashes there), keeps the last of two equal keys without
+ * a word, and one tree of a large policy takes some 6 KiB a tenant.  It also cuts a string
+ * for which its buffer could not grow; the length is therefore compared with the scan, and
+ * what differs is an allocation that failed.
  *
  * Runs on the one thread that loads.
  */
@@ -70,16 +70,15 @@ static void json_put(struct json_object **value)
 	json_object_put(*value);
 }
 
-/* A decoded string; s is value's and has no NUL inside. */
+/* A decoded string without NUL inside. */
 struct text {
-	struct json_object *value;
-	const char *s;
+	char *s;
 	size_t length;
 };
 
 static void text_done(struct text *text)
 {
-	json_object_put(text->value);
+	free(text->s);
 }
 
 /* ---- problems ---- */
@@ -225,23 +224,30 @@ static int scalar_new(struct parse *p, size_t offset, size_t end, struct json_ob
 	return -ENOMEM;
 }
 
-/* The string at an offset, after which the text goes on. */
+/* The string at an offset, after which the text goes on.  Without escapes it is its bytes. */
 static int text_new(struct parse *p, size_t offset, struct text *ret)
 {
 	__attribute__((cleanup(json_put))) struct json_object *value = NULL;
+	const char *s = p->text + offset + 1;
 	size_t raw, decoded;
+	char *copy;
 	int r;
 
 	json_scan_string(p->text, offset, &raw, &decoded);
-	r = scalar_new(p, offset, offset + raw, &value);
-	if (r)
-		return r;
-	if ((size_t)json_object_get_string_len(value) != decoded)
+	if (decoded != raw - strlen("\"\"")) {
+		r = scalar_new(p, offset, offset + raw, &value);
+		if (r)
+			return r;
+		s = json_object_get_string(value);
+		if ((size_t)json_object_get_string_len(value) != decoded)
+			return -ENOMEM;
+	}
+	copy = malloc(decoded + 1);
+	if (!copy)
 		return -ENOMEM;
-	ret->s = json_object_get_string(value);
-	ret->length = decoded;
-	ret->value = value;
-	value = NULL;
+	memcpy(copy, s, decoded);
+	copy[decoded] = '\0';
+	*ret = (struct text){.s = copy, .length = decoded};
 	return 0;
 }
 

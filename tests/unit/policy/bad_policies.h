@@ -15,6 +15,10 @@ struct bad_policy {
 	unsigned long length; /* 0: strlen(text) */
 };
 
+/* 64 bytes, and what is left of them in a path that is cut. */
+#define C64	"a123456789012345678901234567890123456789012345678901234567890123"
+#define C64_CUT "a123456789012345678901234567890123456789012345678901"
+
 /* A file with one tenant "a" whose member is given, on line 2 from column 16 on. */
 #define TENANT(member) "{\"version\": 1,\n \"tenants\": {\"a\": {" member "}}}"
 #define LIMIT(member)  TENANT("\"limits\": {" member "}")
@@ -128,6 +132,11 @@ static const struct bad_policy bad_policies[] = {
 	 "\"a123456789012345678901234567890123456789012345678901234567890123\": {}}}",
 	 2, 1, "tenants.a123456789012345678901234567890123456789012345678901234567890123",
 	 "not a good tenant path: a component is longer than 63 bytes"},
+	{"{\"version\": 1, \"tenants\": {\n\"" C64 "/" C64 "/" C64 "/" C64 "\": {}}}", 2, 1,
+	 "tenants." C64 "/" C64 "/" C64 "/" C64_CUT,
+	 "not a good tenant path: it is longer than 255 bytes"},
+	{"{\"version\": 1, \"tenants\": {\"a\": {}, \"a\": {}}}", 1, 37, "tenants.a",
+	 "this tenant is defined twice, first at test.json:1:28"},
 	{"{\"version\": 1, \"tenants\": {\n\"a/b\": {}}}", 2, 1, "tenants.a/b",
 	 "its parent \"a\" is not defined"},
 	{"{\"version\": 1, \"tenants\": {\"a\": {},\n\"a/b/c\": {}}}", 2, 1, "tenants.a/b/c",
@@ -296,6 +305,11 @@ static const struct bad_policy bad_policies[] = {
 	 "expected \"tenant\", \"agent\", \"observer\" or \"admin\", found \"none\""},
 	{IDENTITIES("{\"socket\": \"\", \"role\": \"observer\"}"), 3, 28, "identities[0].socket",
 	 "not a good name of a socket: it is empty"},
+	{IDENTITIES("{\"socket\": \"" C64 "\", \"role\": \"observer\"}"), 3, 28,
+	 "identities[0].socket", "not a good name of a socket: it is longer than 63 bytes"},
+	{IDENTITIES(
+		 "{\"socket\": \"t\", \"subtree\": \"a\", \"tenant\": \"a\", \"role\": \"agent\"}"),
+	 3, 49, "identities[0].tenant", "\"tenant\" and \"subtree\" exclude each other"},
 	{IDENTITIES("{\"socket\": \"a/b\", \"role\": \"observer\"}"), 3, 28, "identities[0].socket",
 	 "not a good name of a socket: only A-Z a-z 0-9 - _ . are allowed"},
 	{IDENTITIES("{\"socket\": \"t\", \"role\": \"tenant\"}"), 3, 17, "identities[0]",

@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "policy/policy.h"
+#include "policy/explain.h"
 
 static bool armed;
 static unsigned long n_calls, fail_at;
@@ -287,12 +287,57 @@ static void test_folder(void **state)
 	assert_int_equal(rmdir(folder), 0);
 }
 
+/* Questions and answers, too. */
+static void test_explain(void **state)
+{
+	const struct policy_caller caller = {"tenants-socket-with-a-name-that-is-long-enough", 7,
+					     7};
+	const struct policy_device device = {"0000:3b:00.0", 0x8086, 0x10fb, 0x020000, 4};
+	const struct quota_amount amount = {QUOTA_VMS, 3};
+	const struct policy_question question = {
+		.caller = &caller,
+		.device = &device,
+		.format = "fmt-a",
+		.kind = "kernel",
+		.amount = &amount,
+	};
+	struct policy_problem problem;
+	struct policy *policy;
+	unsigned long n;
+	int r;
+
+	assert_int_equal(load_good(&policy, &problem), 0);
+	for (n = 1;; n++) {
+		struct policy_explanation *explanation = NULL;
+		bool all;
+
+		n_calls = 0;
+		n_live = 0;
+		fail_at = n;
+		armed = true;
+		r = policy_explain(policy, &vocabulary, &question, &explanation);
+		all = n_calls < n;
+		if (!r)
+			assert_true(explanation->allowed);
+		policy_explanation_free(explanation);
+		armed = false;
+		assert_int_equal(n_live, 0);
+		assert_int_equal(r, all ? 0 : -ENOMEM);
+		if (all)
+			break;
+	}
+	print_message("%lu allocations, each failed once\n", n - 1);
+	assert_true(n >= 3);
+	policy_free(policy);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),
 		cmocka_unit_test(test_duplicate),
 		cmocka_unit_test(test_folder),
+		cmocka_unit_test(test_explain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,7 +103,7 @@ static void test_too_large(void **state)
 
 static void test_too_many(void **state)
 {
-	char *text = malloc((size_t)8 << 20), *end;
+	char *text = malloc((size_t)16 << 20), *end;
 	struct policy_problem problem;
 
 	assert_non_null(text);
@@ -129,6 +129,19 @@ static void test_too_many(void **state)
 	}
 	assert_string_equal(problem.path, "tenants.a.devices");
 	assert_string_equal(problem.message, "expected at most 4096 elements, found 4097");
+
+	for (unsigned n = 262144; n <= 262145; n++) {
+		end = text + sprintf(text, "{\"version\": 1, \"identities\": [");
+		for (unsigned i = 0; i < n; i++)
+			end += sprintf(end,
+				       "%s{\"socket\": \"t\", \"uid\": %u, \"role\": \"observer\"}",
+				       i ? "," : "", i);
+		end += sprintf(end, "]}");
+		assert_int_equal(parse(text, end - text, &problem),
+				 n > 262144 ? POLICY_E_INVALID : 0);
+	}
+	assert_string_equal(problem.path, "identities");
+	assert_string_equal(problem.message, "more than 262144 identities in all");
 	free(text);
 }
 

@@ -164,6 +164,44 @@ static void test_device(void **state)
 	      "claimed: it is not in \"allow_host_devices\"\n");
 }
 
+/* Every sort of rule is told as it would be written. */
+static void test_rules(void **state)
+{
+	static const char *const rules[] = {
+		"{\"address\": \"0000:3b:00.0\"}",
+		"{\"group\": 3}",
+		"{\"vendor_device\": \"8086:10fb\"}",
+		"{\"vendor_device\": \"8086:*\"}",
+		"{\"class\": \"020000\"}",
+		"{\"any\": true}",
+	};
+	const struct policy_device nic = {"0000:3B:00.0", 0x8086, 0x10fb, 0x020000, 3};
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		struct policy_explanation *explanation;
+		struct policy_problem problem;
+		char one[128], expected[128];
+		struct policy *p = NULL;
+		int n;
+
+		n = snprintf(one, sizeof(one),
+			     "{\"version\": 1, \"tenants\": {\"a\": {\"devices\": [%s]}}}",
+			     rules[i]);
+		assert_int_equal(policy_parse("p.json", one, n, &vocabulary, &p, &problem), 0);
+		assert_int_equal(
+			policy_explain(p, NULL,
+				       &(struct policy_question){.tenant = "a", .device = &nic},
+				       &explanation),
+			0);
+		snprintf(expected, sizeof(expected), "\"a\" allows device 0000:3B:00.0 by %s",
+			 rules[i]);
+		assert_string_equal(explanation->lines[0].text, expected);
+		assert_string_equal(explanation->lines[0].rule, "p.json:1: tenants.a.devices[0]");
+		policy_explanation_free(explanation);
+		policy_free(p);
+	}
+}
+
 static void test_words(void **state)
 {
 	check(&(struct policy_question){.tenant = "org/a", .format = "fmt-a", .kind = "user"},
@@ -211,6 +249,8 @@ static void test_quota(void **state)
 	      "denies quota [p.json:4: tenants.org.limits.nesting_depth] \"org\" has "
 	      "nesting_depth 2: 3 is more\n"
 	      "allows quota [] the host has nesting_depth 4 (built in): 3 fits\n");
+	amount = (struct quota_amount){_QUOTA_MAX, 3};
+	check(&question, false, "denies quota [] there is no such resource\n");
 	amount = (struct quota_amount){QUOTA_LEASES, UINT64_MAX};
 	check(&question, false,
 	      "allows quota [] \"org/a\" has leases max, 0 reserved by its children: "
@@ -263,9 +303,9 @@ static void test_quota_agrees(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_who),	     cmocka_unit_test(test_device),
-		cmocka_unit_test(test_words),	     cmocka_unit_test(test_quota),
-		cmocka_unit_test(test_quota_agrees),
+		cmocka_unit_test(test_who),   cmocka_unit_test(test_device),
+		cmocka_unit_test(test_rules), cmocka_unit_test(test_words),
+		cmocka_unit_test(test_quota), cmocka_unit_test(test_quota_agrees),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
