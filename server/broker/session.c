@@ -135,6 +135,9 @@ void sessions_reidentify(struct broker *broker)
 		enum policy_role role;
 
 		next = TAILQ_NEXT(s, all);
+		/* A tenant that left the policy drains: what it has stays until it is given back. */
+		if (s->tenant && !s->tenant->policy)
+			continue;
 		session_identify(broker, broker->policy, s, &role, &tenant);
 		if (role != s->role || tenant != s->tenant)
 			broker->host_ops->kick(broker->host, s->connection);

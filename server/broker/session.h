@@ -4,7 +4,10 @@
 
 #include "server/broker/state.h"
 
-/* After a reload: ends connections whose principal now is somebody else. */
+/*
+ * After a reload: ends connections whose principal now is somebody else, or nobody, while
+ * their tenant is still in the policy.
+ */
 void sessions_reidentify(struct broker *broker);
 
 #endif
