@@ -401,7 +401,8 @@ class Events(Case):
         self.assertNotIn(self.pb.EVENT_TYPE_IOASID_ALLOCATED, types)
 
     def test_a_watcher_that_does_not_read_loses_events_and_is_told(self):
-        slow = self.connect(policy.OBSERVER, "watch")
+        # Without the probe its window stays at 64 KiB.
+        slow = self.connect(policy.OBSERVER, "watch", options=[("grpc.http2.bdp_probe", 0)])
         stream = slow.watch("Admin/WatchEvents", read=False, timeout=60 * self.slow)
         quick = self.admin.watch("Admin/WatchEvents", types=[self.pb.EVENT_TYPE_IOASID_FREED])
         self.assertIsNone(quick.next(0.2))

@@ -134,18 +134,16 @@ class Agents(Case):
         self.assertEqual(self.used("org", "ioasids"), 0)
 
     def test_agent_acts_nowhere_else(self):
-        messages = set()
-        for path in ("lab/c", "lab", "none", "organ", "org/", "/org", "org//a", "org/nothing"):
+        answers = {}
+        for path in ("lab/c", "lab/x", "lab", "organ", "org/", "/org", "org//a", "org/nothing"):
             refusal = self.agent.attempt("Alloc", kind=self.pb.IOASID_KIND_KERNEL, tenant=path)
             with self.subTest(path=path):
                 self.assertIn(refusal.reason, ("ROLE_FORBIDDEN", "POLICY_FORBIDDEN", "NOT_FOUND",
                                                "INVALID_FIELD"))
                 self.check_refusal(refusal, refusal.reason)
-            if path in ("lab/c", "none"):
-                messages.add(refusal.raw.replace(path.encode(), b"P").replace(
-                    bytes([len(path)]), b"L"))
+            answers[path] = refusal.raw.replace(path.encode(), b"PATH")
         # It does not learn which tenants there are elsewhere.
-        self.assertEqual(len(messages), 1)
+        self.assertEqual(answers["lab/c"], answers["lab/x"])
 
     def test_leases_of_two_tenants_are_two(self):
         one = self.agent.Alloc(kind=self.pb.IOASID_KIND_KERNEL, tenant="org/a").ioasid

@@ -100,7 +100,7 @@ class Case(unittest.TestCase):
             self.fail("expected %s, got the answer: %r" % (reason, refused))
         bad = problems_of(refused, reason)
         if bad:
-            self.fail("%s, in %s\n%s" % ("; ".join(bad), refused, refused.text()))
+            self.fail("%.300s, in %s\n%.2000s" % ("; ".join(bad), refused, refused.text()))
         if field is not None:
             named = [f for f, _ in refused.fields]
             self.assertTrue(any(field == f for f in named),

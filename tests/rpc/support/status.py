@@ -30,7 +30,7 @@ class Refused(Exception):
     """A call that did not end OK, with its details decoded."""
 
     def __init__(self, method, code, message, details, messages):
-        super().__init__("%s: %s: %s" % (method, code, message))
+        super().__init__("%s: %s: %.300s" % (method, code, message))
         self.method, self.code, self.message, self.raw = method, code, message, details
         self.reason, self.domain, self.metadata = None, None, {}
         self.fields, self.quota, self.preconditions, self.retry_s = [], [], [], None
