@@ -138,7 +138,8 @@ static int lease_adopt(struct cli *cli, const struct cli_args *args)
 
 static int lease_close(struct cli *cli, const struct cli_args *args)
 {
-	const char *name = args_text(args, "NAME", cli->lease ?: "");
+	/* The name may be that of the shell's lease, which ends here. */
+	_cleanup_free_ char *name = cli_strdup(args_text(args, "NAME", cli->lease ?: ""));
 	_cleanup_call_ struct session_call c = {};
 	int r;
 
