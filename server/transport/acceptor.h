@@ -20,6 +20,7 @@
  */
 
 #include "fd_protocol.h"
+#include "list.h"
 #include "listener.h"
 #include "mailbox.h"
 #include "principal.h"
@@ -34,6 +35,7 @@ struct acceptor;
 /* A connection that begins with "PRI ": HTTP/2.  The receiver owns it and its fd. */
 struct arrival {
 	struct mail mail;
+	struct list link; /* the receiver's */
 	void *userdata;
 	int fd;
 	const struct listener *listener;

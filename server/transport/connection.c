@@ -81,6 +81,7 @@ static void connection_free(struct connection *connection)
 	struct transport *transport = connection->transport;
 
 	list_remove(&connection->link);
+	list_remove(&connection->ending_link);
 	list_remove(&connection->refused_link);
 	if (connection->control_fd >= 0)
 		close(connection->control_fd);
@@ -131,6 +132,12 @@ void connection_arrived(struct mail *mail)
 {
 	struct arrival *arrival = container_of(mail, struct arrival, mail);
 	struct transport *transport = arrival->userdata;
+
+	list_append(&transport->arrivals, &arrival->link);
+}
+
+static void connection_open(struct transport *transport, struct arrival *arrival)
+{
 	struct connection *connection = calloc(1, sizeof(*connection));
 	int fd = arrival->fd, r;
 
@@ -151,6 +158,7 @@ void connection_arrived(struct mail *mail)
 	};
 	connection->shutdown_tag.fired = shutdown_fired;
 	list_init(&connection->calls);
+	list_init(&connection->ending_link);
 	list_init(&connection->refused_link);
 	list_append(&transport->connections, &connection->link);
 	transport->n_connections++;
@@ -186,7 +194,29 @@ void connection_kick(struct connection *connection)
 
 static void connection_ended(void *userdata)
 {
-	connection_close(userdata, true);
+	struct connection *connection = userdata;
+
+	list_append(&connection->transport->endings, &connection->ending_link);
+}
+
+bool connections_step(struct transport *transport)
+{
+	struct list *item;
+
+	/* What ends makes room for what comes. */
+	if (!list_is_empty(&transport->endings)) {
+		item = transport->endings.next;
+		list_remove(item);
+		connection_close(container_of(item, struct connection, ending_link), true);
+		return true;
+	}
+	if (!list_is_empty(&transport->arrivals)) {
+		item = transport->arrivals.next;
+		list_remove(item);
+		connection_open(transport, container_of(item, struct arrival, link));
+		return true;
+	}
+	return false;
 }
 
 /* One after the other from the start: the broker may end several with one cancellation. */

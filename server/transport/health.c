@@ -95,10 +95,10 @@ void health_stop(struct transport *transport)
 {
 	struct list *item, *call_item, *after;
 
-	list_for_each(item, &transport->connections) {
+	list_for_each (item, &transport->connections) {
 		struct connection *connection = container_of(item, struct connection, link);
 
-		list_for_each_safe(call_item, after, &connection->calls) {
+		list_for_each_safe (call_item, after, &connection->calls) {
 			struct call *call = container_of(call_item, struct call, link);
 
 			/* One whose message is under way is asked again when that is out. */

@@ -48,6 +48,13 @@ struct transport {
 
 	struct list connections;
 	size_t n_connections;
+	/*
+	 * Arrivals to be opened and connections to be closed.  Each costs as much as several
+	 * calls, so they are done one at a time between calls: a uid that connects without end
+	 * slows others by one connection, not by its whole queue.
+	 */
+	struct list arrivals;
+	struct list endings;
 	/* Refused sessions, by the time when they are closed. */
 	struct list refused;
 
@@ -73,6 +80,7 @@ void transport_log(struct transport *transport, int level, const char *format, .
 struct connection {
 	struct transport *transport;
 	struct list link;
+	struct list ending_link;
 	struct list refused_link;
 	uint64_t close_at; /* refused */
 	struct principal *principal;
@@ -91,6 +99,8 @@ struct connection {
 
 /* Takes over the arrival. */
 void connection_arrived(struct mail *mail);
+/* Opens or closes one connection; false: there is none to open or close. */
+bool connections_step(struct transport *transport);
 /* Ends the connection soon, through its socket. */
 void connection_kick(struct connection *connection);
 /*

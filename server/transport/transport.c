@@ -42,7 +42,7 @@ void transport_config_init(struct transport_config *ret_config)
 				.pending = 256,
 				.open = 4096,
 				.open_listener = 16384,
-				.rate = 1000,
+				.rate = 250,
 				.memory = 64 << 20,
 			},
 		.guests = 1024,
@@ -340,23 +340,33 @@ static gpr_timespec timespec_of(uint64_t us)
 	return when;
 }
 
+/* Something that does not wait for a socket: then gRPC only looks, and does not sleep. */
+static bool transport_has_work(const struct transport *transport)
+{
+	return !list_is_empty(&transport->deferred) || !list_is_empty(&transport->arrivals) ||
+	       !list_is_empty(&transport->endings);
+}
+
 static void transport_loop(struct transport *transport)
 {
 	while (!(transport->stopping &&
 		 (transport_is_drained(transport) || transport->give_up_at <= clock_us()))) {
 		uint64_t next = transport_timers(transport);
-		bool waiting = !list_is_empty(&transport->deferred);
 		grpc_event event = grpc_completion_queue_next(
 			transport->cq,
-			waiting ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : timespec_of(next), NULL);
+			transport_has_work(transport) ? gpr_inf_past(GPR_CLOCK_MONOTONIC)
+						      : timespec_of(next),
+			NULL);
 
 		if (event.type == GRPC_OP_COMPLETE) {
 			struct cq_tag *tag = event.tag;
 
 			tag->fired(tag, event.success);
-			if (!waiting || ++transport->events_since_poll < EVENTS_BETWEEN_RESUMES)
-				continue;
 		}
+		connections_step(transport);
+		if (event.type == GRPC_OP_COMPLETE &&
+		    ++transport->events_since_poll < EVENTS_BETWEEN_RESUMES)
+			continue;
 		transport->events_since_poll = 0;
 		calls_resume(transport);
 	}
@@ -437,6 +447,8 @@ int transport_new(const struct transport_config *config, struct transport **ret_
 	transport->config = *config;
 	transport->wake_tag.fired = wake_fired;
 	list_init(&transport->connections);
+	list_init(&transport->arrivals);
+	list_init(&transport->endings);
 	list_init(&transport->refused);
 	list_init(&transport->deferred);
 	r = mailbox_init(&transport->mailbox, transport_wake, transport);
@@ -464,6 +476,8 @@ void transport_free(struct transport *transport)
 	/* What the threads posted before they ended: arrivals are closed, exchanges refused. */
 	transport->stopping = true;
 	mailbox_deliver(&transport->mailbox);
+	while (connections_step(transport))
+		;
 	grpc_call_unref(transport->lame_call);
 	grpc_channel_destroy(transport->lame_channel);
 	grpc_completion_queue_shutdown(transport->cq);
