@@ -232,6 +232,9 @@ class Test:
         for number, label, m, r, seen in self.recent:
             text = " ".join(str(r).split())
             lines.append(f"  #{number} {label} {m} {text[:300]} -> {str(seen)[:300]}")
+        said = self.server.tail(10).rstrip()
+        if said:
+            lines.append("the server's log ends:\n  " + said.replace("\n", "\n  "))
         lines.append(f"replay with: tests/model/run --seed {self.seed} --ops {self.target}")
         raise Divergence("\n".join(lines))
 
@@ -389,8 +392,7 @@ class Test:
                 if age > 7:  # it still found no room; let it expire, at 10 s, before going on
                     time.sleep(max(0, 10.05 - age))
                     self.tally["(ticket expired)"] += 1
-                    self.world.quota.add(lane.owner.path, {"kept_fds": 1}, -1)
-                    lane.ticket = None
+                    self._drop_ticket(lane)
                     self._wait_counters()
                 continue
             if ticket.rounds > 100 or time.monotonic() - ticket.opened > 9:
@@ -439,8 +441,7 @@ class Test:
             for name in lease.devices:
                 plan.writes.update(("device", n) for n in self.world.groups[self.world.devices[name].group])
             plan.releases = self.world.holdings(lease)
-            plan.releases["kept_fds"] += 1
-            plan.charges = {}
+            plan.releases["kept_fds"] += 2  # tickets, the named lease's as well
             assert now.admit(plan, owner.path)
             for method, request, _ in sum((self.generator.requests(lane) for _ in range(3)), []):
                 # Nothing whose half-done effect would outlive the lease or be charged.
@@ -458,17 +459,25 @@ class Test:
     def _buried(self, owner, slot):
         lane = owner.lanes[slot]
         if lane.lease:
-            self.world.lease_closed(lane.lease)
-            lane.lease = None
-            if lane.ticket and lane.ticket.file:
-                self.world.quota.add(owner.path, {"kept_fds": 1}, -1)
-            lane.ticket = None
+            self._end_lease(lane)
         self.world.quota.add(owner.path, {"connections": 1}, -1)
         orphan = owner.lanes[SLOTS]
         if orphan.slot == slot:
             orphan.slot = None
+            self._drop_ticket(orphan)
         self._wait_counters()
         self._connect(owner, slot)
+
+    def _drop_ticket(self, lane):
+        """Tickets end with the connection that opened them, and fds given with them."""
+        if lane.ticket and lane.ticket.file:
+            self.world.quota.add(lane.owner.path, {"kept_fds": 1}, -1)
+        lane.ticket = None
+
+    def _end_lease(self, lane):
+        self.world.lease_closed(lane.lease)
+        self._drop_ticket(lane)
+        lane.lease = None
 
     def _wait_counters(self):
         """Until the broker has noticed an end: its counters must become the model's."""
@@ -539,10 +548,8 @@ class Test:
                 request = pb.CloseLeaseRequest()
                 request.scope.lease = "pool"
                 self._alone(owner, lane.slot, "CloseLease", request)
-                self.world.lease_closed(lane.lease)
-                if lane.ticket and lane.ticket.file:
-                    self.world.quota.add(owner.path, {"kept_fds": 1}, -1)
-                lane.lease, lane.slot, lane.ticket = None, None, None
+                self._end_lease(lane)
+                lane.slot = None
                 self._wait_counters()
 
     # -- contests --
@@ -774,9 +781,9 @@ class Test:
         if seen != expected:
             self.diverge(owner.path, "ListLeases", "", dict(expected), dict(seen), "audit")
 
-    @staticmethod
-    def _lease_row(name, mine, held, lease):
-        return (name, mine, held, len(lease.ioasids), len(lease.memories), len(lease.devices), len(lease.attachments))
+    def _lease_row(self, name, mine, held, lease):
+        spaces, memories = self.world.objects(lease)
+        return (name, mine, held, len(spaces), len(memories), len(lease.devices), len(lease.attachments))
 
     def _audit_devices(self):
         for owner in self.owners:
@@ -827,20 +834,14 @@ class Test:
                 request = pb.CloseLeaseRequest()
                 request.scope.lease = lane.name
                 self._alone(owner, lane.slot, "CloseLease", request)
-                self.world.lease_closed(lane.lease)
-                if lane.ticket and lane.ticket.file:
-                    self.world.quota.add(owner.path, {"kept_fds": 1}, -1)
-                lane.lease = lane.ticket = None
+                self._end_lease(lane)
             pool = owner.lanes[SLOTS]
             if pool.lease:  # held by nobody: adopt it to close it
                 self._alone(owner, 0, "AdoptLease", pb.AdoptLeaseRequest(name="pool", secret=pool.secret))
                 request = pb.CloseLeaseRequest()
                 request.scope.lease = "pool"
                 self._alone(owner, 0, "CloseLease", request)
-                self.world.lease_closed(pool.lease)
-                if pool.ticket and pool.ticket.file:
-                    self.world.quota.add(owner.path, {"kept_fds": 1}, -1)
-                pool.lease = None
+                self._end_lease(pool)
         self._wait_counters()
         for owner in self.owners:
             for slot, connection in enumerate(owner.connections):
@@ -900,6 +901,8 @@ def main():
             print(f"ioasidd ended with {status}: {server.tail()}")
         else:
             passed, failed = test.n, 0
+    except (OSError, RuntimeError) as error:
+        print(f"model: {error}")
     except Divergence as divergence:
         print(divergence)
         passed = test.n - 1

@@ -941,8 +941,8 @@ class World:
             if a.iova + a.length > b.iova:
                 plan.refuse("OVERLAP")
         if plan.refusals:
-            bytes_ = sum(m.length for m in new)
-            plan.maybe = {"map_entries": len(new), "mapped_bytes": bytes_, "pinned_bytes": bytes_}
+            bytes_ = sum(e.length for e in request.entries)
+            plan.maybe = {"map_entries": len(request.entries), "mapped_bytes": bytes_, "pinned_bytes": bytes_}
             return
         fresh = 0
         touched = {}
