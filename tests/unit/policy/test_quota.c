@@ -455,6 +455,36 @@ static void test_rate_is_exact(void **state)
 	}
 }
 
+/* The time that a refusal tells is the first at which a token is there, to the us. */
+static void test_rate_tells_when(void **state)
+{
+	static const uint64_t rates[] = {1, 3, 7, 999, 1000, 999983};
+
+	for (unsigned i = 0; i < sizeof(rates) / sizeof(*rates); i++) {
+		uint64_t now = 12345;
+		struct quota_refusal refusal;
+		struct quota_node node;
+
+		quota_node_init(&node, NULL);
+		quota_set_limit(&node, QUOTA_CALLS_PER_SECOND, rates[i]);
+		assert_int_equal(
+			quota_rate_take(&node, QUOTA_CALLS_PER_SECOND, rates[i] + 1, now, &refusal),
+			rates[i]);
+		for (unsigned j = 0; j < 20; j++) {
+			uint64_t wait = refusal.retry_after_us;
+
+			assert_true(wait > 0);
+			assert_int_equal(quota_rate_take(&node, QUOTA_CALLS_PER_SECOND, 1,
+							 now + wait - 1, &refusal),
+					 0);
+			now += wait;
+			assert_int_equal(
+				quota_rate_take(&node, QUOTA_CALLS_PER_SECOND, 2, now, &refusal),
+				1);
+		}
+	}
+}
+
 static void test_rate_of_a_chain(void **state)
 {
 	enum quota_resource r = QUOTA_INVALIDATIONS_PER_SECOND;
@@ -565,6 +595,7 @@ int main(void)
 		cmocka_unit_test(test_ceilings),
 		cmocka_unit_test(test_rate_bucket),
 		cmocka_unit_test(test_rate_is_exact),
+		cmocka_unit_test(test_rate_tells_when),
 		cmocka_unit_test(test_rate_of_a_chain),
 		cmocka_unit_test(test_broken_invariants_end_the_process),
 	};
