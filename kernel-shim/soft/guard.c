@@ -2,9 +2,9 @@
 
 /*
  * See guard.h.  The signal mask is not saved with the jump buffer, as that costs a system
- * call a copy; instead the handler runs with SA_NODEFER, so leaving it by a jump leaves
- * the mask as it was.  Only the thread that faults gets these signals, so thread-local
- * state is all there is.
+ * call a copy; instead the handler, which is rare, puts back the mask that the fault
+ * interrupted before it jumps.  Only the thread that faults gets these signals, so
+ * thread-local state is all there is.
  */
 
 #include "soft/guard.h"
@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <ucontext.h>
 
 struct guard {
 	sigjmp_buf out;
@@ -55,6 +56,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	/* si_code > 0: by the kernel, for an access, not sent by somebody. */
 	if (length && info->si_code > 0 && (at - guard.to < length || at - guard.from < length)) {
 		guard.length = 0;
+		pthread_sigmask(SIG_SETMASK, &((const ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(guard.out, 1);
 	}
 	pass_on(signal, info, context);
@@ -64,7 +66,7 @@ static void install(void)
 {
 	struct sigaction action = {.sa_sigaction = on_fault};
 
-	action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+	action.sa_flags = SA_SIGINFO | SA_ONSTACK;
 	sigemptyset(&action.sa_mask);
 	if (sigaction(SIGBUS, &action, &before_bus)) {
 		init_error = -errno;

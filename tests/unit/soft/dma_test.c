@@ -22,8 +22,8 @@
 
 #define GOOD   0x11
 #define POISON 0xee
-#define ROUNDS 50
-#define BUFFER (64 * 1024)
+#define ROUNDS 40
+#define BUFFER (16 * 1024)
 
 struct device_thread {
 	pthread_t thread;
