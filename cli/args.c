@@ -222,10 +222,8 @@ const struct cli_command *args_command(struct cli *cli, const struct cli_words *
 
 static void push(struct cli_args *args, const struct cli_value *value)
 {
-	struct cli_value *more = realloc(args->values, (args->n + 1) * sizeof(*more));
+	struct cli_value *more = cli_grow(args->values, (args->n + 1) * sizeof(*more));
 
-	if (!more)
-		cli_oom();
 	args->values = more;
 	more[args->n++] = *value;
 }

@@ -47,9 +47,7 @@ static int read_file(struct cli *cli, const char *path, struct bytes *ret_bytes)
 			uint8_t *more;
 
 			room = room ? 2 * room : 65536;
-			more = realloc(b.bytes, room);
-			if (!more)
-				cli_oom();
+			more = cli_grow(b.bytes, room);
 			b.bytes = more;
 		}
 		got = read(fd, b.bytes + b.n, room - b.n);

@@ -92,8 +92,11 @@ int cli_flush(struct cli *cli);
 /* Finds the command, parses, runs.  Does not print failures. */
 int cli_run(struct cli *cli, int argc, char *const *argv);
 
-_Noreturn void cli_oom(void);
+void cli_oom(void) __attribute__((noreturn));
+/* Zeroed. */
 void *cli_alloc(size_t size);
+/* As realloc(); size > 0. */
+void *cli_grow(void *old, size_t size);
 char *cli_strdup(const char *text);
 char *cli_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -61,9 +61,7 @@ static void variable_set(struct shell *s, const char *name, size_t length, const
 	struct variable *v = variable_find(s, name, length), *more;
 
 	if (!v) {
-		more = realloc(s->variables, (s->n_variables + 1) * sizeof(*more));
-		if (!more)
-			cli_oom();
+		more = cli_grow(s->variables, (s->n_variables + 1) * sizeof(*more));
 		s->variables = more;
 		v = &more[s->n_variables++];
 		*v = (struct variable){.name = cli_printf("%.*s", (int)length, name)};
@@ -93,10 +91,8 @@ struct word {
 
 static void append(struct word *w, const char *text, size_t n)
 {
-	char *more = realloc(w->text, w->n + n + 1);
+	char *more = cli_grow(w->text, w->n + n + 1);
 
-	if (!more)
-		cli_oom();
 	w->text = more;
 	memcpy(more + w->n, text, n);
 	w->n += n;
@@ -110,9 +106,7 @@ static void finish(struct shell *s, struct word *w)
 
 	if (!w->open)
 		return;
-	more = realloc(s->words, (s->n_words + 1) * sizeof(*more));
-	if (!more)
-		cli_oom();
+	more = cli_grow(s->words, (s->n_words + 1) * sizeof(*more));
 	s->words = more;
 	more[s->n_words++] = w->text;
 	*w = (struct word){};

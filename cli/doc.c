@@ -38,9 +38,13 @@ struct json_object *doc_new(const char *type)
 
 struct json_object *doc_of(const char *type, struct json_object *members)
 {
+	struct json_object_iterator i = json_object_iter_begin(members);
+	const struct json_object_iterator end = json_object_iter_end(members);
 	struct json_object *o = doc_new(type);
 
-	json_object_object_foreach(members, key, value) doc_put(o, key, json_object_get(value));
+	for (; !json_object_iter_equal(&i, &end); json_object_iter_next(&i))
+		doc_put(o, json_object_iter_peek_name(&i),
+			json_object_get(json_object_iter_peek_value(&i)));
 	json_object_put(members);
 	return o;
 }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Noreturn void cli_oom(void)
+void cli_oom(void)
 {
 	static const char text[] = "ioasidctl: out of memory\n";
 
@@ -23,6 +23,15 @@ _Noreturn void cli_oom(void)
 void *cli_alloc(size_t size)
 {
 	void *p = calloc(1, size ?: 1);
+
+	if (!p)
+		cli_oom();
+	return p;
+}
+
+void *cli_grow(void *old, size_t size)
+{
+	void *p = realloc(old, size);
 
 	if (!p)
 		cli_oom();

@@ -93,9 +93,7 @@ void session_lease_held(struct cli *cli, const char *name)
 
 	if (lease_index(s, name) < s->n_leases)
 		return;
-	more = realloc(s->leases, (s->n_leases + 1) * sizeof(*more));
-	if (!more)
-		cli_oom();
+	more = cli_grow(s->leases, (s->n_leases + 1) * sizeof(*more));
 	s->leases = more;
 	more[s->n_leases++] = cli_strdup(name);
 }
@@ -287,10 +285,8 @@ int session_begin(struct cli *cli, struct session_call *ret_call)
 void session_memory_keep(struct cli *cli, uint64_t id, int fd, void *bytes, size_t size)
 {
 	struct cli_session *s = session_of(cli);
-	struct session_memory *more = realloc(s->memories, (s->n_memories + 1) * sizeof(*more));
+	struct session_memory *more = cli_grow(s->memories, (s->n_memories + 1) * sizeof(*more));
 
-	if (!more)
-		cli_oom();
 	s->memories = more;
 	more[s->n_memories++] = (struct session_memory){
 		.lease = cli_strdup(cli->lease ?: ""),

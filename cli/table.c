@@ -493,11 +493,15 @@ static void table_event(FILE *out, const struct cli_view *view, struct json_obje
 
 static void metadata_lines(FILE *err, struct json_object *metadata)
 {
+	struct json_object_iterator i, end;
+
 	if (!json_object_is_type(metadata, json_type_object))
 		return;
-	json_object_object_foreach(metadata, key, value)
-	{
-		_cleanup_free_ char *k = escape(key);
+	i = json_object_iter_begin(metadata);
+	end = json_object_iter_end(metadata);
+	for (; !json_object_iter_equal(&i, &end); json_object_iter_next(&i)) {
+		struct json_object *value = json_object_iter_peek_value(&i);
+		_cleanup_free_ char *k = escape(json_object_iter_peek_name(&i));
 		_cleanup_free_ char *v = escape(json_object_get_string(value) ?: "");
 
 		fprintf(err, "  %s = %s\n", k, v);

@@ -32,13 +32,26 @@ static int teardown(void **state)
 	return unlink(policy);
 }
 
-/* The format's arguments are all the policy's path. */
-static void shell(struct run_cli *run, const char *flag, const char *format)
+/* Every "@" of the script is the policy's path. */
+static char *fill_in(const char *script)
 {
-	char *lines = NULL;
+	char *lines = calloc(1, strlen(script) * sizeof(policy) + 1), *to = lines;
+
+	assert_non_null(lines);
+	for (; *script; script++) {
+		if (*script == '@')
+			to = stpcpy(to, policy);
+		else
+			*to++ = *script;
+	}
+	return lines;
+}
+
+static void shell(struct run_cli *run, const char *flag, const char *script)
+{
+	char *lines = fill_in(script);
 	char *argv[] = {(char *)"shell", (char *)flag};
 
-	assert_true(asprintf(&lines, format, policy, policy, policy) >= 0);
 	*run = (struct run_cli){.cli = {.format = &format_id}};
 	run->cli.in = fmemopen(lines, strlen(lines), "r");
 	run->cli.out = open_memstream(&run->out, &run->out_size);
@@ -63,9 +76,9 @@ static void test_words(void **state)
 	      "# a comment\n"
 	      "\n"
 	      "   \t\n"
-	      "policy check %s # another\n"
-	      "policy 'check' \"%s\"\n"
-	      "po\\licy  check %s");
+	      "policy check @ # another\n"
+	      "policy 'check' \"@\"\n"
+	      "po\\licy  check @");
 	assert_int_equal(run.exit_code, 0);
 	assert_string_equal(run.out, "ok\nok\nok\n");
 	assert_string_equal(run.err, "");
@@ -77,7 +90,7 @@ static void test_variables(void **state)
 	struct run_cli run;
 
 	shell(&run, NULL,
-	      "v=policy check %s\n"
+	      "v=policy check @\n"
 	      "help $v\n"
 	      "help '$v'\n"
 	      "help \"$v\"-\n"
@@ -107,19 +120,19 @@ static void test_failures(void **state)
 {
 	struct run_cli run;
 
-	shell(&run, NULL, "memory read 1 0 1\nfrob\npolicy check %s\n");
+	shell(&run, NULL, "memory read 1 0 1\nfrob\npolicy check @\n");
 	assert_int_equal(run.exit_code, CLI_NOT_FOUND); /* the first one's */
 	assert_string_equal(run.out, "ok\n");
 	assert_non_null(strstr(run.err, "memory 1 was not registered by this process"));
 	assert_non_null(strstr(run.err, "unknown command \"frob\""));
 	run_cli_deinit(&run);
 
-	shell(&run, "-e", "policy check %s\nfrob\npolicy check %s\n");
+	shell(&run, "-e", "policy check @\nfrob\npolicy check @\n");
 	assert_int_equal(run.exit_code, CLI_USAGE);
 	assert_string_equal(run.out, "ok\n");
 	run_cli_deinit(&run);
 
-	shell(&run, NULL, "help 'open\npolicy check %s\n");
+	shell(&run, NULL, "help 'open\npolicy check @\n");
 	assert_int_equal(run.exit_code, CLI_USAGE);
 	assert_string_equal(run.out, "ok\n");
 	assert_non_null(strstr(run.err, "line 1: the quote ' is not closed"));
@@ -130,7 +143,7 @@ static void test_options_of_a_line(void **state)
 {
 	struct run_cli run;
 
-	shell(&run, NULL, "-o json policy check %s\npolicy check %s\nshell\ncompletion bash\n");
+	shell(&run, NULL, "-o json policy check @\npolicy check @\nshell\ncompletion bash\n");
 	assert_int_equal(run.exit_code, CLI_USAGE);
 	assert_non_null(strstr(run.out, "\"type\":\"policy-check\""));
 	assert_non_null(strstr(run.out, "\nok\n"));
@@ -143,7 +156,7 @@ static void test_echo(void **state)
 {
 	struct run_cli run;
 
-	shell(&run, "-x", "policy check %s");
+	shell(&run, "-x", "policy check @");
 	assert_int_equal(run.exit_code, 0);
 	assert_memory_equal(run.out, "> policy check /", 16);
 	assert_non_null(strstr(run.out, "\nok\n"));
