@@ -630,18 +630,23 @@ static void test_retry_has_one_key(void **state)
 static void test_retry_ends(void **state)
 {
 	struct ioasid_cancel *cancel = ioasid_cancel_new();
-	const struct ioasid_scope timed = {.flags = IOASID_SCOPE_RETRY, .timeout_ms = 200};
+	const struct ioasid_scope timed = {.flags = IOASID_SCOPE_RETRY, .timeout_ms = 400};
 	const struct ioasid_scope cancelled = {.flags = IOASID_SCOPE_RETRY, .cancel = cancel};
 	struct later thread;
 	double start = now();
+	int r;
 
 	script.behaviour = RATE_FOR_EVER;
-	/* The refusal tells more than that the time is over. */
-	assert_int_equal(ask_alloc(&timed), -EAGAIN);
-	assert_string_equal(error->reason, "RATE");
-	assert_int_equal(error->retry_delay_ms, 20);
-	assert_true(now() - start < 0.5);
-	assert_true(script.calls > 3 && script.calls <= 11);
+	r = ask_alloc(&timed);
+	/* The last refusal, or the last try met the deadline on its way. */
+	if (r == -EAGAIN) {
+		assert_string_equal(error->reason, "RATE");
+		assert_int_equal(error->retry_delay_ms, 20);
+	} else {
+		assert_int_equal(r, -ETIMEDOUT);
+	}
+	assert_true(now() - start < 3);
+	assert_true(script.calls >= 2 && script.calls <= 21);
 
 	later(&thread, 100, fire, cancel);
 	start = now();
