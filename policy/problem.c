@@ -61,8 +61,9 @@ void problem_path_add_key(char *path, size_t size, const char *key, size_t lengt
 void problem_path_add_index(char *path, size_t size, size_t index)
 {
 	char text[32];
+	int n = snprintf(text, sizeof(text), "[%zu]", index);
 
-	text_append(path, size, text, snprintf(text, sizeof(text), "[%zu]", index));
+	text_append(path, size, text, (size_t)n);
 }
 
 void problem_copy(char *to, size_t size, const char *from)
