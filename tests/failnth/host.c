@@ -140,6 +140,9 @@ static void host_finish(void *userdata, const struct broker_answer *answer)
 
 static void host_send(void *userdata, const ProtobufCMessage *message)
 {
+	struct host *host = userdata;
+
+	host->sent = true;
 }
 
 static const struct broker_call_ops call_ops = {.finish = host_finish, .send = host_send};
@@ -155,5 +158,29 @@ int host_call(struct host *host, struct broker *broker, struct broker_session *s
 	host->answered = false;
 	broker_call_start(session, found, request, length, &call_ops, host, &call);
 	host_pump(host, broker);
+	return host->answered ? host->code : -1;
+}
+
+int host_stream(struct host *host, struct broker *broker, struct broker_session *session,
+		const char *method, const uint8_t *request, size_t length)
+{
+	const struct broker_method *found = broker_method_find(method, strlen(method));
+	struct broker_call *call = NULL;
+
+	if (!found)
+		return -1;
+	host->answered = false;
+	host->sent = false;
+	broker_call_start(session, found, request, length, &call_ops, host, &call);
+	host_pump(host, broker);
+	while (!host->answered && host->sent) {
+		host->sent = false;
+		broker_call_writable(call);
+		host_pump(host, broker);
+	}
+	if (!host->answered) {
+		broker_call_cancel(call);
+		host_pump(host, broker);
+	}
 	return host->answered ? host->code : -1;
 }

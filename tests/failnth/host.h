@@ -25,6 +25,7 @@ struct host {
 	unsigned n_watches;
 	unsigned n_kicked;
 	unsigned n_audited;
+	bool sent; /* a message of a stream, since the last look */
 	/* The answer to the last call. */
 	bool answered;
 	int code;
@@ -43,5 +44,8 @@ void host_pump(struct host *host, struct broker *broker);
 /* One call, packed already, to its end.  Returns its status code; -1: it was never answered. */
 int host_call(struct host *host, struct broker *broker, struct broker_session *session,
 	      const char *method, const uint8_t *request, size_t length);
+/* A stream: opened, read as long as there is something, cancelled.  Its status code. */
+int host_stream(struct host *host, struct broker *broker, struct broker_session *session,
+		const char *method, const uint8_t *request, size_t length);
 
 #endif

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@
 #define A "/ioasid.v1.Admin/"
 
 #define OK		    0
+#define CANCELLED	    1
 #define NOT_FOUND	    5
 #define RESOURCE_EXHAUSTED  8
 #define FAILED_PRECONDITION 9
@@ -272,6 +274,18 @@ static int step_claim_blue(struct run *run)
 {
 	return claim(run, run->blue, "", "0000:11:00.0", NULL, "");
 }
+static int step_claim_blue_group(struct run *run)
+{
+	return claim(run, run->blue, "", "0000:12:00.0", "0000:12:00.1", "");
+}
+static int step_claim_last(struct run *run)
+{
+	return claim(run, run->red2, "", "0000:10:00.0", NULL, "");
+}
+static int step_claim_brief(struct run *run)
+{
+	return claim(run, run->red, "brief", "0000:14:00.0", NULL, "");
+}
 static int step_claim_pool(struct run *run)
 {
 	return claim(run, run->red, "pool", "0000:13:00.0", NULL, "pool-claim");
@@ -417,6 +431,11 @@ static int step_alloc_pool(struct run *run)
 	return alloc_or_negotiate(run, run->red, "pool", "0000:13:00.0", 0, "", false,
 				  &run->pooled);
 }
+static int step_alloc_brief(struct run *run)
+{
+	return alloc_or_negotiate(run, run->red, "brief", "0000:14:00.0", 0, "", false,
+				  &run->spare[3]);
+}
 static int step_alloc_blue1(struct run *run)
 {
 	return alloc_or_negotiate(run, run->blue, "", NULL, 0, "", false, &run->spare[0]);
@@ -456,6 +475,10 @@ static int step_free_child(struct run *run)
 static int step_free_parent(struct run *run)
 {
 	return free_ioasid(run, run->red, "", run->parent);
+}
+static int step_free_many(struct run *run)
+{
+	return free_ioasid(run, run->red, "", run->spare[2]);
 }
 static int step_free_foreign(struct run *run)
 {
@@ -510,6 +533,31 @@ static int step_map_child(struct run *run)
 		entries[i].from_parent = true;
 		entries[i].parent_address = IOVA;
 		entries[i].read = entries[i].write = true;
+	}
+	return call(run, run->red, B "Map", &m);
+}
+
+#define MANY 600 /* more than one slice of what the broker takes down at once */
+
+static int step_map_many(struct run *run)
+{
+	static Ioasid__V1__MapEntry entries[MANY];
+	static Ioasid__V1__MapEntry *list[MANY];
+	Ioasid__V1__MapRequest m = IOASID__V1__MAP_REQUEST__INIT;
+	SCOPE(scope, (char *)"", (char *)"many");
+
+	m.scope = &scope;
+	m.ioasid = run->spare[2];
+	m.n_entries = MANY;
+	m.entries = list;
+	for (size_t i = 0; i < MANY; i++) {
+		list[i] = &entries[i];
+		ioasid__v1__map_entry__init(list[i]);
+		entries[i].iova = i * 16 * PAGE;
+		entries[i].length = PAGE;
+		entries[i].memory = run->memory;
+		entries[i].offset = i % 64 * PAGE;
+		entries[i].read = true;
 	}
 	return call(run, run->red, B "Map", &m);
 }
@@ -676,14 +724,16 @@ static int step_invalidate(struct run *run)
 
 /* ---- leases ---- */
 
-static int step_open_lease(struct run *run)
+static int open_lease(struct run *run, const char *name, uint32_t linger_seconds)
 {
 	Ioasid__V1__OpenLeaseRequest m = IOASID__V1__OPEN_LEASE_REQUEST__INIT;
 	Ioasid__V1__OpenLeaseResponse *response;
+	SCOPE(scope, (char *)"", (char *)name);
 	int code;
 
-	m.name = (char *)"pool";
-	m.linger_seconds = 3600;
+	m.scope = &scope;
+	m.name = (char *)name;
+	m.linger_seconds = linger_seconds;
 	code = call(run, run->red, B "OpenLease", &m);
 	if (code != OK)
 		return code;
@@ -691,6 +741,26 @@ static int step_open_lease(struct run *run)
 	memcpy(run->secret, response->secret.data, sizeof(run->secret));
 	FREE_RESPONSE(response);
 	return code;
+}
+
+static int step_open_brief_lease(struct run *run)
+{
+	return open_lease(run, "brief", 5);
+}
+/* Second, as its secret is the one that is kept. */
+static int step_open_lease(struct run *run)
+{
+	return open_lease(run, "pool", 3600);
+}
+
+/* Nobody adopts the brief lease in time; tickets expire. */
+static int step_wait(struct run *run)
+{
+	run->host.now_us += 20 * 1000000;
+	fault_begin(run);
+	host_pump(&run->host, run->broker);
+	fault_end(run);
+	return STEP_VOID;
 }
 
 static int step_adopt_lease(struct run *run)
@@ -742,7 +812,73 @@ static int step_set_limits(struct run *run)
 	return call(run, run->admin, A "SetLimits", &m);
 }
 
+static int set_drain(struct run *run, bool drain)
+{
+	Ioasid__V1__DrainTenantRequest m = IOASID__V1__DRAIN_TENANT_REQUEST__INIT;
+
+	m.tenant = (char *)"org/blue";
+	m.drain = drain;
+	m.close_leases = drain;
+	return call(run, run->admin, A "DrainTenant", &m);
+}
+static int step_drain(struct run *run)
+{
+	return set_drain(run, true);
+}
+static int step_end_drain(struct run *run)
+{
+	return set_drain(run, false);
+}
+
+static int step_revoke(struct run *run)
+{
+	Ioasid__V1__RevokeRequest m = IOASID__V1__REVOKE_REQUEST__INIT;
+
+	m.what_case = IOASID__V1__REVOKE_REQUEST__WHAT_DEVICE;
+	m.device = (char *)"0000:12:00.0";
+	return call(run, run->admin, A "Revoke", &m);
+}
+
+static int step_reload(struct run *run)
+{
+	Ioasid__V1__ReloadPolicyRequest m = IOASID__V1__RELOAD_POLICY_REQUEST__INIT;
+
+	m.key = (char *)"reload";
+	return call(run, run->admin, A "ReloadPolicy", &m);
+}
+
+/* A stream is opened, sees what there is and is left by its caller. */
+static int step_watch_events(struct run *run)
+{
+	Ioasid__V1__WatchEventsRequest m = IOASID__V1__WATCH_EVENTS_REQUEST__INIT;
+	size_t length = protobuf_c_message_pack(&m.base, packed);
+	int code;
+
+	fault_begin(run);
+	code = host_stream(&run->host, run->broker, run->red, B "WatchEvents", packed, length);
+	fault_end(run);
+	return code;
+}
+
 /* ---- the broker itself ---- */
+
+/* The end of it all with objects alive. */
+static int step_shutdown(struct run *run)
+{
+	struct broker_session **sessions[] = {&run->red2, &run->blue, &run->admin};
+
+	fault_begin(run);
+	broker_shutdown(run->broker);
+	host_pump(&run->host, run->broker);
+	for (size_t i = 0; i < 3; i++) {
+		if (*sessions[i])
+			broker_session_close(*sessions[i]);
+		*sessions[i] = NULL;
+		host_pump(&run->host, run->broker);
+	}
+	fault_end(run);
+	return STEP_VOID;
+}
 
 /* blue may have 2 IOASIDs; red's 2, blue's 2 and 1 more fill their parent's limit. */
 static const char policy_text[] =
@@ -766,6 +902,7 @@ static int step_broker(struct run *run)
 		.host_ops = &host_ops,
 		.host = &run->host,
 		.shim = run->shim,
+		.policy_path = run->policy_path,
 	};
 	int err;
 
@@ -836,21 +973,37 @@ const struct step sequence[] = {
 	{"ListTenants", step_list_tenants, OK},
 	{"ListObjects", step_list_objects, OK},
 	{"SetLimits", step_set_limits, OK},
+	{"WatchEvents", step_watch_events, CANCELLED},
+	{"ReloadPolicy", step_reload, OK},
+	{"Map, many", step_map_many, OK},
+	{"Free, many", step_free_many, OK},
 	{"Unmap, all", step_unmap_all, OK},
 	{"Free, child", step_free_child, OK},
 	{"Free, attached", step_free_parent, OK},
 	{"Detach", step_detach, OK},
 	{"ReleaseDevice", step_release, OK},
 	{"close blue's session", step_close_blue, STEP_VOID},
+	{"OpenLease, brief", step_open_brief_lease, OK},
+	{"ClaimDevice, brief lease", step_claim_brief, OK},
+	{"Alloc, brief lease", step_alloc_brief, OK},
 	{"OpenLease", step_open_lease, OK},
 	{"ClaimDevice, named lease", step_claim_pool, OK},
 	{"Alloc, named lease", step_alloc_pool, OK},
+	{"open blue's session again", step_open_blue, OK},
+	{"ClaimDevice, blue again", step_claim_blue_group, OK, .makes_lease = true},
+	{"Alloc, blue's third", step_alloc_blue1, OK},
 	{"open red's second session", step_open_red2, OK},
 	{"UnregisterMemory", step_unregister, OK},
 	{"close red's session", step_close_red, STEP_VOID},
+	{"a lease nobody adopts", step_wait, STEP_VOID},
+	{"Revoke", step_revoke, OK},
+	{"DrainTenant", step_drain, OK},
+	{"DrainTenant, no more", step_end_drain, OK},
 	{"AdoptLease", step_adopt_lease, OK},
 	{"Free, adopted", step_free_pool, OK},
 	{"CloseLease", step_close_lease, OK},
+	{"ClaimDevice, last", step_claim_last, OK, .makes_lease = true},
+	{"shut down", step_shutdown, STEP_VOID},
 };
 const size_t sequence_length = sizeof(sequence) / sizeof(sequence[0]);
 
@@ -870,7 +1023,28 @@ static const char topology_text[] =
 		"0000:11:00.0",
 		"11") ", " DEVICE("0000:12:00.0",
 				  "12") ", " DEVICE("0000:12:00.1",
-						    "12") ", " DEVICE("0000:13:00.0", "13") "]}";
+						    "12") ", " DEVICE("0000:13:00.0",
+								      "13") ", " DEVICE("0000:14:"
+											"00.0",
+											"14") "]}";
+
+/* For ReloadPolicy. */
+static int write_policy(struct run *run)
+{
+	ssize_t length = (ssize_t)strlen(policy_text);
+	int fd;
+
+	snprintf(run->policy_path, sizeof(run->policy_path), "/tmp/ioasid-failnth-XXXXXX");
+	fd = mkstemp(run->policy_path);
+	if (fd < 0)
+		return -1;
+	if (write(fd, policy_text, (size_t)length) != length) {
+		close(fd);
+		return -1;
+	}
+	close(fd);
+	return 0;
+}
 
 int run_begin(struct run *run)
 {
@@ -887,6 +1061,10 @@ int run_begin(struct run *run)
 	if (run->memfd < 0 || pwrite(run->memfd, filler, MEMORY, 0) != MEMORY ||
 	    fcntl(run->memfd, F_ADD_SEALS, F_SEAL_SHRINK)) {
 		snprintf(run->problem, sizeof(run->problem), "memfd: %s", strerror(errno));
+		return -1;
+	}
+	if (write_policy(run)) {
+		snprintf(run->problem, sizeof(run->problem), "policy file: %s", strerror(errno));
 		return -1;
 	}
 	err = soft_shim_new_from_memory(topology_text, strlen(topology_text), &options, &run->soft,
@@ -941,6 +1119,7 @@ int run_end(struct run *run)
 	shim_free(run->shim);
 	if (run->memfd >= 0)
 		close(run->memfd);
+	unlink(run->policy_path);
 	return result;
 }
 

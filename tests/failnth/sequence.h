@@ -31,6 +31,7 @@ struct run {
 	uint64_t child;
 	uint64_t pooled;
 	uint64_t spare[4];
+	char policy_path[64];
 	char problem[512]; /* why the run itself could not be set up */
 	/* Not NULL: the step that is being run is the one to be hurt. */
 	struct fault *fault;
