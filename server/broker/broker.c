@@ -166,20 +166,20 @@ int broker_reload_policy(struct broker *broker, char *ret_problem, size_t proble
 	}
 	if (r < 0) {
 		snprintf(ret_problem, problem_size, "%s: %s", broker->policy_path, strerror(-r));
-		return POLICY_E_INVALID;
+		return r == -ENOMEM ? r : POLICY_E_INVALID;
 	}
 	r = tenants_reload(broker, policy, &refusal);
 	if (r) {
 		policy_free(policy);
-		if (r < 0)
+		if (r < 0) {
 			snprintf(ret_problem, problem_size, "out of memory");
-		else
-			snprintf(ret_problem, problem_size,
-				 "a reservation of %s does not fit: %s has limit %llu, uses %llu",
-				 quota_resource_name(refusal.resource),
-				 CONTAINER_OF(refusal.node, struct tenant, quota)->path,
-				 (unsigned long long)refusal.limit,
-				 (unsigned long long)refusal.used);
+			return r;
+		}
+		snprintf(ret_problem, problem_size,
+			 "a reservation of %s does not fit: %s has limit %llu, uses %llu",
+			 quota_resource_name(refusal.resource),
+			 CONTAINER_OF(refusal.node, struct tenant, quota)->path,
+			 (unsigned long long)refusal.limit, (unsigned long long)refusal.used);
 		return POLICY_E_INVALID;
 	}
 	policy_free(broker->policy);

@@ -90,7 +90,10 @@ void broker_free(struct broker *broker);
 /* When broker_tick() wants to be called next (monotonic us); UINT64_MAX: never. */
 uint64_t broker_next_deadline(struct broker *broker);
 void broker_tick(struct broker *broker);
-/* What SIGHUP does: 0, or a positive error with the problem in text. */
+/*
+ * What SIGHUP does.  POLICY_E_INVALID: the policy cannot be read, is wrong or does not fit;
+ * -ENOMEM.  Either way nothing has changed and the problem is told in text.
+ */
 int broker_reload_policy(struct broker *broker, char *ret_problem, size_t problem_size);
 
 /* The words for formats and kinds in a policy (proto/vocab.h). */

@@ -151,13 +151,17 @@ int rpc_reload_policy(struct broker_call *call)
 	char problem[1024];
 	struct tenant *t;
 	size_t n = 0;
+	int r;
 
 	if (!broker->policy_path)
 		return refuse(call, OUTCOME_UNIMPLEMENTED,
 			      "the broker was started without a policy path");
 	if (!p)
 		return refuse_no_memory(call);
-	if (broker_reload_policy(broker, problem, sizeof(problem)))
+	r = broker_reload_policy(broker, problem, sizeof(problem));
+	if (r < 0)
+		return refuse_no_memory(call);
+	if (r)
 		return refuse_precondition(call, OUTCOME_WRONG_STATE, "policy", "%s", problem);
 	p->generation = broker->policy_generation;
 	for (t = tenant_first(broker); t; t = tenant_next(t))

@@ -135,7 +135,8 @@ void sessions_reidentify(struct broker *broker)
 		enum policy_role role;
 
 		next = TAILQ_NEXT(s, all);
-		/* A tenant that left the policy drains: what it has stays until it is given back. */
+		/* A tenant that left the policy drains: what it has stays until it is given back.
+		 */
 		if (s->tenant && !s->tenant->policy)
 			continue;
 		session_identify(broker, broker->policy, s, &role, &tenant);
