@@ -17,6 +17,10 @@
  * failing call stores an error there (never NULL, even without memory), to be freed with
  * ioasid_error_free().  Other out-parameters may be NULL where the comment says so.
  *
+ * A refusal of the broker has changed nothing (but see ioasid_error_done()).  After -ENOMEM,
+ * -ETIMEDOUT, -ECANCELED, -EPROTO and -ECONNRESET it is not known whether the call had its
+ * effect: repeat it with its key to find out.
+ *
  * Memory.  What a function returns through a struct pointer is one heap object with all
  * that hangs on it, freed by the _free function of its type (all of them accept NULL).
  * Text in returned objects is never NULL; "" stands for absent.  A later version may add
