@@ -683,6 +683,21 @@ static int parse_kinds(struct parse *p, const struct cursor *at, void *obj)
 
 /* ---- tenants ---- */
 
+/* Room for n items, one at least; NULL: no memory, and the vector is as it was. */
+static void *vector_reserve(void *items, size_t *n_allocated, size_t n, size_t size)
+{
+	size_t room = *n_allocated ? 2 * *n_allocated : 1;
+
+	if (items && n <= *n_allocated)
+		return items;
+	if (room < n)
+		room = n;
+	items = reallocarray(items, room, size);
+	if (items)
+		*n_allocated = room;
+	return items;
+}
+
 static void tenant_init(struct policy_tenant *tenant, const char *path, struct policy_place place)
 {
 	*tenant = (struct policy_tenant){
@@ -724,21 +739,16 @@ static int parse_tenants(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct policy *policy = p->policy;
 	size_t n = policy->n_tenants + cursor_node(p, at)->n_children;
+	struct policy_tenant *tenants;
 
 	/* The host is not counted. */
 	if (n > POLICY_TENANTS_MAX + 1)
 		return fail_value(p, at, "more than %u tenants in all", POLICY_TENANTS_MAX);
-	if (n > policy->n_tenants_allocated) {
-		size_t room =
-			n > 2 * policy->n_tenants_allocated ? n : 2 * policy->n_tenants_allocated;
-		struct policy_tenant *tenants =
-			reallocarray(policy->tenants, room, sizeof(*tenants));
-
-		if (!tenants)
-			return -ENOMEM;
-		policy->tenants = tenants;
-		policy->n_tenants_allocated = room;
-	}
+	tenants =
+		vector_reserve(policy->tenants, &policy->n_tenants_allocated, n, sizeof(*tenants));
+	if (!tenants)
+		return -ENOMEM;
+	policy->tenants = tenants;
 	return each_member(p, at, parse_tenant, NULL);
 }
 
@@ -817,30 +827,31 @@ static int parse_identity_socket(struct parse *p, const struct cursor *at, void 
 }
 
 /* (uid_t)-1 and (gid_t)-1 mean "none" to the kernel and are nobody's. */
-static int parse_identity_uid(struct parse *p, const struct cursor *at, void *obj)
+static int parse_id(struct parse *p, const struct cursor *at, const char *expected, bool *ret_has,
+		    uint32_t *ret)
 {
-	struct identity *identity = obj;
 	uint64_t value;
-	int r = parse_unsigned(p, at, "a user id (a number)", UINT32_MAX - 1, &value);
+	int r = parse_unsigned(p, at, expected, UINT32_MAX - 1, &value);
 
 	if (r)
 		return r;
-	identity->rule.has_uid = true;
-	identity->rule.uid = value;
+	*ret_has = true;
+	*ret = value;
 	return 0;
+}
+
+static int parse_identity_uid(struct parse *p, const struct cursor *at, void *obj)
+{
+	struct policy_identity_rule *rule = &((struct identity *)obj)->rule;
+
+	return parse_id(p, at, "a user id (a number)", &rule->has_uid, &rule->uid);
 }
 
 static int parse_identity_gid(struct parse *p, const struct cursor *at, void *obj)
 {
-	struct identity *identity = obj;
-	uint64_t value;
-	int r = parse_unsigned(p, at, "a group id (a number)", UINT32_MAX - 1, &value);
+	struct policy_identity_rule *rule = &((struct identity *)obj)->rule;
 
-	if (r)
-		return r;
-	identity->rule.has_gid = true;
-	identity->rule.gid = value;
-	return 0;
+	return parse_id(p, at, "a group id (a number)", &rule->has_gid, &rule->gid);
 }
 
 static int parse_identity_role(struct parse *p, const struct cursor *at, void *obj)
@@ -948,21 +959,15 @@ static int parse_identities(struct parse *p, const struct cursor *at, void *obj)
 {
 	struct policy *policy = p->policy;
 	size_t n = policy->n_identities + cursor_node(p, at)->n_children;
+	struct policy_identity_rule *identities;
 
 	if (n > POLICY_IDENTITIES_MAX)
 		return fail_value(p, at, "more than %u identities in all", POLICY_IDENTITIES_MAX);
-	if (n > policy->n_identities_allocated) {
-		size_t room = n > 2 * policy->n_identities_allocated
-				      ? n
-				      : 2 * policy->n_identities_allocated;
-		struct policy_identity_rule *identities =
-			reallocarray(policy->identities, room, sizeof(*identities));
-
-		if (!identities)
-			return -ENOMEM;
-		policy->identities = identities;
-		policy->n_identities_allocated = room;
-	}
+	identities = vector_reserve(policy->identities, &policy->n_identities_allocated, n,
+				    sizeof(*identities));
+	if (!identities)
+		return -ENOMEM;
+	policy->identities = identities;
 	return each_element(p, at, POLICY_IDENTITIES_MAX, parse_identity, NULL);
 }
 
