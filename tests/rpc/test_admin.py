@@ -242,6 +242,16 @@ class Drain(Case):
         self.wait_used("org/a", "leases", 0)
         self.assertEqual(self.used("org/a", "ioasids"), 0)
 
+    def test_draining_a_parent_drains_its_children(self):
+        self.addCleanup(self.admin.DrainTenant, tenant="org", drain=False)
+        self.alloc(self.a)
+        self.alloc(self.b)
+        answer = self.admin.DrainTenant(tenant="org", drain=True, close_leases=True)
+        self.assertEqual(answer.leases_closed, 2)
+        self.wait_used("org", "leases", 0)
+        self.refused("WRONG_STATE", self.b.Alloc, kind=self.pb.IOASID_KIND_KERNEL)
+        self.alloc(self.connect(policy.C))
+
     def test_unknown_tenant(self):
         self.refused("NOT_FOUND", self.admin.DrainTenant, tenant="org/none", drain=True)
 
@@ -279,6 +289,30 @@ class Revoke(Case):
                      iova=0x10000, length=8)
         self.assertEqual(self.a.GetIoasid(ioasid=ioasid).ioasid.attachments, 0)
         self.b.ClaimDevice(devices=[device])
+
+    def test_device_of_a_lease_that_nobody_holds(self):
+        first = self.connect()
+        first.OpenLease(name="vm", linger_seconds=60)
+        self.addCleanup(lambda: self.admin.Revoke(lease_serial=self.serial("vm")))
+        device = self.device(first, lease="vm")
+        first.close()
+        self.wait_used("org/a", "connections", 0)
+        self.admin.Revoke(device=device)
+        self.b.ClaimDevice(devices=[device])
+
+    def test_device_under_dma(self):
+        device = self.device(self.a)
+        ioasid, memory = self.alloc(self.a, [device]), self.memory(self.a, pages=256)
+        self.map(self.a, ioasid, self.entry(0x100000, memory, 256))
+        self.a.Attach(device=device, ioasid=ioasid)
+        calls = [self.a.start("DeviceDma", device=device, access=self.pb.ACCESS_READ,
+                              iova=0x100000, length=256 * 4096) for _ in range(16)]
+        self.admin.Revoke(device=device)
+        self.b.ClaimDevice(devices=[device])
+        for call in calls:
+            answer = call.result()
+            self.assertTrue(getattr(answer, "reason", None) == "NOT_CLAIMED" or
+                            answer.done in (0, 256 * 4096), answer)
 
     def test_nothing_there(self):
         self.refused("NOT_FOUND", self.admin.Revoke, lease_serial=10 ** 9)

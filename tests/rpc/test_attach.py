@@ -182,6 +182,23 @@ class Dma(Case):
                              self.bytes[page * PAGE:(page + 1) * PAGE])
             self.a.Unmap(ioasid=self.ioasid, all=True)
 
+    def test_dma_under_way_ends_before_unmap_returns(self):
+        """Many accesses at once while the mapping goes: none of them after the answer."""
+        other = self.memory(self.a, pages=64)
+        self.attach()
+        for _ in range(5):
+            self.map(self.a, self.ioasid, self.entry(0x100000, other, 64))
+            reads = [self.a.start("DeviceDma", device=self.dev, access=self.pb.ACCESS_WRITE,
+                                  iova=0x100000, data=b"\xee" * 64 * PAGE) for _ in range(8)]
+            self.a.Unmap(ioasid=self.ioasid, all=True)
+            other.write(self.bytes)
+            self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 8), "NOT_PRESENT")
+            for read in reads:
+                answer = read.result()
+                self.assertIn(answer.done, (0, 64 * PAGE))
+            # What the tenant wrote after the answer was not overwritten.
+            self.assertTrue(other.read(64 * PAGE) == self.bytes)
+
     def test_detached_is_blocked_at_once(self):
         self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4))
         self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 8), "NOT_ATTACHED")

@@ -141,6 +141,36 @@ class Hostile(Case):
             self.assertLess(self.world.server.rss_kib() - before, 200 * 1024)
         bad.actor.kill()
 
+    def test_compressed_request_that_is_huge_when_unpacked(self):
+        bad = self.connect(policy.B, actor=self.fresh_actor(policy.B))
+        bad.GetStatus()
+        before = self.world.server.rss_kib()
+        outcome = bad.actor.call_zeros(bad.channel, self.world.api.method("Alloc").path, 256 << 20,
+                                       60 * self.slow)
+        self.assertNotEqual(outcome[0], "OK")
+        self.assertOthersGoOn()
+        if self.slow == 1:
+            self.assertLess(self.world.server.rss_kib() - before, 64 * 1024)
+
+    def test_metadata_without_end(self):
+        bad = self.connect(policy.B, actor=self.fresh_actor(policy.B))
+        for metadata in ([("x-%d" % i, "y" * 1000) for i in range(200)],
+                         [("x", "y" * 1000000)]):
+            outcome = bad.actor.call_metadata(bad.channel, self.world.api.method("GetStatus").path,
+                                              b"", metadata, 10 * self.slow)
+            self.assertNotEqual(outcome[0], "OK")
+        self.assertOthersGoOn()
+
+    def test_unary_calls_with_no_message_or_two(self):
+        bad = self.connect(policy.B)
+        path = self.world.api.method("GetStatus").path
+        outcome = bad.actor.call_messages(bad.channel, path, [], 10)
+        self.assertEqual(outcome[0], "INVALID_ARGUMENT")
+        for datas in ([b"", b""], [b""] * 100):
+            self.assertIn(bad.actor.call_messages(bad.channel, path, datas, 10)[0],
+                          ("OK", "INVALID_ARGUMENT", "UNIMPLEMENTED", "INTERNAL", "CANCELLED"))
+        self.assertOthersGoOn(bad)
+
     def test_flood_of_calls_does_not_stop_the_quiet_tenant(self):
         floods = [self.connect(policy.B, actor=self.fresh_actor(policy.B)) for _ in range(2)]
         for conn in floods:

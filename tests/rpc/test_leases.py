@@ -165,6 +165,31 @@ class Named(Case):
         never = self.refused("NOT_FOUND", self.b.AdoptLease, name="xy", secret=secret)
         self.assertEqual(stranger.raw.replace(b"vm", b"xy"), never.raw)
 
+    def test_another_uid_of_the_tenant_cannot_adopt(self):
+        """A principal is socket and uid; the tenant of both is lab/g, by their group."""
+        first = self.connect(64777, gid=policy.GID_G)
+        secret = self.open(first, linger=30)
+        ticket = first.OpenTicket(purpose=self.pb.TICKET_PURPOSE_MEMORY, lease="vm").ticket
+        second = self.connect(64778, gid=policy.GID_G)
+        self.assertEqual(second.GetStatus().tenant, "lab/g")
+        self.assertEqual(self.give(second, ticket, second.actor.memfd(size=PAGE)),
+                         fdpass.REFUSED)
+        first.close()
+        self.wait_unheld()
+        self.refused("NOT_FOUND", second.AdoptLease, name="vm", secret=secret)
+        self.connect(64777, gid=policy.GID_G).AdoptLease(name="vm", secret=secret)
+
+    def test_close_while_a_long_request_is_under_way(self):
+        self.open()
+        ioasid = self.alloc(self.a, lease="vm")
+        memory = self.memory(self.a, pages=512, scope={"lease": "vm"})
+        for _ in range(3):
+            self.a.start("Map", ioasid=ioasid, lease="vm", entries=[
+                self.entry((i + 1) << 24, memory, 512) for i in range(512)])
+        self.a.CloseLease(lease="vm")
+        self.assertIsNone(self.lease())
+        self.assertEqual(self.used("org/a", "ioasids", "map_entries", "leases"), [0, 0, 0])
+
     def test_linger_ends(self):
         first = self.connect()
         self.open(first, linger=1)

@@ -174,6 +174,20 @@ class Agents(Case):
         self.assertIsInstance(self.a.attempt("Alloc", kind=self.pb.IOASID_KIND_KERNEL,
                                              lease="pod"), Refused)
         self.agent.CloseLease(lease="pod", tenant="org/a")
+        # Nor may it with the secret: the principal is another.
+        secret = self.agent.OpenLease(name="pod", linger_seconds=30, tenant="org/a").secret
+        self.refused("WRONG_STATE" if self.a.attempt(
+            "AdoptLease", name="pod", secret=secret).reason == "WRONG_STATE" else "NOT_FOUND",
+            self.a.AdoptLease, name="pod", secret=secret)
+        self.agent.CloseLease(lease="pod", tenant="org/a")
+
+    def test_agent_watches_its_tenants(self):
+        stream = self.agent.watch("WatchEvents", tenant="org/a")
+        self.assertIsNone(stream.next(0.2))
+        self.a.Free(ioasid=self.alloc(self.a))
+        events = stream.collect(lambda e: e.type == self.pb.EVENT_TYPE_IOASID_FREED)
+        self.assertTrue(events)
+        self.assertEqual({e.tenant for e in events}, {"org/a"})
 
     def test_agent_explains_quota_of_its_tenants(self):
         answer = self.agent.GetQuota(tenant="org/a")

@@ -15,6 +15,7 @@ import threading
 import traceback
 
 from . import fdpass
+from .orphan import die_with_parent
 
 CHANNEL_OPTIONS = [
     # One connection a channel, never shared or made twice.
@@ -69,6 +70,20 @@ class _Worker:
 
     def call(self, channel, method, data, timeout):
         return self._gather(self._future(channel, method, data, timeout))
+
+    def call_messages(self, channel, method, datas, timeout):
+        """A unary method called with so many request messages."""
+        future = self.things[channel].stream_unary(method).future(iter(datas), timeout=timeout)
+        return self._gather(future)
+
+    def call_zeros(self, channel, method, size, timeout):
+        """A request of zero bytes, compressed: little on the wire, much for who unpacks it."""
+        return self._gather(self.things[channel].unary_unary(method).future(
+            bytes(size), timeout=timeout, compression=grpc.Compression.Gzip))
+
+    def call_metadata(self, channel, method, data, metadata, timeout):
+        return self._gather(self.things[channel].unary_unary(method).future(
+            data, timeout=timeout, metadata=metadata))
 
     def burst(self, calls, timeout):
         """calls: [(channel, method, data)], all in flight at once."""
@@ -205,6 +220,7 @@ def _main(pipe, uid, gid):
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = _Worker()
     while True:

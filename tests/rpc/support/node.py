@@ -12,6 +12,7 @@ import subprocess
 from . import fdpass, policy
 from .case import PAGE, pattern
 from .client import PROTO
+from .orphan import die_with_parent
 from .world import World
 
 SOURCE = os.path.join(os.path.dirname(__file__), "..", "node")
@@ -54,7 +55,7 @@ def converse(world, folder, result):
         node = subprocess.Popen(
             ["node", "suite.mjs", os.path.join(folder, "proto"), *sockets], cwd=folder,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-            user=policy.A, group=policy.A, extra_groups=[],
+            user=policy.A, group=policy.A, extra_groups=[], preexec_fn=die_with_parent,
             env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"})
         count = 0
         for line in node.stdout:

@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 import time
 
+from .orphan import die_with_parent
+
 SERVER_UID = 64000
 SOCKETS = ("tenants", "agents", "watch", "admin")
 SANITIZER = re.compile(r"(ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer"
@@ -67,7 +69,8 @@ class Server:
             self.process = subprocess.Popen(
                 argv, executable="/proc/self/fd/%d" % fd, pass_fds=[fd], cwd=self.run,
                 env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                user=SERVER_UID, group=SERVER_UID, extra_groups=[])
+                user=SERVER_UID, group=SERVER_UID, extra_groups=[],
+                preexec_fn=die_with_parent)
         os.close(fd)
         self._wait_ready(20 * self.slow)
 
