@@ -65,7 +65,8 @@ struct policy_tenant;
 
 /*
  * Parses one file, or every *.json of a folder in order of name, merges and checks them.
- * POLICY_E_INVALID fills *ret_problem.  -errno: the file cannot be read, -ENOMEM.
+ * POLICY_E_INVALID fills *ret_problem; so does an -errno that says that a file cannot be
+ * read (line 0, the file is named).  -ENOMEM leaves it.
  */
 int policy_load(const char *path, const struct policy_vocabulary *vocabulary,
 		struct policy **ret_policy, struct policy_problem *ret_problem);
@@ -105,11 +106,11 @@ struct policy_caller {
 struct policy_identity {
 	enum policy_role role;
 	const char *tenant; /* tenant: its path; agent, observer, admin: root of its subtree */
-	const char *rule;   /* "tenants.json: identities[2]" for explanations; policy's own */
+	const char *rule;   /* "tenants.json:12: identities[2]" for explanations; policy's own */
 };
 /*
- * The most specific rule wins: socket and uid, then socket and gid, then socket alone.
- * Two equally specific rules for one caller are refused at load.  NO_MATCH.
+ * The most specific rule wins: socket with uid and gid, with uid, with gid, socket alone.
+ * Two equally specific rules for one caller are refused at load.  NO_MATCH.  O(log n).
  */
 int policy_identify(const struct policy *policy, const struct policy_caller *caller,
 		    struct policy_identity *ret_identity);
@@ -124,14 +125,19 @@ struct policy_device {
 	uint32_t group;
 };
 /*
- * verdict->allowed; else who (tenant path) and which rule says no.  Strings are the
- * policy's own or static.
+ * verdict->allowed; else who (tenant path) and which rule says no, the nearest to the
+ * tenant first.  Where allowed, tenant and rule are the nearest list that says yes, NULL if
+ * there is none.  Strings are the policy's own or static.
  */
 struct policy_verdict {
 	bool allowed;
 	const char *tenant;
 	const char *rule;
 };
+/*
+ * Every node of the chain that lists devices has a rule that matches, and some node other
+ * than the host lists devices: a top-level tenant without a list has none.
+ */
 void policy_device_verdict(const struct policy_tenant *tenant, const struct policy_device *device,
 			   struct policy_verdict *ret_verdict);
 /* index: position in the vocabulary. */
