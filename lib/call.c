@@ -22,8 +22,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define MESSAGE_MAX (4 * 1024 * 1024)
-
 /* Between two tries of a call that found the broker busy, when it names no delay. */
 #define RETRY_FIRST_MS 5
 #define RETRY_MAX_MS   500
@@ -194,10 +192,10 @@ int call_pack(const struct method *method, const ProtobufCMessage *request,
 	size_t size = protobuf_c_message_get_packed_size(request);
 	grpc_slice slice;
 
-	if (size > MESSAGE_MAX)
+	if (size > CLIENT_MESSAGE_MAX)
 		return error_invalid(method->name, ret_error,
 				     "the request has %zu bytes, the broker takes %d", size,
-				     MESSAGE_MAX);
+				     CLIENT_MESSAGE_MAX);
 	slice = grpc_slice_malloc(size);
 	protobuf_c_message_pack(request, GRPC_SLICE_START_PTR(slice));
 	*ret_buffer = grpc_raw_byte_buffer_create(&slice, 1);

@@ -26,8 +26,6 @@
 #include <unistd.h>
 
 #define TIMEOUT_MS 30000
-/* The broker sends at most 4 MiB a message. */
-#define MESSAGE_MAX (4 * 1024 * 1024)
 
 const char *ioasid_version(void)
 {
@@ -49,7 +47,7 @@ static grpc_channel *make_channel(int fd)
 		{
 			.type = GRPC_ARG_INTEGER,
 			.key = (char *)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-			.value.integer = MESSAGE_MAX,
+			.value.integer = CLIENT_MESSAGE_MAX,
 		},
 		{
 			.type = GRPC_ARG_STRING,

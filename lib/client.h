@@ -17,6 +17,8 @@
 #include <pthread.h>
 
 #define CLIENT_POOL_SIZE 16
+/* A message is at most 4 MiB (ioasid.proto), in either direction. */
+#define CLIENT_MESSAGE_MAX (4 * 1024 * 1024)
 
 struct ioasid_client {
 	_Atomic unsigned references;
