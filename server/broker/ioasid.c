@@ -46,6 +46,7 @@ void ioasid_retire(struct ioasid *ioasid)
 
 	lease_unpublish(&ioasid->object);
 	ioasid->freed = true;
+	lease->n_pending_ioasids++;
 	LIST_INSERT_HEAD(&lease->pending_ioasids, ioasid, pending);
 	event_emit(lease->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_IOASID_FREED, lease->tenant,
 		   lease, ioasid->object.id.value, NULL,
@@ -76,6 +77,7 @@ static void ioasid_destroy(struct ioasid *ioasid)
 
 	LIST_REMOVE(ioasid, pending);
 	lease->n_ioasids--;
+	lease->n_pending_ioasids--;
 	lease->broker->n_ioasids--;
 	ioasid_free(ioasid);
 	if (parent) {

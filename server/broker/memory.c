@@ -47,12 +47,14 @@ static void memory_destroy(struct memory *m)
 		shim_mem_unregister(m->shim);
 	LIST_REMOVE(m, pending);
 	lease->n_memory--;
+	lease->n_pending_memory--;
 	memory_free(m);
 }
 
 void memory_retire(struct memory *memory)
 {
 	lease_unpublish(&memory->object);
+	memory->object.lease->n_pending_memory++;
 	LIST_INSERT_HEAD(&memory->object.lease->pending_memory, memory, pending);
 	if (!memory->n_mappings)
 		memory_destroy(memory);

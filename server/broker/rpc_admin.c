@@ -302,7 +302,8 @@ static bool describe_ioasids(struct broker_call *call, struct lease *lease,
 		d->ioasids[d->n_ioasids++] = i;
 		after = o->id.value;
 	}
-	d->omitted += lease->n_ioasids - d->n_ioasids;
+	d->omitted += lease->n_ioasids - lease->n_pending_ioasids - d->n_ioasids;
+	d->pending += lease->n_pending_ioasids;
 	return true;
 }
 
@@ -324,7 +325,8 @@ static bool describe_memory(struct broker_call *call, struct lease *lease,
 		d->memory[d->n_memory++] = m;
 		after = o->id.value;
 	}
-	d->omitted += lease->n_memory - d->n_memory;
+	d->omitted += lease->n_memory - lease->n_pending_memory - d->n_memory;
+	d->pending += lease->n_pending_memory;
 	return true;
 }
 
