@@ -22,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -266,6 +268,26 @@ static void test_no_server(void **state)
 		error = NULL;
 		assert_int_equal(ioasid_connect(cases[i].path, NULL, &none, NULL), cases[i].error);
 	}
+}
+
+/* A socket that this process may not use is no missing server. */
+static void test_socket_permissions(void **state)
+{
+	struct ioasid_client *none = NULL;
+	bool root = !geteuid();
+	int r;
+
+	assert_return_code(chmod(fake_broker_path(broker), 0), errno);
+	/* Root may do anything.  The system call changes this thread alone. */
+	if (root)
+		assert_return_code(syscall(SYS_setresuid, -1, 65534, -1), errno);
+	r = ioasid_connect(fake_broker_path(broker), NULL, &none, &error);
+	if (root)
+		assert_return_code(syscall(SYS_setresuid, -1, 0, -1), errno);
+	assert_int_equal(r, -EACCES);
+	assert_true(ioasid_error_is_denied(error));
+	assert_false(ioasid_error_is_no_server(error));
+	assert_int_equal(error->origin, IOASID_ORIGIN_CONNECT);
 }
 
 /* A listener whose backlog is full holds connect() back. */
@@ -735,6 +757,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_no_server, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_socket_permissions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_connect_timeout, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_default_path, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reserved_members, setup, teardown),
