@@ -197,6 +197,8 @@ struct lease {
 	struct ioasid_list retiring_ioasids; /* nothing refers to them any more */
 	uint64_t n_memory;		     /* pending ones included */
 	uint64_t n_ioasids;		     /* likewise */
+	uint64_t n_pending_memory;
+	uint64_t n_pending_ioasids; /* retiring ones included */
 	struct device_list devices;
 	uint64_t n_devices;
 	struct attachment_tree attachments;
