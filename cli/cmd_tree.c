@@ -76,6 +76,7 @@ static const struct cli_column lease_columns[] = {
 	{"state", "", .optional = true},
 	{"summary", "", .optional = true},
 	{"omitted", "omitted", .optional = true},
+	{"pending", "pending", .optional = true},
 	{},
 };
 static const struct cli_column tenant_columns[] = {
@@ -216,6 +217,7 @@ static struct json_object *leases_of(const struct ioasid_objects *objects, const
 		put_attached(forest, l->attachments, l->n_attachments);
 		doc_put(o, "ioasid_list", forest);
 		doc_put_u64(o, "omitted", l->omitted);
+		doc_put_u64(o, "pending", l->pending);
 		count_mappings(totals, l->ioasids, l->n_ioasids);
 		doc_put(list, NULL, o);
 	}

@@ -172,6 +172,7 @@ static void convert_objects(struct result *result, const void *message, void *re
 	to->n_devices = from->n_devices;
 	to->devices = list_strings(from->devices);
 	to->omitted = from->omitted;
+	to->pending = from->pending;
 }
 
 int ioasid_object_list(struct ioasid_client *client, const struct ioasid_scope *scope,

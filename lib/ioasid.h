@@ -1304,6 +1304,8 @@ struct ioasid_lease_objects {
 	const char *const *devices;
 	/* Left out because the message would have been too long. */
 	uint64_t omitted;
+	/* Freed and still referred to: charged, in none of the lists above. */
+	uint64_t pending;
 };
 
 struct ioasid_objects {
