@@ -14,30 +14,24 @@
 /* What to say for a value: words, files, or a command that lists ids. */
 static void value_words(FILE *out, const struct cli_param *p, const char *indent)
 {
-	const char *word;
+	const char *word, *noun = NULL;
 
 	switch (p->type) {
 	case CLI_FILE:
-		fprintf(out, "%sCOMPREPLY=($(compgen -f -- \"$cur\"))\n", indent);
+		fprintf(out, "%s_ioasidctl_files\n", indent);
 		return;
 	case CLI_DEVICE:
-		fprintf(out,
-			"%sCOMPREPLY=($(compgen -W \"$(_ioasidctl_ids device list)\" -- "
-			"\"$cur\"))\n"
-			"%s__ltrim_colon_completions \"$cur\" 2>/dev/null\n",
-			indent, indent);
+		fprintf(out, "%s_ioasidctl_words \"$(_ioasidctl_ids device list)\"\n", indent);
+		fprintf(out, "%s__ltrim_colon_completions \"$cur\" 2>/dev/null\n", indent);
 		return;
 	case CLI_ID:
 		if (!strcmp(p->name, "IOASID") || !strcmp(p->name, "parent"))
-			fprintf(out,
-				"%sCOMPREPLY=($(compgen -W \"$(_ioasidctl_ids ioasid list)\" -- "
-				"\"$cur\"))\n",
-				indent);
+			noun = "ioasid";
 		else if (!strcmp(p->name, "MEMORY") || !strcmp(p->name, "memory"))
-			fprintf(out,
-				"%sCOMPREPLY=($(compgen -W \"$(_ioasidctl_ids memory list)\" -- "
-				"\"$cur\"))\n",
-				indent);
+			noun = "memory";
+		if (noun)
+			fprintf(out, "%s_ioasidctl_words \"$(_ioasidctl_ids %s list)\"\n", indent,
+				noun);
 		else
 			fprintf(out, "%s:\n", indent);
 		return;
@@ -48,10 +42,10 @@ static void value_words(FILE *out, const struct cli_param *p, const char *indent
 		fprintf(out, "%s:\n", indent);
 		return;
 	}
-	fprintf(out, "%sCOMPREPLY=($(compgen -W '", indent);
+	fprintf(out, "%s_ioasidctl_words '", indent);
 	for (size_t i = 0; (word = value_word(p, i)); i++)
 		fprintf(out, "%s%s", i ? " " : "", word);
-	fputs("' -- \"$cur\"))\n", out);
+	fputs("'\n", out);
 }
 
 static void option_names(FILE *out, const struct cli_param *params)
@@ -93,15 +87,17 @@ static void flags_with_value(FILE *out)
 	fputs(" '\n", out);
 }
 
-void completion_bash(FILE *out)
+/* "noun verb", or the noun alone; free(). */
+static char *name_of(const struct cli_command *c)
 {
-	fputs("# bash completion of ioasidctl; made by `ioasidctl completion bash`\n"
-	      "_ioasidctl_ids() {\n"
-	      "\tioasidctl -o id --timeout 2 \"$@\" 2>/dev/null\n"
-	      "}\n"
-	      "_ioasidctl() {\n"
-	      "\tlocal cur prev word noun='' verb='' command i n=0 skip=''\n"
-	      "\tlocal -a words=()\n"
+	return cli_printf("%s%s%s", c->noun, c->verb ? " " : "", c->verb ?: "");
+}
+
+/* Which words of the line are the noun and the verb, and how many arguments follow. */
+static void words_of_the_line(FILE *out)
+{
+	fputs("\tlocal cur prev word noun='' verb='' command i n=0 skip=''\n"
+	      "\tlocal -a words=() connection=()\n"
 	      "\tif declare -F _get_comp_words_by_ref >/dev/null; then\n"
 	      "\t\tlocal cword\n"
 	      "\t\t_get_comp_words_by_ref -n := cur prev words cword\n"
@@ -113,75 +109,96 @@ void completion_bash(FILE *out)
 	      "\tCOMPREPLY=()\n",
 	      out);
 	flags_with_value(out);
-	fputs("\tfor ((i = 1; i < cword; i++)); do\n"
+	fputs("\tlocal of_connection=' --socket -s --lease -l --secret-file --tenant -t '\n"
+	      "\tfor ((i = 1; i < cword; i++)); do\n"
 	      "\t\tword=${words[i]}\n"
 	      "\t\tif [[ -n $skip ]]; then skip=''; continue; fi\n"
 	      "\t\tif [[ $word == -* ]]; then\n"
 	      "\t\t\t[[ $valued == *\" $word \"* ]] && skip=1\n"
+	      "\t\t\t[[ $of_connection == *\" $word \"* ]] &&\n"
+	      "\t\t\t\tconnection+=(\"$word\" \"${words[i+1]}\")\n"
 	      "\t\t\tcontinue\n"
 	      "\t\tfi\n"
 	      "\t\tif [[ -z $noun ]]; then noun=$word\n"
-	      "\t\telif [[ -z $verb && $n -eq 0 ]] && _ioasidctl_is_verb \"$noun\" \"$word\"; then "
-	      "verb=$word\n"
+	      "\t\telif [[ -z $verb && $n -eq 0 ]] && _ioasidctl_is_verb \"$noun\" \"$word\"\n"
+	      "\t\tthen verb=$word\n"
 	      "\t\telse n=$((n + 1)); fi\n"
-	      "\tdone\n"
-	      "\tcase \"$prev\" in\n",
+	      "\tdone\n",
 	      out);
-	option_values(out, "", cli_globals);
-	fputs("\tesac\n"
-	      "\tif [[ -z $noun ]]; then\n"
-	      "\t\tif [[ $cur == -* ]]; then COMPREPLY=($(compgen -W '",
-	      out);
+}
+
+static void nouns(FILE *out)
+{
+	fputs("\tif [[ -z $noun ]]; then\n\t\tif [[ $cur == -* ]]; then _ioasidctl_words '", out);
 	option_names(out, cli_globals);
-	fputs("' -- \"$cur\"))\n\t\telse COMPREPLY=($(compgen -W '", out);
+	fputs("'\n\t\telse _ioasidctl_words '", out);
 	for (size_t i = 0; i < cli_n_commands; i++)
 		if (!i || strcmp(cli_commands[i - 1]->noun, cli_commands[i]->noun))
 			fprintf(out, "%s%s", i ? " " : "", cli_commands[i]->noun);
-	fputs("' -- \"$cur\")); fi\n\t\treturn\n\tfi\n", out);
+	fputs("'; fi\n\t\treturn\n\tfi\n", out);
+}
 
-	/* A noun's direct command is named by the noun alone when no verb was given. */
+/* A noun's direct command is named by the noun alone when no verb was given. */
+static void values_of_options(FILE *out)
+{
 	fputs("\tcommand=\"$noun${verb:+ $verb}\"\n\tcase \"$command $prev\" in\n", out);
 	for (size_t i = 0; i < cli_n_commands; i++) {
 		const struct cli_command *c = cli_commands[i];
-		_cleanup_free_ char *prefix =
-			cli_printf("%s%s%s ", c->noun, c->verb ? " " : "", c->verb ?: "");
+		_cleanup_free_ char *name = name_of(c), *prefix = cli_printf("%s ", name);
 		_cleanup_free_ char *direct = cli_printf("%s ", c->noun);
 
 		option_values(out, prefix, c->options);
 		if (c->flags & CLI_DIRECT)
 			option_values(out, direct, c->options);
 	}
-	fputs("\tesac\n\tif [[ $cur == -* ]]; then\n\t\tcase \"$command\" in\n", out);
+	fputs("\tesac\n", out);
+}
+
+static void names_of_options(FILE *out)
+{
+	fputs("\tif [[ $cur == -* ]]; then\n\t\tcase \"$command\" in\n", out);
 	for (size_t i = 0; i < cli_n_commands; i++) {
 		const struct cli_command *c = cli_commands[i];
+		_cleanup_free_ char *name = name_of(c);
 
-		fprintf(out, "\t\t'%s%s%s'%s%s%s) COMPREPLY=($(compgen -W '", c->noun,
-			c->verb ? " " : "", c->verb ?: "", c->flags & CLI_DIRECT ? " | '" : "",
-			c->flags & CLI_DIRECT ? c->noun : "", c->flags & CLI_DIRECT ? "'" : "");
+		fprintf(out, "\t\t'%s'", name);
+		if (c->flags & CLI_DIRECT)
+			fprintf(out, " | '%s'", c->noun);
+		fputs(") _ioasidctl_words '", out);
 		option_names(out, c->options);
 		option_names(out, cli_globals);
-		fputs("' -- \"$cur\")) ;;\n", out);
+		fputs("' ;;\n", out);
 	}
-	fputs("\t\tesac\n\t\treturn\n\tfi\n\tcase \"$command $n\" in\n", out);
+	fputs("\t\tesac\n\t\treturn\n\tfi\n", out);
+}
+
+static void positionals(FILE *out)
+{
+	fputs("\tcase \"$command $n\" in\n", out);
 	for (size_t i = 0; i < cli_n_commands; i++) {
 		const struct cli_command *c = cli_commands[i];
+		_cleanup_free_ char *name = name_of(c);
 		unsigned n = 0;
 
 		for (const struct cli_param *p = c->args; p && p->name; p++, n++) {
-			const char *star = p->flags & CLI_REPEATED ? "*" : "";
-			_cleanup_free_ char *at = *star ? cli_strdup("'") : cli_printf("%u'", n);
+			_cleanup_free_ char *at =
+				p->flags & CLI_REPEATED ? cli_strdup("'*") : cli_printf("%u'", n);
 
-			fprintf(out, "\t'%s%s%s %s%s", c->noun, c->verb ? " " : "", c->verb ?: "",
-				at, star);
+			fprintf(out, "\t'%s %s", name, at);
 			/* The first word after the noun may still become a verb. */
 			if (c->flags & CLI_DIRECT && n)
-				fprintf(out, " | '%s %s%s", c->noun, at, star);
+				fprintf(out, " | '%s %s", c->noun, at);
 			fputs(")\n", out);
 			value_words(out, p, "\t\t");
 			fputs("\t\treturn ;;\n", out);
 		}
 	}
-	fputs("\tesac\n\tif [[ -z $verb && $n -eq 0 ]]; then\n\t\tcase \"$noun\" in\n", out);
+	fputs("\tesac\n", out);
+}
+
+static void verbs(FILE *out)
+{
+	fputs("\tif [[ -z $verb && $n -eq 0 ]]; then\n\t\tcase \"$noun\" in\n", out);
 	for (size_t i = 0; i < cli_n_commands; i++) {
 		const struct cli_command *c = cli_commands[i];
 		bool first = !i || strcmp(cli_commands[i - 1]->noun, c->noun);
@@ -190,19 +207,50 @@ void completion_bash(FILE *out)
 		if (!c->verb)
 			continue;
 		if (first)
-			fprintf(out, "\t\t%s) COMPREPLY=($(compgen -W '", c->noun);
+			fprintf(out, "\t\t%s) _ioasidctl_words '", c->noun);
 		fprintf(out, "%s%s", first ? "" : " ", c->verb);
 		if (last)
-			fputs("' -- \"$cur\")) ;;\n", out);
+			fputs("' ;;\n", out);
 	}
-	fputs("\t\tesac\n\tfi\n}\n"
-	      "_ioasidctl_is_verb() {\n\tcase \"$1 $2\" in\n",
-	      out);
+	fputs("\t\tesac\n\tfi\n", out);
+}
+
+static void is_verb(FILE *out)
+{
+	fputs("_ioasidctl_is_verb() {\n\tcase \"$1 $2\" in\n", out);
 	for (size_t i = 0; i < cli_n_commands; i++)
 		if (cli_commands[i]->verb)
 			fprintf(out, "\t'%s %s') return 0 ;;\n", cli_commands[i]->noun,
 				cli_commands[i]->verb);
-	fputs("\tesac\n\treturn 1\n}\ncomplete -F _ioasidctl ioasidctl\n", out);
+	fputs("\tesac\n\treturn 1\n}\n", out);
+}
+
+void completion_bash(FILE *out)
+{
+	fputs("# bash completion of ioasidctl; made by `ioasidctl completion bash`\n"
+	      "_ioasidctl_ids() {\n"
+	      "\tioasidctl \"${connection[@]}\" -o id --timeout 2 \"$@\" 2>/dev/null\n"
+	      "}\n"
+	      "_ioasidctl_words() {\n"
+	      "\tmapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$cur\")\n"
+	      "}\n"
+	      "_ioasidctl_files() {\n"
+	      "\tcompopt -o filenames 2>/dev/null\n"
+	      "\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
+	      "}\n",
+	      out);
+	is_verb(out);
+	fputs("_ioasidctl() {\n", out);
+	words_of_the_line(out);
+	fputs("\tcase \"$prev\" in\n", out);
+	option_values(out, "", cli_globals);
+	fputs("\tesac\n", out);
+	nouns(out);
+	values_of_options(out);
+	names_of_options(out);
+	positionals(out);
+	verbs(out);
+	fputs("}\ncomplete -F _ioasidctl ioasidctl\n", out);
 }
 
 static int completion(struct cli *cli, const struct cli_args *args)
