@@ -79,6 +79,7 @@ class Lane:
         self.history = collections.deque(maxlen=24)  # keyed requests that had an effect
         self.n_keys = 0
         self.retired = []  # ids that the lease had
+        self.hot = collections.deque(maxlen=6)  # where its devices did DMA of late
         self.files = []
 
 
@@ -277,6 +278,9 @@ class Test:
             if plan.method != "Negotiate" and plan.request.scope.key:
                 lane.history.append((plan.method, plan.request))
         if effective.code == "OK" and plan.method == "DeviceDma":
+            if effective.response.done:
+                r = plan.request
+                lane.hot.append(((r.device, r.pasid.value if r.HasField("pasid") else 0), r.iova))
             cause = effective.response.fault.cause
             what = pb.FaultCause.Name(cause)[12:].lower() if cause else "all bytes moved"
             self.tally[f"  DMA: {what}{', after some bytes' if cause and effective.response.done else ''}"] += 1
@@ -360,6 +364,7 @@ class Test:
         lane.lease = self.world.lease_opened(owner.tenant, lane.name)
         lane.history.clear()
         lane.retired.clear()
+        lane.hot.clear()
         lane.ticket = None
 
     def _alone(self, owner, slot, method, request, refusal=None, connection=None):
@@ -709,6 +714,7 @@ class Test:
             self._audit_quota(owner)
             self._audit_leases(owner)
         self._audit_devices()
+        self._audit_objects()
         for lane in self.lanes():
             if lane.lease is None:
                 continue
@@ -784,6 +790,42 @@ class Test:
     def _lease_row(self, name, mine, held, lease):
         spaces, memories = self.world.objects(lease)
         return (name, mine, held, len(spaces), len(memories), len(lease.devices), len(lease.attachments))
+
+    def _audit_objects(self):
+        """What the admin sees of every lease, page by page."""
+        seen = collections.Counter()
+        token = ""
+        while True:
+            request = pb.ListObjectsRequest(subtree=ORG, page_size=2, page_token=token)
+            answer = self.admin.call("Admin.ListObjects", request)
+            if answer.code != "OK":
+                self.diverge("admin", "ListObjects", request, "OK", answer, "audit")
+            for x in answer.response.leases:
+                spaces = ((i.ioasid, i.mappings, i.mapped_bytes, i.attachments, i.children) for i in x.ioasids)
+                memories = ((m.memory, m.length, m.mappings) for m in x.memory)
+                attached = ((a.device, a.pasid.value) for a in x.attachments)
+                row = (x.lease.tenant, x.lease.name, *self._sorted(spaces, memories, attached, x.devices))
+                seen[(*row, x.pending, x.omitted)] += 1
+            token = answer.response.next_page_token
+            if not token:
+                break
+        expected = collections.Counter()
+        for tenant in self.world.tenants.values():
+            for lease in tenant.leases:
+                every_space, every_memory = self.world.objects(lease)
+                spaces = (
+                    (s.id, len(s.maps), s.mapped_bytes(), s.attachments, s.children) for s in lease.ioasids.values()
+                )
+                memories = ((m.id, m.length, m.mappings) for m in lease.memories.values())
+                pending = sum(s.freed for s in every_space) + sum(m.freed for m in every_memory)
+                row = (tenant.path, lease.name, *self._sorted(spaces, memories, lease.attachments, lease.devices))
+                expected[(*row, pending, 0)] += 1
+        if seen != expected:
+            self.diverge("admin", "ListObjects", "", expected - seen, seen - expected, "audit (what differs)")
+
+    @staticmethod
+    def _sorted(*lists):
+        return (tuple(sorted(x)) for x in lists)
 
     def _audit_devices(self):
         for owner in self.owners:

@@ -10,10 +10,25 @@ from model import PAGE, READ, WRITE
 from world import V3, V4, V5, X4, X5
 
 IOVA_BASES = [
-    0, 0x10000, 0x200000, 0x3F0000, 0xFEDF0000, 0xFEEF8000, 0x100000000,
+    0, 0x10000, 0x200000, 0x3F0000, 0x40000000, 0xFEDF0000, 0xFEEF8000, 0x100000000,
     (1 << 39) - 16 * PAGE, (1 << 47) - 16 * PAGE, (1 << 48) - 16 * PAGE, (1 << 57) - 16 * PAGE,
     (1 << 64) - 16 * PAGE,
 ]  # fmt: skip
+
+
+def mappings_behind(space, address):
+    """(space, mapping) for each stage of an address, as far as there are mappings."""
+    found = []
+    while space is not None:
+        m = space.find(address)
+        if m is None:
+            break
+        found.append((space, m))
+        if m.memory:
+            break
+        address += m.parent_address - m.iova
+        space = space.parent
+    return found
 
 
 class Generator:
@@ -248,6 +263,10 @@ class Generator:
         if space is not None and space.parent:
             e.from_parent = True
             e.parent_address = self._address(lane, space.parent) // PAGE * PAGE
+            if rng.random() < 0.15:
+                # One large page of the child over many small ones of its parent.
+                pages = 512
+                e.parent_address = e.parent_address // (pages * PAGE) * (pages * PAGE)
         else:
             e.memory = self._memory_id(lane)
             memory = lane.lease.memories.get(e.memory)
@@ -304,6 +323,14 @@ class Generator:
         rng = lane.rng
         if space is not None and space.starts and rng.random() < 0.9:
             m = space.maps[rng.choice(space.starts)]
+            if not m.memory and rng.random() < 0.6:
+                # Where the parent has something as well.
+                below = space.parent.touching(m.parent_address, m.length)
+                if below:
+                    n = below[int(rng.random() * len(below))]
+                    first = max(n.iova, m.parent_address)
+                    last = min(n.iova + n.length, m.parent_address + m.length)
+                    return m.iova + first - m.parent_address + rng.randrange(last - first)
             roll = rng.random()
             if roll < 0.6:
                 return m.iova + rng.randrange(m.length)
@@ -326,6 +353,14 @@ class Generator:
             return "Unmap", r
         starts = list(space.starts) if space is not None else []
         rng.shuffle(starts)
+        if lane.hot and rng.random() < 0.4:
+            # What a device has used of late: in its space or in one that it is nested on.
+            key, address = rng.choice(list(lane.hot))
+            there = [s for s in mappings_behind(lane.lease.attachments.get(key), address) if s[0].id in lane.lease.ioasids]
+            if there:
+                space, m = rng.choice(there)
+                r.ioasid = space.id
+                starts = [m.iova]
         for start in starts[: rng.choice((1, 1, 1, 2, 4))]:
             m = space.maps[start]
             r.ranges.add(iova=m.iova, length=m.length)
@@ -411,6 +446,12 @@ class Generator:
         self._attached_or_not(lane, r)
         key = (r.device, r.pasid.value if r.HasField("pasid") else 0)
         r.iova = self._address(lane, lane.lease.attachments.get(key))
+        if lane.hot and rng.random() < 0.35:
+            # Again where it has been, while the IOTLB may still know the way.
+            (r.device, pasid), r.iova = rng.choice(list(lane.hot))
+            r.ClearField("pasid")
+            if pasid:
+                r.pasid.value = pasid
         length = rng.choice((1, 8, 64, 100, 512, 4096, 5000, 3 * PAGE))
         if rng.random() < 0.004:
             length = 300 * PAGE if rng.random() < 0.5 else 0
