@@ -34,8 +34,6 @@ int soft_dev_bind(struct shim_ctx *base, const char *address, struct shim_dev **
 
 	if (index == shim->topology->n_devices)
 		return SHIM_E_NO_DEVICE;
-	if (shim->slots[index].desc->info.host_use[0])
-		return SHIM_E_DEVICE_BUSY;
 	dev = calloc(1, sizeof(*dev));
 	if (!dev)
 		return -ENOMEM;

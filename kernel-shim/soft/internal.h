@@ -171,6 +171,8 @@ bool soft_dev_can_use(const struct soft_dev *dev, const struct soft_format *form
 int soft_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length, uint32_t prot,
 		      struct shim_mem **ret_mem);
 void soft_mem_unregister(struct shim_mem *mem);
+/* The window: the memory of this piece is gone. */
+void soft_mem_drop(struct soft_piece *piece);
 
 /* pagetable.c */
 int soft_pt_create(struct shim_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason,
@@ -183,7 +185,10 @@ int soft_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
 int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 		       size_t *ret_done);
 int soft_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim_walk *ret);
-/* The stages of a walk by this IOMMU (NULL: by what all of its devices can do). */
+/*
+ * The stages of a walk by this IOMMU; NULL: each stage by what the hardware that its own
+ * table was made for can do.
+ */
 unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env,
 			    struct soft_stage stages[SOFT_STAGES_MAX]);
 /* The tag that DMA through this table goes by now; ctx->flush is held. */

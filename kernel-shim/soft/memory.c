@@ -51,7 +51,10 @@ void soft_mem_unregister(struct shim_mem *base)
 		return;
 	SOFT_LIST_REMOVE(mem->ctx->memories, mem);
 	mem->ctx = NULL;
-	/* If not, the window keeps the piece, and with it this object. */
-	if (soft_window_unmap(&soft_shim_of(base->shim)->window, &mem->piece))
-		free(mem);
+	soft_window_unmap(&soft_shim_of(base->shim)->window, &mem->piece);
+}
+
+void soft_mem_drop(struct soft_piece *piece)
+{
+	free((char *)piece - offsetof(struct soft_mem, piece));
 }

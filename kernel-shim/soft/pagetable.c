@@ -457,6 +457,16 @@ int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entri
 
 /* ---- walk ---- */
 
+/* What the hardware that the table was made for can do. */
+static struct soft_env env_of(const struct soft_pt *pt)
+{
+	return (struct soft_env){
+		.output_bits = pt->output_bits,
+		.snoop_control = pt->snoop_control,
+		.device_tlb = pt->device_tlb,
+	};
+}
+
 unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env,
 			    struct soft_stage stages[SOFT_STAGES_MAX])
 {
@@ -467,7 +477,7 @@ unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env
 
 		stages[n++] = (struct soft_stage){
 			.format = format_of(pt),
-			.env = *env,
+			.env = env ? *env : env_of(pt),
 			.input_bits = pt->input_bits,
 			.empty = !root,
 			.root = root,
@@ -482,11 +492,6 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 {
 	struct soft_pt *pt = soft_pt_of(base);
 	struct soft_stage stages[SOFT_STAGES_MAX];
-	struct soft_env env = {
-		.output_bits = pt->output_bits,
-		.snoop_control = pt->snoop_control,
-		.device_tlb = pt->device_tlb,
-	};
 	struct soft_translation where;
 	struct soft_piece *piece;
 	struct soft_mem *mem;
@@ -494,7 +499,7 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 	if (access != SHIM_READ && access != SHIM_WRITE && access != SHIM_EXEC)
 		return -EINVAL;
 	*ret = (struct shim_walk){0};
-	if (!soft_walk(stages, soft_pt_stages(pt, &env, stages), iova, access | SOFT_USER, ret,
+	if (!soft_walk(stages, soft_pt_stages(pt, NULL, stages), iova, access | SOFT_USER, ret,
 		       &where, &ret->fault))
 		return 0;
 	ret->output = where.output;

@@ -146,7 +146,7 @@ static int make_shim(struct soft_topology *topology, const struct soft_options *
 		goto fail;
 	widest = 1ull << shim->env.output_bits;
 	r = soft_window_init(&shim->window, bytes < widest ? bytes : widest,
-			     !options->physical_bytes);
+			     !options->physical_bytes, soft_mem_drop);
 	if (r)
 		goto fail;
 	r = soft_tables_init(&shim->tables, &shim->window, options->table_pages);

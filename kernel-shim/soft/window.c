@@ -13,9 +13,10 @@
 #include "soft/window.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <search.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #define WINDOW_MIN (64ull << 20)
 
@@ -28,7 +29,8 @@ static int compare(const void *a, const void *b)
 	return x->start >= y->start + y->length;
 }
 
-int soft_window_init(struct soft_window *window, uint64_t bytes, bool flexible)
+int soft_window_init(struct soft_window *window, uint64_t bytes, bool flexible,
+		     void (*drop)(struct soft_piece *piece))
 {
 	void *base;
 
@@ -50,6 +52,7 @@ int soft_window_init(struct soft_window *window, uint64_t bytes, bool flexible)
 		.bytes = bytes,
 		.tables_bytes = bytes / 8,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.drop = drop,
 	};
 	window->anchor.start = 0;
 	window->anchor.length = window->tables_bytes;
@@ -60,9 +63,16 @@ int soft_window_init(struct soft_window *window, uint64_t bytes, bool flexible)
 
 void soft_window_deinit(struct soft_window *window)
 {
+	struct soft_piece *piece;
+
 	if (!window->base)
 		return;
 	munmap(window->base, window->bytes);
+	while ((piece = window->stuck)) {
+		window->stuck = piece->next_stuck;
+		tdelete(piece, &window->index, compare);
+		window->drop(piece);
+	}
 	pthread_mutex_destroy(&window->lock);
 	window->base = NULL;
 }
@@ -82,18 +92,20 @@ int soft_window_map(struct soft_window *window, int fd, uint64_t offset, uint64_
 {
 	uint64_t align = 4096, start = 0;
 	struct soft_piece *after;
-	struct stat st;
+	struct statfs fs;
 	void *at;
 	int r = 0;
 
-	if (fstat(fd, &st))
+	if (fstatfs(fd, &fs))
 		return -errno;
+	/* Of hugetlb memory, only whole pages: the kernel would map more than was asked for. */
+	if ((uint32_t)fs.f_type == HUGETLBFS_MAGIC) {
+		align = (uint64_t)fs.f_bsize;
+		if (offset % align || length % align)
+			return -EINVAL;
+	}
 	if (!length || length > window->bytes)
 		return -ENOMEM;
-	/* The page size of hugetlb memory, which its mapping must be aligned to. */
-	if (S_ISREG(st.st_mode) && st.st_blksize > 4096 && st.st_blksize <= 1 << 30 &&
-	    !(st.st_blksize & (st.st_blksize - 1)))
-		align = (uint64_t)st.st_blksize;
 	while (align < 1ull << 30 && align * 2 <= length)
 		align *= 2;
 
@@ -138,24 +150,38 @@ out:
 	return r;
 }
 
-bool soft_window_unmap(struct soft_window *window, struct soft_piece *piece)
+/* With the lock.  False: there was no mapping to be had. */
+static bool take_away(struct soft_window *window, struct soft_piece *piece)
 {
-	void *at;
+	void *at = mmap(soft_window_pointer(window, piece->start), piece->length, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
+	if (at == MAP_FAILED)
+		return false;
+	(void)madvise(at, piece->length, MADV_DONTFORK);
+	(void)madvise(at, piece->length, MADV_DONTDUMP);
+	tdelete(piece, &window->index, compare);
+	piece->prev->next = piece->next;
+	piece->next->prev = piece->prev;
+	if (window->cursor == piece)
+		window->cursor = piece->prev;
+	window->drop(piece);
+	return true;
+}
+
+void soft_window_unmap(struct soft_window *window, struct soft_piece *piece)
+{
 	pthread_mutex_lock(&window->lock);
-	at = mmap(soft_window_pointer(window, piece->start), piece->length, PROT_NONE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	if (at != MAP_FAILED) {
-		(void)madvise(at, piece->length, MADV_DONTFORK);
-		(void)madvise(at, piece->length, MADV_DONTDUMP);
-		tdelete(piece, &window->index, compare);
-		piece->prev->next = piece->next;
-		piece->next->prev = piece->prev;
-		if (window->cursor == piece)
-			window->cursor = piece->prev;
+	piece->next_stuck = window->stuck;
+	window->stuck = piece;
+	while (window->stuck) {
+		struct soft_piece *next = window->stuck->next_stuck;
+
+		if (!take_away(window, window->stuck))
+			break;
+		window->stuck = next;
 	}
 	pthread_mutex_unlock(&window->lock);
-	return at != MAP_FAILED;
 }
 
 struct soft_piece *soft_window_find(struct soft_window *window, uint64_t address)

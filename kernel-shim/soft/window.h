@@ -19,6 +19,7 @@
 /* A piece of registered memory; embedded in the memory's own object. */
 struct soft_piece {
 	struct soft_piece *prev, *next; /* by address; a ring through the window's anchor */
+	struct soft_piece *next_stuck;
 	uint64_t start;
 	uint64_t length;
 };
@@ -32,10 +33,17 @@ struct soft_window {
 	struct soft_piece anchor;  /* stands at the end of the table part */
 	struct soft_piece *cursor; /* where the next search begins */
 	void *index;		   /* of pieces by address, a search tree */
+	/* Pieces that could not be taken away yet, out of everybody's reach. */
+	struct soft_piece *stuck;
+	void (*drop)(struct soft_piece *piece); /* frees what a piece is part of */
 };
 
-/* Reserves the space: exactly bytes, or as much as can be had up to that if flexible. */
-int soft_window_init(struct soft_window *window, uint64_t bytes, bool flexible);
+/*
+ * Reserves the space: exactly bytes, or as much as can be had up to that if flexible.
+ * drop() frees the object of a piece that is gone.
+ */
+int soft_window_init(struct soft_window *window, uint64_t bytes, bool flexible,
+		     void (*drop)(struct soft_piece *piece));
 /* No pieces are left. */
 void soft_window_deinit(struct soft_window *window);
 
@@ -47,10 +55,11 @@ void soft_window_deinit(struct soft_window *window);
 int soft_window_map(struct soft_window *window, int fd, uint64_t offset, uint64_t length,
 		    bool writable, struct soft_piece *piece);
 /*
- * False: the process has no mapping left to take the memory away with; the piece stays
- * linked and must stay allocated, out of everybody's reach.
+ * Takes the piece away and drops it.  Where the process has no mapping left to do that
+ * with, the window keeps the piece and tries again whenever another one goes; with the
+ * window they go at the latest.
  */
-bool soft_window_unmap(struct soft_window *window, struct soft_piece *piece);
+void soft_window_unmap(struct soft_window *window, struct soft_piece *piece);
 
 /* The piece that holds the address, NULL if none. */
 struct soft_piece *soft_window_find(struct soft_window *window, uint64_t address);

@@ -13,6 +13,7 @@
 #include "soft/guard.h"
 
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -418,6 +419,38 @@ static void test_memory_that_vanished(void **state)
 	fixture_close(&f);
 }
 
+/* Huge pages that the system may not have: it says so at the first touch. */
+static void test_hugetlb(void **state)
+{
+	struct shim_map map = {.length = 2 * M2, .prot = RW};
+	struct shim_fault fault;
+	struct shim_mem *mem;
+	struct shim_pt *pt;
+	struct fixture f;
+	uint8_t byte = 0;
+	size_t done;
+	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | (21u << MFD_HUGE_SHIFT));
+
+	if (fd < 0 || ftruncate(fd, 8 * M2)) {
+		print_message("this kernel has no 2M huge pages\n");
+		skip();
+	}
+	use_guard();
+	fixture_open(&f, NULL, 0, M2);
+	assert_int_equal(shim_mem_register(f.ctx, fd, 0, M2 + K4, RW, &mem), SHIM_E_MEMORY);
+	assert_int_equal(shim_mem_register(f.ctx, fd, K4, M2, RW, &mem), SHIM_E_MEMORY);
+	assert_int_equal(shim_mem_register(f.ctx, fd, 2 * M2, 2 * M2, RW, &mem), 0);
+	assert_int_equal(soft_mem_of(mem)->piece.start % M2, 0);
+	pt = fixture_pt(&f, SHIM_FORMAT_VTDSS_4L, NULL);
+	fixture_attach(f.dev0, SHIM_NO_PASID, pt);
+	map.mem = mem;
+	assert_int_equal(shim_pt_map(pt, &map, 1), 0);
+	done = fixture_dma(f.dev0, SHIM_NO_PASID, SHIM_WRITE, M2, &byte, 1, &fault);
+	assert_int_equal(fault.cause, done ? SHIM_FAULT_NONE : SHIM_FAULT_MEMORY_ERROR);
+	close(fd);
+	fixture_close(&f);
+}
+
 /* A table that leads out of all memory is contained as well. */
 static void test_output_without_memory(void **state)
 {
@@ -499,6 +532,7 @@ int main(void)
 		cmocka_unit_test(test_contexts_beside_each_other),
 		cmocka_unit_test(test_writers_do_not_starve),
 		cmocka_unit_test(test_memory_that_vanished),
+		cmocka_unit_test(test_hugetlb),
 		cmocka_unit_test(test_output_without_memory),
 		cmocka_unit_test(test_foreign_faults_are_passed_on),
 	};

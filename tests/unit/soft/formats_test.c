@@ -140,7 +140,7 @@ struct bench {
 static void bench_init(struct bench *b, const struct soft_format *format, uint64_t limit)
 {
 	memset(b, 0, sizeof(*b));
-	assert_int_equal(soft_window_init(&b->window, 1ull << 30, false), 0);
+	assert_int_equal(soft_window_init(&b->window, 1ull << 30, false, NULL), 0);
 	assert_int_equal(soft_tables_init(&b->tables, &b->window, limit), 0);
 	b->format = format;
 }
@@ -634,6 +634,9 @@ static void random_maps(const struct soft_format *format)
 			p.iova = rnd() % (rnd() % 4 ? 8 * G1 : space - p.length);
 			p.iova &= -(rnd() % 2 ? K4 : rnd() % 2 ? M2 : G1);
 			p.target = rnd() % (1ull << 46) & -(rnd() % 2 ? K4 : rnd() % 2 ? M2 : G1);
+			/* Gigabytes of 4K pages are left to the benchmark. */
+			if (p.length >= G1)
+				p.target = (p.target & -M2) | (p.iova & (M2 - 1));
 			if (!is_free(pieces, n, p.iova, p.length)) {
 				/* Whatever it had done is taken out again by the caller. */
 				struct soft_table_list dead = {0};
