@@ -154,7 +154,8 @@ void key_entry_keep(struct key_table *table, struct key_entry *entry, const uint
 	entry->answer = malloc(length ? length : 1);
 	if (!entry->answer)
 		return;
-	memcpy(entry->answer, answer, length);
+	if (length)
+		memcpy(entry->answer, answer, length);
 	entry->length = length;
 	entry->lost = false;
 }
