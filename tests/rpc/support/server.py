@@ -87,7 +87,7 @@ class Server:
             name += "_OPTIONS"
             options = os.environ.get(name, "")
             # The server's uid may not see the source tree: it gets copies.
-            for path in re.findall(r"suppressions=([^:]+)", options):
+            for path in re.findall(r"\bsuppressions=([^:]+)", options):
                 copy = os.path.join(self.folder, os.path.basename(path))
                 shutil.copy(path, copy)
                 os.chmod(copy, 0o644)
