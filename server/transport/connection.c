@@ -25,6 +25,8 @@
 /* A client may send this much metadata; it is never looked at. */
 #define METADATA_MAX 8192
 #define N_ARMED	     2
+/* How long a peer that was pinged may take to answer. */
+#define PONG_MS 10000
 
 static void shutdown_fired(struct cq_tag *tag, bool ok);
 static void connection_ended(void *userdata);
@@ -48,6 +50,7 @@ static grpc_server *server_new(struct transport *transport, grpc_resource_quota 
 		arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, config->message_max),
 		arg_int(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX),
 		arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms),
+		arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, PONG_MS),
 		arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0),
 		/* Messages are small or memory-bound; a compressed one could be a bomb. */
 		arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,

@@ -40,7 +40,8 @@ struct transport_config {
 	unsigned refused_ms;   /* how long a refused session may ask for the reason */
 	unsigned drain_ms;     /* how long an orderly end may take */
 	/*
-	 * A ping while calls are open, after this many idle seconds; 0: none.  Off by default:
+	 * A ping while calls are open, after this many idle seconds; 0: none.  A peer that does
+	 * not answer it within ten seconds is let go.  Off by default:
 	 * a local socket tells the death of its peer at once, so a ping could only find a
 	 * stopped or busy process, whose leases it would take away.
 	 */
