@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "list.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -654,17 +655,23 @@ void acceptor_set_listening(struct acceptor *acceptor, bool listen)
 	acceptor_request(acceptor);
 }
 
+void acceptor_stop(struct acceptor *acceptor)
+{
+	if (!acceptor || !acceptor->has_thread)
+		return;
+	atomic_store(&acceptor->stop, true);
+	acceptor_request(acceptor);
+	pthread_join(acceptor->thread, NULL);
+	acceptor->has_thread = false;
+}
+
 void acceptor_free(struct acceptor *acceptor)
 {
 	int fds[4];
 
 	if (!acceptor)
 		return;
-	if (acceptor->has_thread) {
-		atomic_store(&acceptor->stop, true);
-		acceptor_request(acceptor);
-		pthread_join(acceptor->thread, NULL);
-	}
+	assert(!acceptor->has_thread);
 	watches_free(acceptor->watches);
 	fds[0] = acceptor->epoll_fd;
 	fds[1] = acceptor->request_fd;

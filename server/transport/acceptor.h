@@ -81,7 +81,13 @@ struct watches *acceptor_watches(struct acceptor *acceptor);
  * listening, those at the door are closed.
  */
 void acceptor_set_listening(struct acceptor *acceptor, bool listen);
-/* Ends the thread.  NULL-safe. */
+/*
+ * Ends the thread; those at the door are closed.  What it posted is still in the mailbox, and
+ * mails of signals and watches live in the acceptor: deliver them before acceptor_free().
+ * NULL-safe.
+ */
+void acceptor_stop(struct acceptor *acceptor);
+/* After acceptor_stop().  NULL-safe. */
 void acceptor_free(struct acceptor *acceptor);
 
 #endif

@@ -280,10 +280,12 @@ static void transport_stop(struct transport *transport)
 
 static void transport_signalled(void *userdata, int signal)
 {
-	if (signal == SIGHUP)
-		transport_reload(userdata);
-	else
-		transport_stop(userdata);
+	struct transport *transport = userdata;
+
+	if (signal != SIGHUP)
+		transport_stop(transport);
+	else if (!transport->stopping)
+		transport_reload(transport);
 }
 
 static bool transport_is_drained(struct transport *transport)
@@ -471,13 +473,14 @@ void transport_free(struct transport *transport)
 
 	if (!transport)
 		return;
-	acceptor_free(transport->acceptor);
+	acceptor_stop(transport->acceptor);
 	workers_free(transport->workers);
 	/* What the threads posted before they ended: arrivals are closed, exchanges refused. */
 	transport->stopping = true;
 	mailbox_deliver(&transport->mailbox);
 	while (connections_step(transport))
 		;
+	acceptor_free(transport->acceptor);
 	grpc_call_unref(transport->lame_call);
 	grpc_channel_destroy(transport->lame_channel);
 	grpc_completion_queue_shutdown(transport->cq);
