@@ -80,9 +80,14 @@ class Shutdown(Suspending):
         self.stop()
 
     def test_twice(self):
+        """The second signal cuts the end short, if it comes before the end."""
         self.alloc(self.a)
         self.world.server.process.send_signal(signal.SIGTERM)
-        self.stop()
+        problems = self.world.server.stop()
+        if problems:
+            self.assertEqual(len(problems), 2, problems)
+            self.assertEqual(problems[0], "exit status 1 after SIGTERM")
+            self.assertIn("giving up: ", problems[1])
 
 
 class Keepalive(Suspending):
