@@ -43,7 +43,7 @@ enum shim_error {
 	SHIM_E_UNSUPPORTED = 1,
 	/* No such device in the inventory. */
 	SHIM_E_NO_DEVICE,
-	/* The device is bound by another context, in use by the host, or still revoking. */
+	/* The device is bound by another context, or still revoking. */
 	SHIM_E_DEVICE_BUSY,
 	/* (device, PASID) is already attached. */
 	SHIM_E_ATTACHED,
@@ -287,7 +287,8 @@ struct shim_ops {
 
 	/*
 	 * [blocking] Binds a device to the context; it then reaches no memory until it is
-	 * attached.  NO_DEVICE, DEVICE_BUSY.
+	 * attached.  Whether a device that the host uses may be had is for the caller to
+	 * decide.  NO_DEVICE, DEVICE_BUSY.
 	 */
 	int (*dev_bind)(struct shim_ctx *ctx, const char *address, struct shim_dev **ret_dev);
 	/* [blocking] Detaches everything, ends DMA, resets, gives the device back.  NULL-safe. */
