@@ -20,9 +20,9 @@
  * exception: shim_dma() may run on any thread beside any other call of its context, but
  * never beside shim_dev_release() of its own device or shim_ctx_free().  Calls on
  * different contexts may run at once; what contexts share, the shim locks.  Calls marked
- * [blocking] may take long (pins, resets, the keeper) and are made on a worker when the
- * amount of work asks for it; all others return within microseconds and never sleep on
- * a tenant's behalf.
+ * [blocking] may take long (pins, resets, the keeper).  A shim that says so (ops->blocks)
+ * gets them on a worker always; another one when the amount of work asks for it.  All other
+ * calls return within microseconds and never sleep on a tenant's behalf.
  *
  * Order.  shim_pt_unmap(), shim_detach(), shim_replace(), shim_dev_release() and
  * shim_ctx_free() return only after IOTLBs, the paging-structure cache and every nested
@@ -61,6 +61,10 @@ enum shim_error {
 	SHIM_E_INCOMPATIBLE,
 	/* The memory cannot be used (the fd's type, access mode). */
 	SHIM_E_MEMORY,
+	/* The device may not be had; the reason buffer says why (host use, group, limit). */
+	SHIM_E_REFUSED,
+	/* Out of something that the shim bounds for the owner; the reason buffer says what. */
+	SHIM_E_LIMIT,
 };
 
 /* Page-table formats: the numbers of ioasid.v1.PageTableFormat. */
@@ -136,6 +140,17 @@ struct shim_format_cap {
 #define SHIM_NAME_MAX	  32
 #define SHIM_REASON_MAX	  160
 
+/* What may be absent beside the kinds, each with its reason. */
+enum shim_feature {
+	SHIM_FEATURE_PASID,
+	SHIM_FEATURE_FAULTS,
+	SHIM_FEATURE_DIRTY,
+	SHIM_FEATURE_NESTING,
+	SHIM_FEATURE_SNOOP,
+	SHIM_FEATURE_DEVICE_FD,
+	_SHIM_FEATURE_MAX,
+};
+
 struct shim_caps {
 	struct shim_format_cap formats[SHIM_FORMATS_MAX];
 	size_t n_formats;
@@ -150,11 +165,14 @@ struct shim_caps {
 	uint32_t invalidations; /* bit n: granularity n of ioasid.v1.InvalidateGranularity */
 	/* Empty string: the kind is supported; else why not.  Indexed by shim_kind. */
 	char kind_absent[_SHIM_KIND_MAX][SHIM_REASON_MAX];
+	/* The same of what the fields above say is not there; empty where nothing is known. */
+	char feature_absent[_SHIM_FEATURE_MAX][SHIM_REASON_MAX];
 };
 
 struct shim_device_info {
 	char address[SHIM_NAME_MAX]; /* "0000:3b:00.0" */
 	char iommu[SHIM_NAME_MAX];
+	char driver[SHIM_NAME_MAX]; /* the host's, when the shim started; "": none, simulated */
 	uint16_t vendor;
 	uint16_t device;
 	uint32_t class_code; /* 24 bits */
@@ -194,6 +212,11 @@ struct shim_map {
 	uint64_t offset;
 	uint64_t parent_address;
 	uint32_t prot; /* SHIM_READ | SHIM_WRITE | SHIM_EXEC, not 0 */
+};
+
+/* Set by the caller while a map runs, on any thread: give up between two chunks. */
+struct shim_cancel {
+	_Atomic bool requested;
 };
 
 /* The broker names whole mappings: exactly an iova and length that it mapped. */
@@ -269,6 +292,7 @@ struct shim_walk {
 
 struct shim_ops {
 	const char *name; /* "soft" */
+	bool blocks;	  /* calls marked [blocking] may block however little they do */
 
 	/* Ends the shim.  Every context must be freed. */
 	void (*free)(struct shim *shim);
@@ -280,19 +304,40 @@ struct shim_ops {
 	size_t (*device_count)(struct shim *shim);
 	const struct shim_device_info *(*device_info)(struct shim *shim, size_t index);
 
-	/* A new, empty protection domain. */
-	int (*ctx_new)(struct shim *shim, struct shim_ctx **ret_ctx);
+	/*
+	 * [blocking] A new, empty protection domain.  owner: the tenant's path, for limits and
+	 * logs outside the broker; copied.  ret_reason: SHIM_REASON_MAX bytes.  LIMIT.
+	 */
+	int (*ctx_new)(struct shim *shim, const char *owner, char *ret_reason,
+		       struct shim_ctx **ret_ctx);
 	/* [blocking] Ends all DMA of its devices, then everything in it.  NULL-safe. */
 	void (*ctx_free)(struct shim_ctx *ctx);
 
 	/*
-	 * [blocking] Binds a device to the context; it then reaches no memory until it is
-	 * attached.  Whether a device that the host uses may be had is for the caller to
-	 * decide.  NO_DEVICE, DEVICE_BUSY.
+	 * [blocking] Binds devices to the context, all or none: a kernel wants the members of
+	 * a group together.  They then reach no memory until they are attached.  Whether
+	 * devices that the host uses may be had is for the caller to decide; a keeper decides
+	 * once more.  ret_devs: n of them.  NO_DEVICE, DEVICE_BUSY, REFUSED, LIMIT: ret_reason,
+	 * SHIM_REASON_MAX bytes, says which device and why.
 	 */
-	int (*dev_bind)(struct shim_ctx *ctx, const char *address, struct shim_dev **ret_dev);
-	/* [blocking] Detaches everything, ends DMA, resets, gives the device back.  NULL-safe. */
+	int (*dev_bind)(struct shim_ctx *ctx, const char *const *addresses, size_t n,
+			char *ret_reason, struct shim_dev **ret_devs);
+	/*
+	 * [blocking] Detaches everything, ends DMA, resets, gives the device back.  NULL-safe.
+	 * Its DMA is over when this returns, whoever still holds an fd of it; whether it can
+	 * be bound again says dev_is_free().
+	 */
 	void (*dev_release)(struct shim_dev *dev);
+	/*
+	 * [blocking] Optional (NULL: always).  0: the device can be bound.  DEVICE_BUSY: not
+	 * yet, its last holder still has an fd of it; asked again from time to time.
+	 */
+	int (*dev_is_free)(struct shim *shim, const char *address);
+	/*
+	 * Optional (NULL: no device has one).  A new fd of the device for its tenant: for
+	 * registers and interrupts.  With it the tenant reaches no object of another context.
+	 */
+	int (*dev_fd)(struct shim_dev *dev, int *ret_fd);
 
 	/*
 	 * [blocking] Makes [offset, offset + length) of fd mappable with at most prot.  The
@@ -304,37 +349,45 @@ struct shim_ops {
 	/* The memory is no longer mapped anywhere.  NULL-safe. */
 	void (*mem_unregister)(struct shim_mem *mem);
 
-	/* UNSUPPORTED, INCOMPATIBLE (ret_reason, SHIM_REASON_MAX bytes, says what and who). */
+	/*
+	 * [blocking] UNSUPPORTED, INCOMPATIBLE (ret_reason, SHIM_REASON_MAX bytes, says what
+	 * and who).
+	 */
 	int (*pt_create)(struct shim_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason,
 			 struct shim_pt **ret_pt);
-	/* Not attached, no children; what is still mapped goes with it.  NULL-safe. */
+	/* [blocking] Not attached, no children; what is still mapped goes with it.  NULL-safe. */
 	void (*pt_destroy)(struct shim_pt *pt);
 	/* Bytes of host memory that its tables occupy, and the most that a map could add. */
 	uint64_t (*pt_table_bytes)(struct shim_pt *pt);
 	uint64_t (*pt_map_bound)(struct shim_pt *pt, const struct shim_map *maps, size_t n);
 
 	/*
-	 * [blocking] Maps all entries or none.  OVERLAP, RANGE, UNSUPPORTED; -ENOMEM.
+	 * [blocking] Maps all entries or none.  OVERLAP, RANGE, UNSUPPORTED; -ENOMEM;
+	 * -ECANCELED when cancel (NULL: cannot be) was requested in time.
 	 * The broker has checked overlap, alignment to the smallest page, bounds of the
 	 * memory and reserved ranges; a shim reports what its kernel still refuses.
 	 */
-	int (*pt_map)(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+	int (*pt_map)(struct shim_pt *pt, const struct shim_map *maps, size_t n,
+		      const struct shim_cancel *cancel);
 	/*
 	 * [blocking] Unmaps whole mappings in order; one flush at the end.  *ret_done is
 	 * always set: how many were unmapped.  NO_MAPPING.
 	 */
 	int (*pt_unmap)(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
 			size_t *ret_done);
-	/* In order; *ret_done is always set.  RANGE, UNSUPPORTED. */
+	/* [blocking] In order; *ret_done is always set.  RANGE, UNSUPPORTED. */
 	int (*pt_invalidate)(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 			     size_t *ret_done);
-	/* What a device's access would meet, by the tables (not by the IOTLB). */
+	/*
+	 * Optional (NULL: the tables are the kernel's and cannot be read).  What a device's
+	 * access would meet, by the tables (not by the IOTLB).
+	 */
 	int (*pt_walk)(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim_walk *ret);
 
 	/*
 	 * The device and the table are of one context.  attach: ATTACHED, INCOMPATIBLE,
 	 * UNSUPPORTED; replace is atomic: NOT_ATTACHED, INCOMPATIBLE, and on failure the old
-	 * attachment stands.  detach: NOT_ATTACHED.  [blocking] detach, replace.
+	 * attachment stands.  detach: NOT_ATTACHED.  [blocking] all three.
 	 */
 	int (*attach)(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
 	int (*replace)(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
@@ -382,23 +435,38 @@ static inline const struct shim_device_info *shim_device_info(struct shim *shim,
 {
 	return shim->ops->device_info(shim, i);
 }
-static inline int shim_ctx_new(struct shim *shim, struct shim_ctx **ret_ctx)
+static inline int shim_ctx_new(struct shim *shim, const char *owner, char *ret_reason,
+			       struct shim_ctx **ret_ctx)
 {
-	return shim->ops->ctx_new(shim, ret_ctx);
+	return shim->ops->ctx_new(shim, owner, ret_reason, ret_ctx);
 }
 static inline void shim_ctx_free(struct shim_ctx *ctx)
 {
 	if (ctx)
 		ctx->shim->ops->ctx_free(ctx);
 }
-static inline int shim_dev_bind(struct shim_ctx *ctx, const char *address, struct shim_dev **ret)
+static inline int shim_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n,
+				char *ret_reason, struct shim_dev **ret_devs)
 {
-	return ctx->shim->ops->dev_bind(ctx, address, ret);
+	return ctx->shim->ops->dev_bind(ctx, addresses, n, ret_reason, ret_devs);
 }
 static inline void shim_dev_release(struct shim_dev *dev)
 {
 	if (dev)
 		dev->shim->ops->dev_release(dev);
+}
+static inline int shim_dev_bind_one(struct shim_ctx *ctx, const char *address, char *ret_reason,
+				    struct shim_dev **ret_dev)
+{
+	return shim_dev_bind(ctx, &address, 1, ret_reason, ret_dev);
+}
+static inline int shim_dev_is_free(struct shim *shim, const char *address)
+{
+	return shim->ops->dev_is_free ? shim->ops->dev_is_free(shim, address) : 0;
+}
+static inline int shim_dev_fd(struct shim_dev *dev, int *ret_fd)
+{
+	return dev->shim->ops->dev_fd ? dev->shim->ops->dev_fd(dev, ret_fd) : SHIM_E_UNSUPPORTED;
 }
 static inline int shim_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
 				    uint32_t prot, struct shim_mem **ret_mem)
@@ -428,9 +496,10 @@ static inline uint64_t shim_pt_map_bound(struct shim_pt *pt, const struct shim_m
 {
 	return pt->shim->ops->pt_map_bound(pt, maps, n);
 }
-static inline int shim_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+static inline int shim_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n,
+			      const struct shim_cancel *cancel)
 {
-	return pt->shim->ops->pt_map(pt, maps, n);
+	return pt->shim->ops->pt_map(pt, maps, n, cancel);
 }
 static inline int shim_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
 				size_t *ret_done)
@@ -445,7 +514,8 @@ static inline int shim_pt_invalidate(struct shim_pt *pt, const struct shim_inval
 static inline int shim_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access,
 			       struct shim_walk *ret)
 {
-	return pt->shim->ops->pt_walk(pt, iova, access, ret);
+	return pt->shim->ops->pt_walk ? pt->shim->ops->pt_walk(pt, iova, access, ret)
+				      : SHIM_E_UNSUPPORTED;
 }
 static inline int shim_attach(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
 			      char *ret_reason)

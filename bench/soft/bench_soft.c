@@ -110,8 +110,8 @@ static void host_open(struct host *h, uint64_t length, bool touch)
 	if (touch)
 		memset(h->bytes, 1, length);
 	must(!soft_shim_new(NULL, NULL, &h->shim, NULL), "soft_shim_new");
-	must(!shim_ctx_new(h->shim, &h->ctx), "ctx_new");
-	must(!shim_dev_bind(h->ctx, "0000:01:00.0", &h->dev), "dev_bind");
+	must(!shim_ctx_new(h->shim, "org", NULL, &h->ctx), "ctx_new");
+	must(!shim_dev_bind_one(h->ctx, "0000:01:00.0", NULL, &h->dev), "dev_bind");
 	must(!shim_mem_register(h->ctx, h->fd, 0, length, SHIM_READ | SHIM_WRITE, &h->mem),
 	     "mem_register");
 	must(!shim_pt_create(h->ctx, &spec, NULL, &h->pt), "pt_create");
@@ -136,7 +136,7 @@ static int host_map(struct host *h, uint64_t iova, uint64_t length, uint64_t off
 		.prot = SHIM_READ | SHIM_WRITE,
 	};
 
-	return shim_pt_map(h->pt, &map, 1);
+	return shim_pt_map(h->pt, &map, 1, NULL);
 }
 
 /* ---- 1: a hit ---- */

@@ -55,11 +55,12 @@ static const struct shim_device_info *fail_device_info(struct shim *shim, size_t
 	return state_of(shim)->inner->device_info(shim, index);
 }
 
-static int fail_ctx_new(struct shim *shim, struct shim_ctx **ret_ctx)
+static int fail_ctx_new(struct shim *shim, const char *owner, char *ret_reason,
+			struct shim_ctx **ret_ctx)
 {
 	int r = count(state_of(shim));
 
-	return r ? r : state_of(shim)->inner->ctx_new(shim, ret_ctx);
+	return r ? r : state_of(shim)->inner->ctx_new(shim, owner, ret_reason, ret_ctx);
 }
 
 static void fail_ctx_free(struct shim_ctx *ctx)
@@ -67,11 +68,13 @@ static void fail_ctx_free(struct shim_ctx *ctx)
 	state_of(ctx->shim)->inner->ctx_free(ctx);
 }
 
-static int fail_dev_bind(struct shim_ctx *ctx, const char *address, struct shim_dev **ret_dev)
+static int fail_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n,
+			 char *ret_reason, struct shim_dev **ret_devs)
 {
-	int r = count(state_of(ctx->shim));
+	struct fail_state *state = state_of(ctx->shim);
+	int r = count(state);
 
-	return r ? r : state_of(ctx->shim)->inner->dev_bind(ctx, address, ret_dev);
+	return r ? r : state->inner->dev_bind(ctx, addresses, n, ret_reason, ret_devs);
 }
 
 static void fail_dev_release(struct shim_dev *dev)
@@ -117,11 +120,12 @@ static uint64_t fail_pt_map_bound(struct shim_pt *pt, const struct shim_map *map
 	return state_of(pt->shim)->inner->pt_map_bound(pt, maps, n);
 }
 
-static int fail_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+static int fail_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n,
+		       const struct shim_cancel *cancel)
 {
 	int r = count(state_of(pt->shim));
 
-	return r ? r : state_of(pt->shim)->inner->pt_map(pt, maps, n);
+	return r ? r : state_of(pt->shim)->inner->pt_map(pt, maps, n, cancel);
 }
 
 static int fail_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int soft_ctx_new(struct shim *shim, struct shim_ctx **ret_ctx)
+int soft_ctx_new(struct shim *shim, const char *owner, char *ret_reason, struct shim_ctx **ret_ctx)
 {
 	struct soft_ctx *ctx = calloc(1, sizeof(*ctx));
 	pthread_rwlockattr_t attr;

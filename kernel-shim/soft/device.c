@@ -23,21 +23,22 @@ static const struct shim_device_info *info_of(const struct soft_dev *dev)
 	return &dev->slot->desc->info;
 }
 
-int soft_dev_bind(struct shim_ctx *base, const char *address, struct shim_dev **ret_dev)
+static int bind_one(struct soft_ctx *ctx, const char *address, char *ret_reason)
 {
-	struct soft_shim *shim = soft_shim_of(base->shim);
-	struct soft_ctx *ctx = soft_ctx_of(base);
+	struct soft_shim *shim = soft_shim_of(ctx->base.shim);
 	size_t index = soft_topology_find(shim->topology, address);
 	uint32_t tlb_entries;
 	struct soft_dev *dev;
 	bool busy;
 
-	if (index == shim->topology->n_devices)
+	if (index == shim->topology->n_devices) {
+		REASON(ret_reason, "%s: no such device", address);
 		return SHIM_E_NO_DEVICE;
+	}
 	dev = calloc(1, sizeof(*dev));
 	if (!dev)
 		return -ENOMEM;
-	dev->base.shim = base->shim;
+	dev->base.shim = ctx->base.shim;
 	dev->ctx = ctx;
 	dev->slot = &shim->slots[index];
 	tlb_entries = dev->slot->iommu->desc->device_tlb_entries;
@@ -51,12 +52,33 @@ int soft_dev_bind(struct shim_ctx *base, const char *address, struct shim_dev **
 		dev->slot->owner = ctx;
 	pthread_mutex_unlock(&shim->lock);
 	if (busy) {
+		REASON(ret_reason, "%s: another context has it", address);
 		soft_iotlb_deinit(&dev->tlb);
 		free(dev);
 		return SHIM_E_DEVICE_BUSY;
 	}
 	SOFT_LIST_ADD(ctx->devices, dev);
-	*ret_dev = &dev->base;
+	return 0;
+}
+
+int soft_dev_bind(struct shim_ctx *base, const char *const *addresses, size_t n, char *ret_reason,
+		  struct shim_dev **ret_devs)
+{
+	struct soft_ctx *ctx = soft_ctx_of(base);
+	struct soft_dev *dev;
+	size_t done;
+	int r = 0;
+
+	for (done = 0; done < n && !r; done += !r)
+		r = bind_one(ctx, addresses[done], ret_reason);
+	/* The context's list begins with what was bound last. */
+	if (r) {
+		while (done--)
+			soft_dev_release(&ctx->devices->base);
+		return r;
+	}
+	for (dev = ctx->devices; done--; dev = dev->next)
+		ret_devs[done] = &dev->base;
 	return 0;
 }
 

@@ -152,11 +152,12 @@ static inline struct soft_pt *soft_pt_of(struct shim_pt *pt)
 	} while (0)
 
 /* context.c */
-int soft_ctx_new(struct shim *shim, struct shim_ctx **ret_ctx);
+int soft_ctx_new(struct shim *shim, const char *owner, char *ret_reason, struct shim_ctx **ret_ctx);
 void soft_ctx_free(struct shim_ctx *ctx);
 
 /* device.c */
-int soft_dev_bind(struct shim_ctx *ctx, const char *address, struct shim_dev **ret_dev);
+int soft_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n, char *ret_reason,
+		  struct shim_dev **ret_devs);
 void soft_dev_release(struct shim_dev *dev);
 int soft_attach(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
 int soft_replace(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
@@ -180,7 +181,8 @@ int soft_pt_create(struct shim_ctx *ctx, const struct shim_pt_spec *spec, char *
 void soft_pt_destroy(struct shim_pt *pt);
 uint64_t soft_pt_table_bytes(struct shim_pt *pt);
 uint64_t soft_pt_map_bound(struct shim_pt *pt, const struct shim_map *maps, size_t n);
-int soft_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+int soft_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n,
+		const struct shim_cancel *cancel);
 int soft_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n, size_t *ret_done);
 int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 		       size_t *ret_done);

@@ -321,7 +321,8 @@ static size_t take_out(struct soft_pt *pt, const struct shim_unmap *unmaps, size
 	return done;
 }
 
-int soft_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n)
+int soft_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
+		const struct shim_cancel *cancel)
 {
 	struct soft_pt *pt = soft_pt_of(base);
 	struct soft_builder builder = builder_of(pt);
@@ -335,6 +336,11 @@ int soft_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n)
 			return r;
 	}
 	for (i = 0; i < n; i++) {
+		/* Building tables is quick: an entry is chunk enough. */
+		done = 0;
+		r = cancel && cancel->requested ? -ECANCELED : 0;
+		if (r)
+			break;
 		(void)resolve(pt, &maps[i], &target);
 		r = soft_build_map(&builder, maps[i].iova, maps[i].length, target, maps[i].prot,
 				   &done);

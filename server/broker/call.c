@@ -470,7 +470,9 @@ void broker_call_cancel(struct broker_call *call)
 		STAILQ_REMOVE(&call->lease->waiting, call, broker_call, waiting);
 		call->queued = false;
 	} else if (!call->on_end) {
-		/* On a worker or in slices: it ends by itself. */
+		/* On a worker or in slices: it ends by itself, a long map sooner. */
+		if (call->shim_cancel)
+			call->shim_cancel->requested = true;
 		return;
 	}
 	call_end(call, refuse(call, OUTCOME_CANCELLED, "the caller went away"));

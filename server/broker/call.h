@@ -71,6 +71,8 @@ struct broker_call {
 	bool made_lease; /* the connection lease, for this call */
 	bool queued;	 /* in lease->waiting */
 	bool cancelled;	 /* the caller is gone */
+	/* Of work on a worker that can be given up; NULL: none. */
+	struct shim_cancel *shim_cancel;
 	bool writable;	 /* streams */
 	/* For the audit: what it was about; a refusal's words with nothing left out. */
 	const char *note;

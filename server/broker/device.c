@@ -133,9 +133,8 @@ void device_reap(struct device *device)
 struct claim {
 	struct device *devices[CLAIM_MAX];
 	size_t n;
-	struct shim_ctx *ctx;
 	int result;
-	size_t failed; /* which one */
+	char reason[SHIM_REASON_MAX];
 };
 
 static bool claim_has(const struct claim *claim, const struct device *device)
@@ -266,33 +265,31 @@ static int claim_reserve(struct broker_call *call, struct claim *claim)
 
 static void claim_run(struct op *op)
 {
-	struct claim *claim = call_of_op(op)->data;
-	size_t n;
+	struct broker_call *call = call_of_op(op);
+	struct claim *claim = call->data;
+	const char *addresses[CLAIM_MAX];
+	struct shim_dev *bound[CLAIM_MAX];
+	struct shim_ctx *ctx;
 
-	for (n = 0; n < claim->n; n++) {
-		struct device *d = claim->devices[n];
-
-		claim->result = shim_dev_bind(claim->ctx, d->info->address, &d->shim);
-		if (claim->result)
-			break;
-	}
+	for (size_t i = 0; i < claim->n; i++)
+		addresses[i] = claim->devices[i]->info->address;
+	claim->result = lease_context(call->lease, claim->reason, &ctx);
 	if (!claim->result)
-		return;
-	claim->failed = n;
-	while (n--)
-		shim_dev_release(claim->devices[n]->shim);
+		claim->result = shim_dev_bind(ctx, addresses, claim->n, claim->reason, bound);
+	for (size_t i = 0; !claim->result && i < claim->n; i++)
+		claim->devices[i]->shim = bound[i];
 }
 
 static int claim_refusal(struct broker_call *call, const struct claim *claim)
 {
-	const char *address = claim->devices[claim->failed]->info->address;
+	const char *first = claim->devices[0]->info->address;
 
+	/* The reason names the device; which it is of several only the shim knows. */
 	if (claim->result == SHIM_E_NO_DEVICE)
-		return refuse(call, OUTCOME_NOT_FOUND, "no device \"%s\"", address);
-	if (claim->result == SHIM_E_DEVICE_BUSY)
-		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
-					   "the shim says that it is in use");
-	return refuse_shim(call, claim->result, "claim a device", NULL);
+		return refuse(call, OUTCOME_NOT_FOUND, "%s", claim->reason);
+	if (claim->result == SHIM_E_DEVICE_BUSY || claim->result == SHIM_E_REFUSED)
+		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, first, "%s", claim->reason);
+	return refuse_shim(call, claim->result, "claim a device", claim->reason);
 }
 
 static void claim_complete(struct op *op)
@@ -345,9 +342,6 @@ int rpc_claim_device(struct broker_call *call)
 		if (!p->devices[i])
 			return refuse_no_memory(call);
 	}
-	r = lease_context(call->lease, &claim->ctx);
-	if (r)
-		return refuse_shim(call, r, "open a context", NULL);
 	r = claim_reserve(call, claim);
 	if (r)
 		return r;

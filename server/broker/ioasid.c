@@ -93,7 +93,7 @@ void ioasids_reap_retiring(struct lease *lease, unsigned *budget)
 	while (*budget && (ioasid = LIST_FIRST(&lease->retiring_ioasids))) {
 		/* The table first: nothing may reach the memory when its mappings let go. */
 		if (ioasid->pt && lease->ctx)
-			shim_pt_destroy(ioasid->pt);
+			return;
 		ioasid->pt = NULL;
 		while (*budget && ioasid->n_mappings) {
 			mapping_free(ioasid, mapping_first(ioasid));
@@ -106,21 +106,36 @@ void ioasids_reap_retiring(struct lease *lease, unsigned *budget)
 	}
 }
 
+static void destroy_tables(struct op *op)
+{
+	struct ioasid *ioasid;
+
+	LIST_FOREACH(ioasid, &call_of_op(op)->lease->retiring_ioasids, pending)
+	{
+		shim_pt_destroy(ioasid->pt);
+		ioasid->pt = NULL;
+	}
+}
+
 static void finish_retiring(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
 	unsigned budget = OP_SLICE;
 
 	ioasids_reap_retiring(call->lease, &budget);
-	if (budget)
+	if (LIST_EMPTY(&call->lease->retiring_ioasids)) {
 		call_end(call, OUTCOME_OK);
-	else
+	} else if (budget) {
+		/* Tables are in the way; after them perhaps that of a parent, no deeper. */
+		call_run(call, destroy_tables, finish_retiring, false);
+	} else {
+		op->complete = finish_retiring;
 		op_later(op, call->broker);
+	}
 }
 
 int ioasids_finish_retiring(struct broker_call *call)
 {
-	call->op.complete = finish_retiring;
 	finish_retiring(&call->op);
 	return CALL_PENDING;
 }
@@ -185,7 +200,6 @@ int rpc_negotiate(struct broker_call *call)
 
 struct allocation {
 	struct ioasid *ioasid;
-	struct shim_ctx *ctx;
 	struct shim_pt_spec spec;
 	struct shim_dev *devices[NEGOTIATE_DEVICES_MAX];
 	int result;
@@ -194,9 +208,13 @@ struct allocation {
 
 static void alloc_run(struct op *op)
 {
-	struct allocation *a = call_of_op(op)->data;
+	struct broker_call *call = call_of_op(op);
+	struct allocation *a = call->data;
+	struct shim_ctx *ctx;
 
-	a->result = shim_pt_create(a->ctx, &a->spec, a->reason, &a->ioasid->pt);
+	a->result = lease_context(call->lease, a->reason, &ctx);
+	if (!a->result)
+		a->result = shim_pt_create(ctx, &a->spec, a->reason, &a->ioasid->pt);
 }
 
 static int alloc_refusal(struct broker_call *call, const struct allocation *a)
@@ -292,10 +310,9 @@ int rpc_alloc(struct broker_call *call)
 	if (r)
 		return r;
 	p->choice = describe_negotiation(&call->scratch, n);
-	r = p->choice ? lease_context(call->lease, &a->ctx) : -ENOMEM;
-	if (r) {
+	if (!p->choice) {
 		iova_ranges_unref(n->choice.valid);
-		return refuse_shim(call, r, "open a context", NULL);
+		return refuse_no_memory(call);
 	}
 	r = alloc_record(call, q, n, &a->ioasid);
 	if (r)

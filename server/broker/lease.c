@@ -191,10 +191,11 @@ struct lease *lease_find_named(struct tenant *tenant, const char *name)
 	return RB_FIND(lease_name_tree, &tenant->leases, &find);
 }
 
-int lease_context(struct lease *lease, struct shim_ctx **ret_ctx)
+int lease_context(struct lease *lease, char *ret_reason, struct shim_ctx **ret_ctx)
 {
 	if (!lease->ctx) {
-		int r = shim_ctx_new(lease->broker->shim, &lease->ctx);
+		int r = shim_ctx_new(lease->broker->shim, lease->tenant->path, ret_reason,
+				     &lease->ctx);
 
 		if (r)
 			return r;
@@ -325,6 +326,8 @@ void lease_close(struct lease *lease, const char *why)
 	if (lease->name)
 		RB_REMOVE(lease_name_tree, &lease->tenant->leases, lease);
 	lease_cancel_queue(lease, OUTCOME_CANCELLED, why);
+	if (lease->active && lease->active->shim_cancel)
+		lease->active->shim_cancel->requested = true;
 	if (!lease->active && !lease->running_queue)
 		lease_start_end(lease);
 }

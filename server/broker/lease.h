@@ -29,8 +29,11 @@ struct lease *lease_find_named(struct tenant *tenant, const char *name);
 /* [A-Za-z0-9._-]{1,128} */
 bool lease_name_is_valid(const char *name);
 
-/* Its protection domain, made when first asked for.  A shim error. */
-int lease_context(struct lease *lease, struct shim_ctx **ret_ctx);
+/*
+ * Its protection domain, made when first asked for.  A shim error; ret_reason as in
+ * shim_ctx_new().  Within an op of the lease.
+ */
+int lease_context(struct lease *lease, char *ret_reason, struct shim_ctx **ret_ctx);
 
 /* ---- objects by id ---- */
 

@@ -151,6 +151,7 @@ struct map_work {
 	struct shim_map *maps;
 	size_t n;
 	uint64_t bound; /* table bytes charged in advance */
+	struct shim_cancel cancel;
 	int result;
 };
 
@@ -413,7 +414,7 @@ static void map_run(struct op *op)
 {
 	struct map_work *w = call_of_op(op)->data;
 
-	w->result = shim_pt_map(w->ioasid->pt, w->maps, w->n);
+	w->result = shim_pt_map(w->ioasid->pt, w->maps, w->n, &w->cancel);
 }
 
 static int map_refusal(struct broker_call *call, int error)
@@ -498,6 +499,7 @@ int rpc_map(struct broker_call *call)
 		return r;
 	}
 	call->data = w;
+	call->shim_cancel = &w->cancel;
 	return call_run(call, map_run, map_complete, pages > OP_LIGHT_PAGES);
 }
 

@@ -108,23 +108,27 @@ int rpc_open_ticket(struct broker_call *call)
 struct registration {
 	struct memory *memory;
 	struct memory_file file;
-	struct shim_ctx *ctx;
 	int result;
 	bool from_shim;
-	char why[160];
+	char why[SHIM_REASON_MAX];
 };
 
 static void register_run(struct op *op)
 {
-	struct registration *reg = call_of_op(op)->data;
+	struct broker_call *call = call_of_op(op);
+	struct registration *reg = call->data;
 	struct memory *m = reg->memory;
+	struct shim_ctx *ctx;
 
 	reg->result = memory_file_check_holes(m->fd, &reg->file, m->offset, m->length, reg->why,
 					      sizeof(reg->why));
 	if (reg->result)
 		return;
 	reg->from_shim = true;
-	reg->result = shim_mem_register(reg->ctx, m->fd, m->offset, m->length, m->prot, &m->shim);
+	reg->result = lease_context(call->lease, reg->why, &ctx);
+	if (reg->result)
+		return;
+	reg->result = shim_mem_register(ctx, m->fd, m->offset, m->length, m->prot, &m->shim);
 }
 
 static int register_refusal(struct broker_call *call, const struct registration *reg)
@@ -135,7 +139,7 @@ static int register_refusal(struct broker_call *call, const struct registration 
 	if (reg->result == SHIM_E_MEMORY)
 		return refuse_precondition(call, OUTCOME_MEMORY_UNSUITABLE, "ticket",
 					   "the shim cannot use this file");
-	return refuse_shim(call, reg->result, "register memory", NULL);
+	return refuse_shim(call, reg->result, "register memory", reg->why);
 }
 
 /*
@@ -254,9 +258,6 @@ int rpc_register_memory(struct broker_call *call)
 	r = register_check(call, q, &reg->file, &length);
 	if (r)
 		return r;
-	r = lease_context(call->lease, &reg->ctx);
-	if (r)
-		return refuse_shim(call, r, "open a context", NULL);
 
 	m = calloc(1, sizeof(*m));
 	if (!m)

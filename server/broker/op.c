@@ -27,7 +27,7 @@ void op_start(struct op *op, struct broker *broker, const void *key, bool heavy)
 {
 	op->broker = broker;
 	broker->n_ops++;
-	if (!heavy) {
+	if (!heavy && !broker->shim->ops->blocks) {
 		op->run(op);
 		work_done(&op->work);
 		return;

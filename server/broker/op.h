@@ -23,7 +23,8 @@ struct op {
 STAILQ_HEAD(op_queue, op);
 
 /*
- * Runs op->run(), here if it is light, on a worker if it is heavy; then op->complete().
+ * Runs op->run(), here if it is light and the shim does not block, else on a worker; then
+ * op->complete().
  * key: whom workers are shared fairly between (the tenant).
  */
 void op_start(struct op *op, struct broker *broker, const void *key, bool heavy);

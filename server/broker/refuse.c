@@ -121,12 +121,18 @@ int refuse_shim(struct broker_call *call, int error, const char *what, const cha
 {
 	if (error == -ENOMEM)
 		return refuse_no_memory(call);
+	if (error == -ECANCELED)
+		return refuse(call, OUTCOME_CANCELLED, "%s: the caller or its lease went away",
+			      what);
 	if (error == -ENODEV || error == -EIO)
 		return refuse(call, OUTCOME_SHIM_GONE, "%s: the shim answered: %s", what,
 			      strerror(-error));
 	if (error < 0)
 		return refuse(call, OUTCOME_INTERNAL, "%s: the shim answered: %s", what,
 			      strerror(-error));
+	if (error == SHIM_E_LIMIT)
+		return refuse(call, OUTCOME_QUOTA, "%s: %s", what,
+			      reason && reason[0] ? reason : "a limit of the shim");
 	return refuse(call, OUTCOME_INTERNAL, "%s: the shim refused with code %d%s%s", what, error,
 		      reason && reason[0] ? ": " : "", reason ? reason : "");
 }

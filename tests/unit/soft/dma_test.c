@@ -272,7 +272,8 @@ static void *run_context(void *arg)
 		struct shim_mem *mem;
 		struct shim_pt *pt;
 
-		if (shim_ctx_new(t->shim, &ctx) || shim_dev_bind(ctx, t->address, &dev) ||
+		if (shim_ctx_new(t->shim, "org", NULL, &ctx) ||
+		    shim_dev_bind_one(ctx, t->address, NULL, &dev) ||
 		    shim_mem_register(ctx, t->fd, 0, M2, RW, &mem) ||
 		    shim_pt_create(ctx, &spec, NULL, &pt) ||
 		    shim_attach(dev, SHIM_NO_PASID, pt, NULL)) {
@@ -290,7 +291,7 @@ static void *run_context(void *arg)
 			uint8_t buf[64];
 			size_t done;
 
-			t->wrong += shim_pt_map(pt, &map, 1) != 0;
+			t->wrong += shim_pt_map(pt, &map, 1, NULL) != 0;
 			shim_dma(dev, SHIM_NO_PASID, SHIM_READ, i * K4, buf, sizeof(buf), &done,
 				 &fault);
 			t->wrong +=
@@ -444,7 +445,7 @@ static void test_hugetlb(void **state)
 	pt = fixture_pt(&f, SHIM_FORMAT_VTDSS_4L, NULL);
 	fixture_attach(f.dev0, SHIM_NO_PASID, pt);
 	map.mem = mem;
-	assert_int_equal(shim_pt_map(pt, &map, 1), 0);
+	assert_int_equal(shim_pt_map(pt, &map, 1, NULL), 0);
 	done = fixture_dma(f.dev0, SHIM_NO_PASID, SHIM_WRITE, M2, &byte, 1, &fault);
 	assert_int_equal(fault.cause, done ? SHIM_FAULT_NONE : SHIM_FAULT_MEMORY_ERROR);
 	close(fd);

@@ -60,9 +60,9 @@ static inline void fixture_open(struct fixture *f, const char *topology, uint64_
 	memset(f, 0, sizeof(*f));
 	f->shim = fixture_shim(topology, table_pages);
 	f->length = length;
-	assert_int_equal(shim_ctx_new(f->shim, &f->ctx), 0);
-	assert_int_equal(shim_dev_bind(f->ctx, DEV0, &f->dev0), 0);
-	assert_int_equal(shim_dev_bind(f->ctx, DEV1, &f->dev1), 0);
+	assert_int_equal(shim_ctx_new(f->shim, "org", NULL, &f->ctx), 0);
+	assert_int_equal(shim_dev_bind_one(f->ctx, DEV0, NULL, &f->dev0), 0);
+	assert_int_equal(shim_dev_bind_one(f->ctx, DEV1, NULL, &f->dev1), 0);
 	f->fd = memfd_create("memory", MFD_CLOEXEC);
 	assert_true(f->fd >= 0);
 	assert_int_equal(ftruncate(f->fd, (off_t)length), 0);
@@ -108,7 +108,7 @@ static inline int fixture_map(struct fixture *f, struct shim_pt *pt, uint64_t io
 		.prot = prot,
 	};
 
-	return shim_pt_map(pt, &map, 1);
+	return shim_pt_map(pt, &map, 1, NULL);
 }
 
 static inline int fixture_map_child(struct shim_pt *pt, uint64_t iova, uint64_t length,
@@ -121,7 +121,7 @@ static inline int fixture_map_child(struct shim_pt *pt, uint64_t iova, uint64_t 
 		.prot = prot,
 	};
 
-	return shim_pt_map(pt, &map, 1);
+	return shim_pt_map(pt, &map, 1, NULL);
 }
 
 static inline int fixture_unmap(struct shim_pt *pt, uint64_t iova, uint64_t length)

@@ -56,22 +56,22 @@ static void test_bind(void **state)
 	struct shim_ctx *a, *b;
 	struct shim_dev *dev, *other = NULL;
 
-	assert_int_equal(shim_ctx_new(shim, &a), 0);
-	assert_int_equal(shim_ctx_new(shim, &b), 0);
-	assert_int_equal(shim_dev_bind(a, "0000:99:00.0", &other), SHIM_E_NO_DEVICE);
-	assert_int_equal(shim_dev_bind(a, "", &other), SHIM_E_NO_DEVICE);
+	assert_int_equal(shim_ctx_new(shim, "org", NULL, &a), 0);
+	assert_int_equal(shim_ctx_new(shim, "org", NULL, &b), 0);
+	assert_int_equal(shim_dev_bind_one(a, "0000:99:00.0", NULL, &other), SHIM_E_NO_DEVICE);
+	assert_int_equal(shim_dev_bind_one(a, "", NULL, &other), SHIM_E_NO_DEVICE);
 	/* Policy may give away what the host uses: that is not the shim's to refuse. */
-	assert_int_equal(shim_dev_bind(a, DEV_HOST, &other), 0);
+	assert_int_equal(shim_dev_bind_one(a, DEV_HOST, NULL, &other), 0);
 	shim_dev_release(other);
 	other = NULL;
-	assert_int_equal(shim_dev_bind(a, DEV0, &dev), 0);
-	assert_int_equal(shim_dev_bind(a, DEV0, &other), SHIM_E_DEVICE_BUSY);
-	assert_int_equal(shim_dev_bind(b, DEV0, &other), SHIM_E_DEVICE_BUSY);
+	assert_int_equal(shim_dev_bind_one(a, DEV0, NULL, &dev), 0);
+	assert_int_equal(shim_dev_bind_one(a, DEV0, NULL, &other), SHIM_E_DEVICE_BUSY);
+	assert_int_equal(shim_dev_bind_one(b, DEV0, NULL, &other), SHIM_E_DEVICE_BUSY);
 	assert_null(other);
 	shim_dev_release(dev);
-	assert_int_equal(shim_dev_bind(b, DEV0, &other), 0);
+	assert_int_equal(shim_dev_bind_one(b, DEV0, NULL, &other), 0);
 	shim_ctx_free(b);
-	assert_int_equal(shim_dev_bind(a, DEV0, &dev), 0);
+	assert_int_equal(shim_dev_bind_one(a, DEV0, NULL, &dev), 0);
 	shim_ctx_free(a);
 	shim_free(shim);
 }
@@ -335,9 +335,9 @@ static void test_map_refused(void **state)
 	assert_int_equal(fixture_map(&f, x86, 0, K4, 0, 0), -EINVAL);
 	assert_int_equal(fixture_map(&f, x86, 0, K4, 0, RW | 8), -EINVAL);
 	map = (struct shim_map){.length = K4, .mem = readonly, .prot = RW};
-	assert_int_equal(shim_pt_map(x86, &map, 1), -EACCES);
+	assert_int_equal(shim_pt_map(x86, &map, 1, NULL), -EACCES);
 	map = (struct shim_map){.length = K4, .prot = RW};
-	assert_int_equal(shim_pt_map(x86, &map, 1), SHIM_E_UNSUPPORTED);
+	assert_int_equal(shim_pt_map(x86, &map, 1, NULL), SHIM_E_UNSUPPORTED);
 	assert_int_equal(fixture_map(&f, child, 0, K4, 0, RW), SHIM_E_UNSUPPORTED);
 	assert_int_equal(fixture_map_child(child, 0, K4, 2 * half, RW), SHIM_E_RANGE);
 	assert_int_equal(fixture_map_child(child, 0, K4, 1, RW), SHIM_E_RANGE);
@@ -388,7 +388,7 @@ static void test_map_is_all_or_none(void **state)
 					.prot = RW,
 				};
 			assert_true(shim_pt_map_bound(pt, maps, 4) >= 12 * K4);
-			r = shim_pt_map(pt, maps, 4);
+			r = shim_pt_map(pt, maps, 4, NULL);
 			fitted = !r;
 			for (int i = 0; i < 4; i++) {
 				if (!r)
@@ -431,14 +431,14 @@ static void test_overlap_changes_nothing(void **state)
 				.offset = M2,
 				.prot = RW,
 			};
-		assert_int_equal(shim_pt_map(pt, maps, 3), SHIM_E_OVERLAP);
+		assert_int_equal(shim_pt_map(pt, maps, 3, NULL), SHIM_E_OVERLAP);
 		assert_int_equal(shim_pt_table_bytes(pt), bytes);
 		fixture_expect_fault(f.dev0, SHIM_READ, 62 * M2, SHIM_FAULT_NOT_PRESENT);
 		fixture_expect_fault(f.dev0, SHIM_READ, 63 * M2, SHIM_FAULT_NOT_PRESENT);
 		fixture_expect_byte(f.dev0, 64 * M2, 0);
 		/* Entries that meet each other, within one call. */
 		maps[2].iova = 63 * M2;
-		assert_int_equal(shim_pt_map(pt, maps, 3), SHIM_E_OVERLAP);
+		assert_int_equal(shim_pt_map(pt, maps, 3, NULL), SHIM_E_OVERLAP);
 		assert_int_equal(shim_pt_table_bytes(pt), bytes);
 		fixture_close(&f);
 	}
@@ -524,7 +524,7 @@ static void test_random_through_the_shim(void **state)
 				map.length = ((uint64_t)random() % (6 * M2) & -align) + align;
 				map.iova = base + ((uint64_t)random() % (8 * M2) & -align);
 				bound = shim_pt_map_bound(pt, &map, 1);
-				assert_int_equal(shim_pt_map(pt, &map, 1), 0);
+				assert_int_equal(shim_pt_map(pt, &map, 1, NULL), 0);
 				assert_true(shim_pt_table_bytes(pt) - before <= bound);
 				live[i].iova = map.iova;
 				live[i].length = map.length;
@@ -1056,7 +1056,7 @@ static void test_nothing_is_left_for_the_next(void **state)
 	fixture_attach(f.dev0, SHIM_NO_PASID, pt);
 	fixture_expect_fault(f.dev0, SHIM_READ, 0, SHIM_FAULT_NOT_PRESENT);
 	shim_dev_release(f.dev0);
-	assert_int_equal(shim_dev_bind(f.ctx, DEV0, &f.dev0), 0);
+	assert_int_equal(shim_dev_bind_one(f.ctx, DEV0, NULL, &f.dev0), 0);
 	fixture_expect_fault(f.dev0, SHIM_READ, 0, SHIM_FAULT_NOT_ATTACHED);
 	shim_pt_destroy(pt);
 	fixture_close(&f);
@@ -1104,10 +1104,10 @@ static int sequence(struct shim *shim, int fd, size_t *ret_bytes)
 	uint8_t byte;
 	int r;
 
-	r = shim_ctx_new(shim, &ctx);
+	r = shim_ctx_new(shim, "org", NULL, &ctx);
 	if (r)
 		return r;
-	if ((r = shim_dev_bind(ctx, DEV0, &dev)) ||
+	if ((r = shim_dev_bind_one(ctx, DEV0, NULL, &dev)) ||
 	    (r = shim_mem_register(ctx, fd, 0, M2, RW, &mem)) ||
 	    (r = shim_pt_create(ctx, &spec, reason, &pt)))
 		goto out;
@@ -1116,7 +1116,8 @@ static int sequence(struct shim *shim, int fd, size_t *ret_bytes)
 		maps[i] = (struct shim_map){.iova = i * M2, .length = K4, .mem = mem, .prot = RW};
 		unmaps[i] = (struct shim_unmap){i * M2, K4};
 	}
-	if ((r = shim_pt_map(pt, maps, 4)) || (r = shim_pt_create(ctx, &spec, reason, &child)) ||
+	if ((r = shim_pt_map(pt, maps, 4, NULL)) ||
+	    (r = shim_pt_create(ctx, &spec, reason, &child)) ||
 	    (r = shim_attach(dev, SHIM_NO_PASID, pt, reason)) ||
 	    (r = shim_dma(dev, SHIM_NO_PASID, SHIM_READ, 0, &byte, 1, ret_bytes, &fault)) ||
 	    (r = shim_pt_walk(pt, 0, SHIM_READ, &walk)) ||

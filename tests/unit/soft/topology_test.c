@@ -331,10 +331,10 @@ static void test_many_devices(void **state)
 		fail_msg("%u:%u %s: %s", p.line, p.column, p.path, p.message);
 	free(text);
 	assert_int_equal(shim_device_count(shim), SOFT_DEVICES_MAX);
-	assert_int_equal(shim_ctx_new(shim, &ctx), 0);
-	assert_int_equal(shim_dev_bind(ctx, "0000:00:00.0", &dev), 0);
-	assert_int_equal(shim_dev_bind(ctx, "0000:3f:1f.7", &dev), 0);
-	assert_int_equal(shim_dev_bind(ctx, "0000:40:00.0", &dev), SHIM_E_NO_DEVICE);
+	assert_int_equal(shim_ctx_new(shim, "org", NULL, &ctx), 0);
+	assert_int_equal(shim_dev_bind_one(ctx, "0000:00:00.0", NULL, &dev), 0);
+	assert_int_equal(shim_dev_bind_one(ctx, "0000:3f:1f.7", NULL, &dev), 0);
+	assert_int_equal(shim_dev_bind_one(ctx, "0000:40:00.0", NULL, &dev), SHIM_E_NO_DEVICE);
 	shim_ctx_free(ctx);
 	shim_free(shim);
 
