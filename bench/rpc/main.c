@@ -23,6 +23,7 @@ struct settings {
 	unsigned rounds;
 	bool audit;
 	bool p1, stages, p6, p8;
+	const char *beside; /* P8: neighbours whose name holds this */
 };
 
 static const struct workload *const pairs[] = {
@@ -133,6 +134,8 @@ static void run_p8(const char *socket, const struct settings *settings)
 	printf("P8  quiet client alone: p50 %.0f us, p99 %.0f us%s\n", alone.p50_us, alone.p99_us,
 	       neighbour_uid() == getuid() ? "; NOT ROOT: neighbours are the same tenant" : "");
 	for (size_t i = 0; neighbours[i].name; i++) {
+		if (!strstr(neighbours[i].name, settings->beside))
+			continue;
 		neighbour_start(i);
 		usleep(300000);
 		beside = client_run(&client, &workload_alloc_free, 1, seconds, 1000);
@@ -149,7 +152,7 @@ static void usage(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"Usage: bench_rpc --ioasidd PATH [--seconds S] [--rounds N] [--idle-seconds S]\n"
-		"                 [--no-audit] [--only p1|stages|p6|p8]\n");
+		"                 [--no-audit] [--only p1|stages|p6|p8] [--beside WORD]\n");
 	exit(status);
 }
 
@@ -164,6 +167,7 @@ static struct settings parse(int argc, char **argv)
 		.stages = true,
 		.p6 = true,
 		.p8 = true,
+		.beside = "",
 	};
 
 	for (int i = 1; i < argc; i++) {
@@ -186,6 +190,8 @@ static struct settings parse(int argc, char **argv)
 			settings.idle_seconds = strtod(value, NULL);
 		else if (!strcmp(argv[i - 1], "--rounds"))
 			settings.rounds = strtoul(value, NULL, 10);
+		else if (!strcmp(argv[i - 1], "--beside"))
+			settings.beside = value;
 		else if (!strcmp(argv[i - 1], "--only")) {
 			settings.p1 = !strcmp(value, "p1");
 			settings.stages = !strcmp(value, "stages");
