@@ -153,6 +153,8 @@ static void prepare_process(void)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
+	/* The transport's own. */
+	sigaddset(&signals, SIGRTMIN);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	clear_grpc_environment();

@@ -457,6 +457,10 @@ static void acceptor_read_signals(struct acceptor *acceptor)
 	while (read(acceptor->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		struct signal_mail *signal = &acceptor->signals[info.ssi_signo % NSIG];
 
+		if ((int)info.ssi_signo == SIGRTMIN) {
+			acceptor->config.ticked(acceptor->config.userdata);
+			continue;
+		}
 		if (!atomic_exchange(&signal->posted, true))
 			mailbox_post(acceptor->config.mailbox, &signal->mail);
 	}

@@ -67,6 +67,8 @@ struct acceptor_config {
 	void *userdata;
 	/* On the state thread, with the signal's number; see signals. */
 	void (*signalled)(void *userdata, int signal);
+	/* SIGRTMIN, which is not handed on: the acceptor's own thread, so any time. */
+	void (*ticked)(void *userdata);
 	/* Blocked in every thread by the caller. */
 	sigset_t signals;
 	/* Any thread; level as in syslog(3). */

@@ -12,6 +12,7 @@
  */
 #include "server.h"
 
+#include "clock.h"
 #include "refusal.h"
 #include "services.h"
 
@@ -28,6 +29,18 @@
  * once would keep it full for good.  So after this many messages streams wait for a look.
  */
 #define SENDS_BETWEEN_POLLS 16
+/*
+ * For the same reason: so many requests are taken up, then what else has come waits for a
+ * look at the sockets of others.  Without it one client that sends requests faster than they
+ * are answered is served alone.
+ */
+#define REQUESTS_BETWEEN_POLLS 32
+/*
+ * Calls that were reset before their request could be read, as a burst and a second.  They
+ * do not count as streams of HTTP/2, so nothing else limits them (CVE-2023-44487).
+ */
+#define RESETS_MAX    256
+#define RESETS_SECOND 64
 /* Message and details must fit in the 8 KiB of metadata that clients take by default. */
 #define TRAILER_MAX 5120
 
@@ -92,6 +105,13 @@ void calls_trim(struct transport *transport)
 	transport->n_free_calls = 0;
 }
 
+/* gRPC has taken the message, or dropped it. */
+static void message_sent(struct call *call)
+{
+	*call->connection->unsent -= call->n_unsent;
+	call->n_unsent = 0;
+}
+
 /*
  * Frees the call if it was answered and gRPC holds nothing of it.  The batch whose tag is
  * being handled still counts, so the call lives until the end of its handler.
@@ -102,6 +122,7 @@ static void call_release(struct call *call)
 
 	if (!call->answered || call->n_batches)
 		return;
+	message_sent(call);
 	grpc_byte_buffer_destroy(call->sending);
 	grpc_byte_buffer_destroy(call->response);
 	grpc_slice_unref(call->status_message);
@@ -179,56 +200,85 @@ static void call_end(struct call *call)
 		call_release(call);
 }
 
+static void connection_count_reset(struct connection *connection)
+{
+	uint64_t now = clock_us(), since = now - connection->resets_at;
+
+	connection->resets_at = now;
+	if (since / (1000000 / RESETS_SECOND) >= connection->n_resets)
+		connection->n_resets = 0;
+	else
+		connection->n_resets -= since / (1000000 / RESETS_SECOND);
+	if (++connection->n_resets != RESETS_MAX || connection->closing)
+		return;
+	connection_expel(connection, "it resets its calls as soon as it makes them");
+}
+
 static void end_fired(struct cq_tag *tag, bool ok)
 {
 	struct call *call = container_of(tag, struct call, end_tag);
 
+	if (call->cancelled && !call->was_read)
+		connection_count_reset(call->connection);
 	call->n_batches--;
 	call_release(call);
 }
 
-static grpc_byte_buffer *message_pack(const ProtobufCMessage *message)
+static grpc_byte_buffer *message_pack(struct call *call, const ProtobufCMessage *message)
 {
-	grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(message));
+	size_t size = protobuf_c_message_get_packed_size(message);
+	grpc_slice slice = grpc_slice_malloc(size);
 	grpc_byte_buffer *buffer;
 
 	protobuf_c_message_pack(message, GRPC_SLICE_START_PTR(slice));
 	buffer = grpc_raw_byte_buffer_create(&slice, 1);
 	grpc_slice_unref(slice);
+	call->n_unsent = size;
+	*call->connection->unsent += size;
 	return buffer;
 }
 
 /* message and details are copied. */
-static void call_set_outcome(struct call *call, grpc_status_code status, const char *message,
-			     const uint8_t *details, size_t n_details,
-			     const ProtobufCMessage *response)
+static void call_set_refusal(struct call *call, grpc_status_code status, const char *message,
+			     const uint8_t *details, size_t n_details)
 {
 	size_t n_message = message ? strnlen(message, TRAILER_MAX / 4) : 0;
 
 	call->finished = true;
 	call->status = status;
-	if (status == GRPC_STATUS_OK) {
-		if (response)
-			call->response = message_pack(response);
-		return;
-	}
 	call->status_message = grpc_slice_from_copied_buffer(message, n_message);
 	if (n_details && n_message + n_details <= TRAILER_MAX)
 		call->status_details =
 			grpc_slice_from_copied_buffer((const char *)details, n_details);
 }
 
+static void call_refuse(struct call *call, grpc_status_code status, const char *reason,
+			const char *message)
+{
+	uint8_t details[REFUSAL_DETAILS_MAX];
+
+	call_set_refusal(call, status, message, details,
+			 refusal_details(status, reason, message, details));
+}
+
+/* response: NULL for a stream. */
+static void call_set_success(struct call *call, const ProtobufCMessage *response)
+{
+	call->finished = true;
+	call->status = GRPC_STATUS_OK;
+	if (response)
+		call->response = message_pack(call, response);
+}
+
 void call_finish(struct call *call, grpc_status_code status, const char *reason,
 		 const char *message, const ProtobufCMessage *response)
 {
-	uint8_t details[REFUSAL_DETAILS_MAX];
-	size_t n_details = 0;
-
 	if (call->finished)
 		return;
-	if (status != GRPC_STATUS_OK)
-		n_details = refusal_details(status, reason, message, details);
-	call_set_outcome(call, status, message, details, n_details, response);
+	if (status == GRPC_STATUS_OK)
+		call_set_success(call, response);
+	else
+		call_refuse(call, status, reason, message);
 	call_end(call);
 }
 
@@ -241,11 +291,12 @@ void call_send(struct call *call, const ProtobufCMessage *message)
 
 	memset(ops, 0, sizeof(ops));
 	call_add_headers(call, ops, &n_ops);
-	call->sending = message_pack(message);
+	call->sending = message_pack(call, message);
 	ops[n_ops].op = GRPC_OP_SEND_MESSAGE;
 	ops[n_ops++].data.send_message.send_message = call->sending;
 	call->send_in_flight = call_batch(call, ops, n_ops, &call->send_tag);
 	if (!call->send_in_flight) {
+		message_sent(call);
 		grpc_byte_buffer_destroy(call->sending);
 		call->sending = NULL;
 	}
@@ -266,6 +317,7 @@ static void send_fired(struct cq_tag *tag, bool ok)
 	struct call *call = container_of(tag, struct call, send_tag);
 	struct transport *transport = call->connection->transport;
 
+	message_sent(call);
 	grpc_byte_buffer_destroy(call->sending);
 	call->sending = NULL;
 	call->send_in_flight = false;
@@ -315,8 +367,11 @@ static void broker_finished(void *userdata, const struct broker_answer *answer)
 			    "the server is shutting down", NULL);
 		return;
 	}
-	call_set_outcome(call, answer->code, answer->message, answer->details, answer->n_details,
-			 answer->response);
+	if (answer->code == GRPC_STATUS_OK)
+		call_set_success(call, answer->response);
+	else
+		call_set_refusal(call, answer->code, answer->message, answer->details,
+				 answer->n_details);
 	call_end(call);
 }
 
@@ -369,6 +424,7 @@ void call_cancel(struct call *call)
 
 static void call_start(struct call *call, const uint8_t *bytes, size_t length)
 {
+	call->was_read = true;
 	if (call->service) {
 		if (call->service->is_streaming)
 			call_watch_close(call, true);
@@ -472,6 +528,28 @@ int call_arm(struct connection *connection)
 	return -EIO;
 }
 
+static void connection_arm(struct connection *connection)
+{
+	if (connection->closing || call_arm(connection) == 0)
+		return;
+	transport_log(connection->transport, LOG_ERR, "no memory for the next call: closing uid %u",
+		      connection->peer.uid);
+	connection_kick(connection);
+}
+
+void calls_arm(struct transport *transport)
+{
+	transport->requests_since_poll = 0;
+	while (!list_is_empty(&transport->unarmed)) {
+		struct connection *connection =
+			container_of(transport->unarmed.next, struct connection, unarmed_link);
+
+		list_remove(&connection->unarmed_link);
+		for (; connection->n_unarmed; connection->n_unarmed--)
+			connection_arm(connection);
+	}
+}
+
 /* Finds who serves the call; the path dies with the details. */
 static void call_find_method(struct call *call)
 {
@@ -499,10 +577,10 @@ static void request_fired(struct cq_tag *tag, bool ok)
 		return;
 	}
 	connection->n_calls++;
-	if (!connection->closing && call_arm(connection) < 0) {
-		transport_log(transport, LOG_ERR, "no memory for the next call: closing uid %u",
-			      connection->peer.uid);
-		connection_kick(connection);
+	if (transport->requests_since_poll++ < REQUESTS_BETWEEN_POLLS) {
+		connection_arm(connection);
+	} else if (!connection->n_unarmed++) {
+		list_append(&transport->unarmed, &connection->unarmed_link);
 	}
 	if (!call_can_start(call))
 		return;
@@ -513,6 +591,10 @@ static void request_fired(struct cq_tag *tag, bool ok)
 		/* Calls that were reset count here until the broker has let go of them. */
 		call_finish(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "QUOTA",
 			    "too many calls at once on one connection", NULL);
+	else if (*connection->unsent > transport->config.limits.unsent)
+		/* Before it is begun: a call that was done gets its answer. */
+		call_finish(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "QUOTA",
+			    "too many answers wait to be read", NULL);
 	else
 		call_receive(call);
 }

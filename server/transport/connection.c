@@ -15,9 +15,11 @@
 #include <grpc/grpc_posix.h>
 #include <grpc/impl/codegen/compression_types.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -25,6 +27,12 @@
 /* A client may send this much metadata; it is never looked at. */
 #define METADATA_MAX 8192
 #define N_ARMED	     2
+/* How long who misused HTTP/2 has to wait before it is served again. */
+#define BARRED_US UINT64_C(300000000)
+/* Looks at the sockets, this far apart, and how often one must have been emptied a little. */
+#define STALL_SAMPLES	  20
+#define STALL_INTERVAL_US 1000
+#define STALL_DRAINS	  2
 /* How long a peer that was pinged may take to answer. */
 #define PONG_MS 10000
 
@@ -86,6 +94,7 @@ static void connection_free(struct connection *connection)
 	list_remove(&connection->link);
 	list_remove(&connection->ending_link);
 	list_remove(&connection->refused_link);
+	list_remove(&connection->unarmed_link);
 	if (connection->control_fd >= 0)
 		close(connection->control_fd);
 	principal_leave(transport->principals, connection->principal, clock_us());
@@ -153,6 +162,7 @@ static void connection_open(struct transport *transport, struct arrival *arrival
 	}
 	connection->transport = transport;
 	connection->principal = arrival->principal;
+	connection->unsent = principal_unsent(arrival->principal);
 	connection->peer = (struct broker_peer){
 		.socket = arrival->listener->name,
 		.uid = arrival->peer.uid,
@@ -163,6 +173,7 @@ static void connection_open(struct transport *transport, struct arrival *arrival
 	list_init(&connection->calls);
 	list_init(&connection->ending_link);
 	list_init(&connection->refused_link);
+	list_init(&connection->unarmed_link);
 	list_append(&transport->connections, &connection->link);
 	transport->n_connections++;
 	free(arrival);
@@ -193,6 +204,53 @@ static void connection_open(struct transport *transport, struct arrival *arrival
 void connection_kick(struct connection *connection)
 {
 	shutdown(connection->control_fd, SHUT_RDWR);
+}
+
+void connection_expel(struct connection *connection, const char *why)
+{
+	struct transport *transport = connection->transport;
+
+	principal_bar(transport->principals, connection->principal, clock_us() + BARRED_US);
+	transport_log(transport, LOG_WARNING, "closing a connection of uid %u: %s",
+		      connection->peer.uid, why);
+	connection_kick(connection);
+}
+
+/* A socket that holds less than before is being read; those that wait for gRPC only fill. */
+static void sample_unread(watch_fn fired, int fd, void *userdata, void *argument)
+{
+	struct connection *connection = userdata;
+	bool first = *(const int *)argument == 0;
+	int unread = 0;
+
+	if (fired != connection_ended || ioctl(fd, SIOCINQ, &unread) < 0)
+		return;
+	if (first)
+		connection->n_drains = 0;
+	else if (unread < connection->unread)
+		connection->n_drains++;
+	connection->unread = unread;
+}
+
+static void expel_staller(watch_fn fired, int fd, void *userdata, void *argument)
+{
+	struct connection *connection = userdata;
+
+	if (fired == connection_ended && connection->n_drains >= STALL_DRAINS)
+		connection_expel(connection, "it sends frames faster than they can be read");
+}
+
+void connections_find_staller(struct transport *transport)
+{
+	struct watches *watches = acceptor_watches(transport->acceptor);
+
+	for (int i = 0; i < STALL_SAMPLES; i++) {
+		watches_each(watches, sample_unread, &i);
+		usleep(STALL_INTERVAL_US);
+		if (!stall_lasts(&transport->stall))
+			return;
+	}
+	watches_each(watches, expel_staller, NULL);
 }
 
 static void connection_ended(void *userdata)

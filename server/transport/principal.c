@@ -20,7 +20,9 @@ struct principal {
 	/* Token bucket in microseconds of credit: one connection costs 1 s / rate. */
 	uint64_t credit_us;
 	uint64_t credited_at_us;
+	uint64_t barred_until_us;
 	grpc_resource_quota *quota;
+	size_t unsent; /* the state thread's, without the lock */
 };
 
 struct principal_table {
@@ -93,7 +95,8 @@ static void bucket_sweep(struct principal **link, uint64_t now_us)
 		struct principal *principal = *link;
 
 		principal_credit(principal, now_us);
-		if (principal->n_pending || principal->n_open || principal->credit_us < SECOND_US) {
+		if (principal->n_pending || principal->n_open || principal->credit_us < SECOND_US ||
+		    principal->barred_until_us > now_us) {
 			link = &principal->next;
 			continue;
 		}
@@ -158,6 +161,9 @@ int principal_promote(struct principal_table *table, struct principal *principal
 		r = PRINCIPAL_E_LIMIT;
 	} else if (table->n_open[principal->listener] >= table->limits.open_listener) {
 		r = PRINCIPAL_E_TOTAL;
+	} else if (principal->barred_until_us > now_us) {
+		r = PRINCIPAL_E_RATE;
+		*ret_retry_us = principal->barred_until_us - now_us;
 	} else if (principal->credit_us < price) {
 		r = PRINCIPAL_E_RATE;
 		*ret_retry_us = price - principal->credit_us;
@@ -190,4 +196,17 @@ grpc_resource_quota *principal_quota(struct principal_table *table, struct princ
 	}
 	pthread_mutex_unlock(&table->lock);
 	return principal->quota;
+}
+
+void principal_bar(struct principal_table *table, struct principal *principal, uint64_t until_us)
+{
+	pthread_mutex_lock(&table->lock);
+	if (principal->barred_until_us < until_us)
+		principal->barred_until_us = until_us;
+	pthread_mutex_unlock(&table->lock);
+}
+
+size_t *principal_unsent(struct principal *principal)
+{
+	return &principal->unsent;
 }

@@ -10,6 +10,9 @@
  *   open         connections that speak gRPC                 per principal and per listener
  *   rate         connections a second that reach the state thread, with a burst
  *   memory       what gRPC core may buffer for all connections of one principal
+ *   unsent       answers that its clients do not read; above it new calls are refused
+ *
+ * A principal that misuses HTTP/2 is barred for a time: it may connect, and waits.
  *
  * A count is taken by arrive/promote and given back by leave exactly once.  The per-listener
  * total means that tenants, however many uids they have, cannot use up the admin socket.
@@ -31,6 +34,7 @@ struct principal_limits {
 	unsigned open_listener; /* of one listener */
 	unsigned rate;		/* connections a second of one principal; also the burst */
 	size_t memory;		/* bytes of one principal */
+	size_t unsent;		/* bytes of answers not taken, above which calls are refused */
 };
 
 enum principal_error {
@@ -55,6 +59,13 @@ void principal_leave_pending(struct principal_table *table, struct principal *pr
 int principal_promote(struct principal_table *table, struct principal *principal, uint64_t now_us,
 		      uint64_t *ret_retry_us);
 void principal_leave(struct principal_table *table, struct principal *principal, uint64_t now_us);
+/* No promotion before until_us. */
+void principal_bar(struct principal_table *table, struct principal *principal, uint64_t until_us);
+/*
+ * Bytes of answers that wait to be taken, all connections together; for as long as something
+ * of the principal is open.  The state thread's alone.
+ */
+size_t *principal_unsent(struct principal *principal);
 /* Borrowed, for as long as something of the principal is open.  NULL: no memory. */
 struct grpc_resource_quota *principal_quota(struct principal_table *table,
 					    struct principal *principal);

@@ -18,6 +18,7 @@
 #include "acceptor.h"
 #include "list.h"
 #include "mailbox.h"
+#include "stall.h"
 #include "transport.h"
 #include "workers.h"
 
@@ -41,6 +42,7 @@ struct transport {
 	grpc_call *lame_call;
 	struct cq_tag wake_tag;
 	struct mailbox mailbox;
+	struct stall stall;
 
 	struct principal_table *principals;
 	struct acceptor *acceptor;
@@ -62,6 +64,9 @@ struct transport {
 	size_t n_free_calls;
 	/* Streams whose next message waits until gRPC has looked at its sockets again. */
 	struct list deferred;
+	/* Connections that may have their next requests when gRPC has looked at its sockets. */
+	struct list unarmed;
+	unsigned requests_since_poll;
 	unsigned sends_since_poll;
 	unsigned events_since_poll;
 
@@ -84,6 +89,7 @@ struct connection {
 	struct list refused_link;
 	uint64_t close_at; /* refused */
 	struct principal *principal;
+	size_t *unsent; /* the principal's */
 	struct broker_peer peer;
 	struct broker_session *session; /* NULL: closed */
 	grpc_server *server;
@@ -93,6 +99,13 @@ struct connection {
 	uint64_t watch;
 	struct list calls;
 	unsigned n_calls; /* running, without the armed ones */
+	struct list unarmed_link;
+	unsigned n_unarmed; /* calls to be armed */
+	unsigned n_resets;  /* calls reset before they were read; a leaky bucket */
+	uint64_t resets_at;
+	/* The acceptor's, while it looks for who stalls gRPC; under the lock of the watches. */
+	int unread;
+	unsigned n_drains;
 	bool closing;
 	bool server_ended;
 };
@@ -101,8 +114,15 @@ struct connection {
 void connection_arrived(struct mail *mail);
 /* Opens or closes one connection; false: there is none to open or close. */
 bool connections_step(struct transport *transport);
-/* Ends the connection soon, through its socket. */
+/* Ends the connection soon, through its socket.  Any thread while it is watched. */
 void connection_kick(struct connection *connection);
+/* The same, with a line in the log, and its principal has to wait before it may connect again. */
+void connection_expel(struct connection *connection, const char *why);
+/*
+ * The acceptor: gRPC has not come back for some time.  Expels the connection that it is busy
+ * reading; none if the stall has another cause.
+ */
+void connections_find_staller(struct transport *transport);
 /*
  * Ends it now: calls are cancelled, then the session, then the server.  abrupt: the peer is
  * gone, or has had its time; else running calls may still answer.
@@ -133,6 +153,7 @@ struct call {
 	grpc_call_details details;
 	grpc_byte_buffer *received;
 	grpc_byte_buffer *sending;
+	size_t n_unsent; /* bytes of sending or response, counted in *connection->unsent */
 	int cancelled;
 
 	const struct broker_method *method;
@@ -142,6 +163,7 @@ struct call {
 
 	bool running;  /* counted in n_calls */
 	bool starting; /* inside broker_call_start() */
+	bool was_read; /* its request, or the first message of a stream, has come */
 	bool headers_sent;
 	bool close_requested; /* RECV_CLOSE_ON_SERVER was started */
 	bool gone;	      /* the caller went away */
@@ -160,6 +182,8 @@ struct call {
 int call_arm(struct connection *connection);
 /* The caller went away, or the connection did. */
 void call_cancel(struct call *call);
+/* gRPC has looked at its sockets: connections may have their next requests. */
+void calls_arm(struct transport *transport);
 /* Streams that were told to wait may go on. */
 void calls_resume(struct transport *transport);
 /* Frees the list of unused ones. */

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <syslog.h>
 #include <systemd/sd-daemon.h>
@@ -44,6 +45,7 @@ void transport_config_init(struct transport_config *ret_config)
 				.open_listener = 16384,
 				.rate = 250,
 				.memory = 64 << 20,
+				.unsent = 128 << 20,
 			},
 		.guests = 1024,
 		.handshake_ms = 2000,
@@ -288,6 +290,15 @@ static void transport_signalled(void *userdata, int signal)
 		transport_reload(transport);
 }
 
+/* On the acceptor's thread. */
+static void transport_ticked(void *userdata)
+{
+	struct transport *transport = userdata;
+
+	if (stall_ticked(&transport->stall))
+		connections_find_staller(transport);
+}
+
 static bool transport_is_drained(struct transport *transport)
 {
 	return list_is_empty(&transport->connections) && !workers_pending(transport->workers) &&
@@ -346,7 +357,7 @@ static gpr_timespec timespec_of(uint64_t us)
 static bool transport_has_work(const struct transport *transport)
 {
 	return !list_is_empty(&transport->deferred) || !list_is_empty(&transport->arrivals) ||
-	       !list_is_empty(&transport->endings);
+	       !list_is_empty(&transport->endings) || !list_is_empty(&transport->unarmed);
 }
 
 static void transport_loop(struct transport *transport)
@@ -354,11 +365,14 @@ static void transport_loop(struct transport *transport)
 	while (!(transport->stopping &&
 		 (transport_is_drained(transport) || transport->give_up_at <= clock_us()))) {
 		uint64_t next = transport_timers(transport);
-		grpc_event event = grpc_completion_queue_next(
-			transport->cq,
-			transport_has_work(transport) ? gpr_inf_past(GPR_CLOCK_MONOTONIC)
-						      : timespec_of(next),
-			NULL);
+		grpc_event event;
+
+		stall_round(&transport->stall);
+		event = grpc_completion_queue_next(transport->cq,
+						   transport_has_work(transport)
+							   ? gpr_inf_past(GPR_CLOCK_MONOTONIC)
+							   : timespec_of(next),
+						   NULL);
 
 		if (event.type == GRPC_OP_COMPLETE) {
 			struct cq_tag *tag = event.tag;
@@ -366,6 +380,8 @@ static void transport_loop(struct transport *transport)
 			tag->fired(tag, event.success);
 		}
 		connections_step(transport);
+		if (event.type == GRPC_QUEUE_TIMEOUT)
+			calls_arm(transport);
 		if (event.type == GRPC_OP_COMPLETE &&
 		    ++transport->events_since_poll < EVENTS_BETWEEN_RESUMES)
 			continue;
@@ -378,6 +394,7 @@ int transport_run(struct transport *transport, struct broker *broker)
 {
 	const struct listeners *listeners = transport->config.listeners;
 	uint64_t watchdog_us;
+	int r;
 
 	transport->broker = broker;
 	if (sd_watchdog_enabled(0, &watchdog_us) > 0)
@@ -387,7 +404,13 @@ int transport_run(struct transport *transport, struct broker *broker)
 		transport_log(transport, LOG_INFO, "listening: %s = %s", listeners->list[i].name,
 			      listeners->list[i].path ? listeners->list[i].path : "from systemd");
 	sd_notify(0, "READY=1");
+	r = stall_watch(&transport->stall);
+	if (r < 0)
+		transport_log(transport, LOG_WARNING,
+			      "no timer: a peer that floods its connection is not noticed: %s",
+			      strerror(-r));
 	transport_loop(transport);
+	stall_unwatch(&transport->stall);
 	if (transport_is_drained(transport))
 		return 0;
 	transport_log(transport, LOG_ERR, "giving up: %zu connections and %zu works left",
@@ -413,6 +436,7 @@ static int transport_init(struct transport *transport)
 		.exchanged = exchange_received,
 		.userdata = transport,
 		.signalled = transport_signalled,
+		.ticked = transport_ticked,
 		.log = acceptor_logs,
 	};
 	int r;
@@ -436,7 +460,27 @@ static int transport_init(struct transport *transport)
 	sigaddset(&acceptor.signals, SIGTERM);
 	sigaddset(&acceptor.signals, SIGINT);
 	sigaddset(&acceptor.signals, SIGHUP);
+	sigaddset(&acceptor.signals, SIGRTMIN);
 	return acceptor_new(&acceptor, &transport->acceptor);
+}
+
+/*
+ * A connection takes two fds, and registered memory takes fds as well: half of what there is
+ * is for connections, the same for each socket and once more for what is on its way.
+ */
+static void limits_fit_fds(struct principal_limits *limits, size_t n_listeners)
+{
+	struct rlimit files;
+	rlim_t share;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
+		return;
+	share = files.rlim_cur / 2 / 2 / (n_listeners + 1);
+	if (limits->open_listener > share)
+		limits->open_listener = share;
+	/* No principal has more than half of a socket's. */
+	if (limits->open > share / 2)
+		limits->open = share / 2;
 }
 
 int transport_new(const struct transport_config *config, struct transport **ret_transport)
@@ -447,12 +491,14 @@ int transport_new(const struct transport_config *config, struct transport **ret_
 	if (!transport)
 		return -ENOMEM;
 	transport->config = *config;
+	limits_fit_fds(&transport->config.limits, config->listeners->n);
 	transport->wake_tag.fired = wake_fired;
 	list_init(&transport->connections);
 	list_init(&transport->arrivals);
 	list_init(&transport->endings);
 	list_init(&transport->refused);
 	list_init(&transport->deferred);
+	list_init(&transport->unarmed);
 	r = mailbox_init(&transport->mailbox, transport_wake, transport);
 	if (r < 0) {
 		free(transport);

@@ -50,7 +50,7 @@ struct transport_config {
 
 void transport_config_init(struct transport_config *ret_config);
 
-/* grpc_init() has been called; signals SIGTERM, SIGINT and SIGHUP are blocked in all threads. */
+/* grpc_init() has been called; SIGTERM, SIGINT, SIGHUP and SIGRTMIN are blocked in all threads. */
 int transport_new(const struct transport_config *config, struct transport **ret_transport);
 /* For broker_config; the host is the transport. */
 const struct broker_host_ops *transport_host_ops(void);

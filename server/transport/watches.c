@@ -168,6 +168,20 @@ void watches_remove(struct watches *watches, uint64_t token)
 	pthread_mutex_unlock(&watches->lock);
 }
 
+void watches_each(struct watches *watches,
+		  void (*each)(watch_fn fired, int fd, void *userdata, void *argument),
+		  void *argument)
+{
+	pthread_mutex_lock(&watches->lock);
+	for (uint32_t i = 0; i < watches->n_slots; i++) {
+		struct slot *slot = &watches->slots[i];
+
+		if (slot->active && !slot->fired)
+			each(slot->callback, slot->fd, slot->userdata, argument);
+	}
+	pthread_mutex_unlock(&watches->lock);
+}
+
 void watches_fire(struct watches *watches, uint64_t token)
 {
 	uint32_t index = (uint32_t)token;

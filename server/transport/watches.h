@@ -33,4 +33,13 @@ int watches_add(struct watches *watches, int fd, uint32_t events, watch_fn fired
 void watches_remove(struct watches *watches, uint64_t token);
 void watches_fire(struct watches *watches, uint64_t token);
 
+/*
+ * Calls each() for every watch that has not fired, with what it was added with.  No watch is
+ * removed meanwhile, so its fd and userdata are there; each() must not call watches_*().
+ * Any thread.
+ */
+void watches_each(struct watches *watches,
+		  void (*each)(watch_fn fired, int fd, void *userdata, void *argument),
+		  void *argument);
+
 #endif

@@ -223,12 +223,23 @@ static void start_audit(struct broker_call *call)
 	call_finish(call, 0, NULL, NULL, 0, &reply);
 }
 
+static void start_big(struct broker_call *call)
+{
+	Fake__V1__Reply reply = FAKE__V1__REPLY__INIT;
+	uint8_t *payload = calloc(1, call->request->size + 1);
+
+	reply.payload.data = payload;
+	reply.payload.len = call->request->size;
+	call_finish(call, 0, NULL, NULL, 0, &reply);
+	free(payload);
+}
+
 static const struct broker_method methods[] = {
 	{"/fake.v1.Fake/Echo", false, start_echo},    {"/fake.v1.Fake/Slow", false, start_slow},
 	{"/fake.v1.Fake/Hang", false, start_hang},    {"/fake.v1.Fake/Timer", false, start_timer},
 	{"/fake.v1.Fake/Stream", true, start_stream}, {"/fake.v1.Fake/Refuse", false, start_refuse},
 	{"/fake.v1.Fake/Kick", false, start_kick},    {"/fake.v1.Fake/Ticket", false, start_ticket},
-	{"/fake.v1.Fake/Audit", false, start_audit},
+	{"/fake.v1.Fake/Audit", false, start_audit},  {"/fake.v1.Fake/Big", false, start_big},
 };
 #define N_METHODS (sizeof(methods) / sizeof(methods[0]))
 

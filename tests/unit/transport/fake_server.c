@@ -30,6 +30,7 @@ int main(int argc, char **argv)
 	struct transport *transport;
 	struct broker *broker;
 	struct options options;
+	unsigned unsent = 128 << 20;
 	char problem[512];
 	sigset_t signals;
 	int r;
@@ -54,6 +55,8 @@ int main(int argc, char **argv)
 	set_from_environment("FAKE_OPEN", &config.limits.open);
 	set_from_environment("FAKE_OPEN_LISTENER", &config.limits.open_listener);
 	set_from_environment("FAKE_RATE", &config.limits.rate);
+	set_from_environment("FAKE_UNSENT", &unsent);
+	config.limits.unsent = unsent;
 	set_from_environment("FAKE_REFUSED_MS", &config.refused_ms);
 	set_from_environment("FAKE_DRAIN_MS", &config.drain_ms);
 	if (sink_new("stderr", SINK_TEXT, 65536, &config.log) ||

@@ -34,9 +34,12 @@ for proto in ("tests/unit/transport/fake.proto",
     folder, name = os.path.split(os.path.join(SOURCE, proto))
     subprocess.check_call(["protoc", f"--python_out={GENERATED}", f"-I{folder}", name])
 sys.path.insert(0, GENERATED)
+sys.path.insert(1, os.path.dirname(os.path.abspath(__file__)))
 import fake_pb2  # noqa: E402
 import health_pb2  # noqa: E402
 import reflection_pb2  # noqa: E402
+import raw_http2  # noqa: E402
+from raw_http2 import RawClient  # noqa: E402
 
 Request, Reply = fake_pb2.Request, fake_pb2.Reply
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">HBBBL", 0, 0, 4, 0, 0)
@@ -449,6 +452,122 @@ time.sleep(100)
         s = connect(self.server.strangers)
         s.sendall(PREFACE)
         self.assertAlmostEqual(closed_after(s), 5, delta=1 * SLOW)
+        self.assertAlone()
+
+
+def pump(clients, seconds, until=lambda: False):
+    deadline = time.time() + seconds
+    while time.time() < deadline and not until():
+        if not any([c.step() for c in clients if not c.closed]):
+            time.sleep(0.002)
+
+
+class Memory(TransportTest):
+    environment = {"unsent": 1 << 20}
+
+    def test_messages_that_never_end_are_bounded(self):
+        # 400 streams of four connections could hold 1.6 GB.
+        clients = [RawClient(self.server.path) for _ in range(4)]
+        part = bytes((4 << 20) - 1)
+        for c in clients:
+            for _ in range(100):
+                c.open("/fake.v1.Fake/Echo", part, announced=4 << 20)
+        pump(clients, 20 * SLOW, lambda: sum(c.ended for c in clients) > 200)
+        self.assertGreater(sum(c.ended for c in clients), 200)
+        if not SANITIZED:
+            self.assertLess(self.server.memory(), 200 << 20)
+        with channel(self.server.admin) as other:
+            unary(other, "Echo")(Request(), timeout=5 * SLOW)
+        for c in clients:
+            c.close()
+        self.assertAlone()
+
+    def test_answers_that_nobody_reads_are_bounded(self):
+        big, request = unary(self.channel, "Big"), Request(size=100000)
+        self.assertEqual(len(big(request).payload), 100000)
+        c = RawClient(self.server.path, reads=False)
+        for _ in range(100):
+            c.open("/fake.v1.Fake/Big", request.SerializeToString())
+        pump([c], 0.5 * SLOW)
+        # The same caller, on another connection: its share is used up, others' is not.
+        error = self.assertFails(grpc.StatusCode.RESOURCE_EXHAUSTED, big, request)
+        self.assertIn("wait to be read", error.details())
+        with channel(self.server.admin) as other:
+            self.assertEqual(len(unary(other, "Big")(request).payload), 100000)
+        c.close()
+        self.assertAlone()
+        self.assertEqual(len(big(request).payload), 100000)
+
+    def flood(self, frames, seconds):
+        """Sends without end while another principal calls; how long that one's calls took."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.server.path)
+            s.settimeout(seconds)
+            s.sendall(PREFACE)
+            end, times = time.time() + seconds, []
+            done = threading.Event()
+
+            def ask():
+                with channel(self.server.admin) as other:
+                    while not done.is_set():
+                        start = time.time()
+                        unary(other, "Echo")(Request(), timeout=10 * SLOW)
+                        times.append(time.time() - start)
+            asking = threading.Thread(target=ask)
+            asking.start()
+            closed = False
+            try:
+                while not closed and time.time() < end:
+                    s.sendall(next(frames))
+            except (BrokenPipeError, ConnectionResetError):
+                closed = True
+            except (socket.timeout, StopIteration):
+                pass
+            done.set()
+            asking.join()
+        return closed, times
+
+    def test_streams_that_are_reset_as_fast_as_they_can_be_sent(self):
+        self.channel.close()  # it is of the same principal, who is barred
+        h = raw_http2.headers("/fake.v1.Fake/Echo")
+        frames = (b"".join(
+            raw_http2.frame(raw_http2.HEADERS, 4, i, h) +
+            raw_http2.frame(raw_http2.RST_STREAM, 0, i, struct.pack(">I", 8))
+            for i in range(first, first + 1000, 2)) for first in range(1, 400001, 1000))
+        frames = iter([b"".join(frames)])
+        closed, times = self.flood(frames, 20 * SLOW)
+        self.assertTrue(closed, "the server reads on and on")
+        self.assertLess(max(times), 3 * SLOW)
+        if not SANITIZED:
+            self.assertLess(self.server.memory(), 300 << 20)
+        # Who did it connects, and waits before anybody talks to him.
+        with channel(self.server.path) as again:
+            with self.assertRaises(grpc.RpcError) as caught:
+                unary(again, "Echo")(Request(), timeout=2)
+            self.assertIn(caught.exception.code(), (grpc.StatusCode.DEADLINE_EXCEEDED,
+                                                    grpc.StatusCode.UNAVAILABLE))
+        self.assertIn("closing a connection of uid 0", open(self.server.log_path).read())
+
+    def test_streams_that_are_reset_in_small_bursts(self):
+        """Too slow for the server to notice a stall: the resets are counted."""
+        c = RawClient(self.server.path)
+        for _ in range(100):
+            for _ in range(10):
+                c.open("/fake.v1.Fake/Echo", reset=True)
+            pump([c], 10 * SLOW, lambda: not c.out or c.closed)
+            pump([c], 0.01, lambda: c.closed)
+        pump([c], 5 * SLOW, lambda: c.closed)
+        self.assertTrue(c.closed)
+        self.assertTrue(wait_for(lambda: "resets its calls" in open(self.server.log_path).read()))
+        c.close()
+
+    def test_a_few_resets_are_no_misuse(self):
+        c = RawClient(self.server.path)
+        for _ in range(100):
+            c.open("/fake.v1.Fake/Echo", reset=True)
+        pump([c], 1 * SLOW, lambda: c.closed)
+        self.assertFalse(c.closed)
+        c.close()
         self.assertAlone()
 
 
