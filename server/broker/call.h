@@ -73,7 +73,7 @@ struct broker_call {
 	bool cancelled;	 /* the caller is gone */
 	/* Of work on a worker that can be given up; NULL: none. */
 	struct shim_cancel *shim_cancel;
-	bool writable;	 /* streams */
+	bool writable; /* streams */
 	/* For the audit: what it was about; a refusal's words with nothing left out. */
 	const char *note;
 	const char *audit_message;

@@ -10,11 +10,7 @@ shift
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ioasid-lib-XXXXXX")
 broker=
-cleanup() {
-	[[ -z $broker ]] || { kill "$broker" 2>/dev/null || true; wait "$broker" || true; }
-	rm -rf "$dir"
-}
-trap cleanup EXIT
+trap '[[ -z $broker ]] || kill -KILL "$broker" || true; rm -rf "$dir"' EXIT
 
 cat >"$dir/policy.json" <<POLICY
 {
@@ -38,7 +34,11 @@ done
 
 status=0
 IOASID_SOCKET=$dir/socket "$@" || status=$?
-kill "$broker" && wait "$broker" || { echo "the broker ended badly"; status=1; }
+kill "$broker"
+if ! wait "$broker"; then
+	echo "the broker ended badly"
+	status=1
+fi
 broker=
 ((status == 0)) || cat "$dir/log"
 exit "$status"
