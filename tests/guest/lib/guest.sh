@@ -1,0 +1,154 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What a job may call inside the guest.  Sourced by lib/in-guest before the job file.  Under
+# QEMU without KVM a new process costs some 50 ms: these do with the shell alone where they can.
+
+# ok NAME; not_ok NAME WHY: one check, counted by tests/guest/run.
+ok()
+{
+	printf 'ok %s\n' "$1"
+}
+
+not_ok()
+{
+	printf 'not ok %s: %s\n' "$1" "$2"
+}
+
+# check NAME COMMAND...: ok if the command succeeds.  Its output is shown only if it does not.
+check()
+{
+	local name=$1 out
+	shift
+
+	if out=$("$@" 2>&1); then
+		ok "$name"
+	else
+		not_ok "$name" "$(printf '%s' "${out:-$* failed}" | tail -n 1)"
+		printf '%s\n' "$out"
+	fi
+}
+
+# check_fails NAME COMMAND...: ok if the command fails.
+check_fails()
+{
+	local name=$1 out
+	shift
+
+	if out=$("$@" 2>&1); then
+		not_ok "$name" "'$*' succeeded"
+		printf '%s\n' "$out"
+	else
+		ok "$name"
+	fi
+}
+
+# skip NAME WHY: a check that cannot be made here.
+skip()
+{
+	printf 'skip %s: %s\n' "$1" "$2"
+}
+
+# pci_find VENDOR:DEVICE: addresses (0000:00:03.0) of these functions, one a line, in order.
+pci_find()
+{
+	local dir vendor device
+
+	for dir in /sys/bus/pci/devices/*; do
+		read -r vendor <"$dir/vendor"
+		read -r device <"$dir/device"
+		[ "$vendor:$device" != "0x${1%:*}:0x${1#*:}" ] || printf '%s\n' "${dir##*/}"
+	done
+}
+
+EDU=1234:11e8
+E1000E=8086:10d3
+NVME=1b36:0010
+export EDU E1000E NVME
+
+# pci_group BDF: number of its IOMMU group.
+pci_group()
+{
+	basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")"
+}
+
+# pci_driver BDF: the driver that has it, or nothing.
+pci_driver()
+{
+	[ ! -e "/sys/bus/pci/devices/$1/driver" ] ||
+		basename "$(readlink "/sys/bus/pci/devices/$1/driver")"
+}
+
+pci_unbind()
+{
+	[ ! -e "/sys/bus/pci/devices/$1/driver" ] ||
+		echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"
+}
+
+# vfio_bind BDF...: hands each to vfio-pci.
+vfio_bind()
+{
+	local bdf
+
+	for bdf; do
+		pci_unbind "$bdf"
+		echo vfio-pci >"/sys/bus/pci/devices/$bdf/driver_override"
+		echo "$bdf" >/sys/bus/pci/drivers_probe
+		[ "$(pci_driver "$bdf")" = vfio-pci ] || return 1
+	done
+}
+
+# vfio_unbind BDF...: takes each back; no driver has it then.
+vfio_unbind()
+{
+	local bdf
+
+	for bdf; do
+		pci_unbind "$bdf"
+		echo >"/sys/bus/pci/devices/$bdf/driver_override"
+	done
+}
+
+# vfio_cdev BDF: the character device of a function that vfio-pci has.
+vfio_cdev()
+{
+	local dir
+
+	for dir in "/sys/bus/pci/devices/$1/vfio-dev"/vfio*; do
+		[ -e "$dir" ] || return 1
+		printf '/dev/vfio/devices/%s\n' "${dir##*/}"
+	done
+}
+
+# as_user UID COMMAND...: without any privilege.
+as_user()
+{
+	local uid=$1
+	shift
+
+	setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs "$@"
+}
+
+# vtd_ecap BIT: is this bit of the first VT-d unit's extended capabilities set?  43: scalable
+# mode, 46: second stage, 47: first stage (in scalable mode).
+vtd_ecap()
+{
+	local ecap
+
+	ecap=$(<"/sys/class/iommu/dmar0/intel-iommu/ecap") || return 1
+	(((0x$ecap >> $1) & 1))
+}
+
+# vtd_mode: "legacy" or "scalable", as the kernel programmed the unit: the field TTM of its
+# root table address.
+vtd_mode()
+{
+	local value
+
+	value=$(awk '$1 == "RTADDR" { print $3; exit }' /sys/kernel/debug/iommu/intel/iommu_regset)
+	case $(((value >> 10) & 3)) in
+	0) echo legacy ;;
+	1) echo scalable ;;
+	*) echo unknown ;;
+	esac
+}
