@@ -8,7 +8,9 @@
 
 #include "fail/fail.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 struct fail_state {
 	struct shim_ops ops;
@@ -18,6 +20,7 @@ struct fail_state {
 	uint64_t calls;
 	int error;
 	bool fired;
+	bool held;
 };
 
 static struct fail_state *state_of(struct shim *shim)
@@ -80,6 +83,31 @@ static int fail_dev_bind(struct shim_ctx *ctx, const char *const *addresses, siz
 static void fail_dev_release(struct shim_dev *dev)
 {
 	state_of(dev->shim)->inner->dev_release(dev);
+}
+
+static int fail_dev_is_free(struct shim *shim, const char *address)
+{
+	struct fail_state *state = state_of(shim);
+
+	if (__atomic_load_n(&state->held, __ATOMIC_RELAXED))
+		return SHIM_E_DEVICE_BUSY;
+	return state->inner->dev_is_free ? state->inner->dev_is_free(shim, address) : 0;
+}
+
+static int fail_dev_fd(struct shim_dev *dev, int *ret_fd)
+{
+	struct fail_state *state = state_of(dev->shim);
+	int r = count(state), fd;
+
+	if (r)
+		return r;
+	if (state->inner->dev_fd)
+		return state->inner->dev_fd(dev, ret_fd);
+	fd = eventfd(0, EFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
 }
 
 static int fail_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
@@ -201,6 +229,8 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 		.ctx_free = fail_ctx_free,
 		.dev_bind = fail_dev_bind,
 		.dev_release = fail_dev_release,
+		.dev_is_free = fail_dev_is_free,
+		.dev_fd = fail_dev_fd,
 		.mem_register = fail_mem_register,
 		.mem_unregister = fail_mem_unregister,
 		.pt_create = fail_pt_create,
@@ -219,6 +249,11 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 	inner->ops = &state->ops;
 	*ret_shim = inner;
 	return 0;
+}
+
+void fail_shim_hold(struct shim *shim, bool held)
+{
+	__atomic_store_n(&state_of(shim)->held, held, __ATOMIC_RELAXED);
 }
 
 void fail_shim_arm(struct shim *shim, uint64_t nth, int error)

@@ -19,9 +19,15 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim);
  * From now on the nth call (1: the next) that can fail returns error, once; 0 disarms.
  * What can fail: ctx_new, dev_bind, mem_register, pt_create, pt_map, pt_unmap (after half
  * of its mappings), pt_invalidate (after half of its entries), pt_walk, attach, replace,
- * detach, dma.  The count starts anew.  Any thread.
+ * detach, dma, dev_fd.  The count starts anew.  Any thread.
  */
 void fail_shim_arm(struct shim *shim, uint64_t nth, int error);
+
+/*
+ * A device of a shim that has no fds gives an eventfd; while held, no device that is given
+ * back is free, as if a last holder kept it open.  Any thread.
+ */
+void fail_shim_hold(struct shim *shim, bool held);
 
 /* Calls that could fail since the shim was armed last, or made. */
 uint64_t fail_shim_calls(struct shim *shim);

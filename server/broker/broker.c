@@ -9,6 +9,7 @@
 
 #include "server/broker/call.h"
 #include "server/broker/device.h"
+#include "server/broker/device_held.h"
 #include "server/broker/event.h"
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
@@ -142,6 +143,7 @@ void broker_tick(struct broker *broker)
 	broker->next_expiry_us = UINT64_MAX;
 	tickets_expire(broker, us, &next);
 	lease_expire(broker, us, &next);
+	devices_held_tick(broker, us, &next);
 	broker_expect(broker, next);
 }
 
@@ -207,6 +209,7 @@ void broker_shutdown(struct broker *broker)
 		next = TAILQ_NEXT(lease, all);
 		lease_close(lease, "the broker is shutting down");
 	}
+	devices_held_forget(broker);
 }
 
 bool broker_drained(struct broker *broker)

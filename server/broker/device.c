@@ -5,17 +5,19 @@
  * Owns broker->devices, fixed at start, sorted by address.  Invariants: a device belongs to
  * at most one lease (device->lease); all claimed devices of a group belong to the same one;
  * a device goes to the next holder only after shim_dev_release() or shim_ctx_free() of the
- * last one returned.  Group completeness is checked at Claim, over what is asked for and
- * what the lease already holds.  State thread.
+ * last one returned and the shim says that it is free (device_held.c).  Group completeness is
+ * checked at Claim, over what is asked for and what the lease already holds.  State thread.
  */
 #include "server/broker/device.h"
 
 #include "server/broker/attachment.h"
 #include "server/broker/device_describe.h"
+#include "server/broker/device_held.h"
 #include "server/broker/event.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/lease.h"
 #include "server/broker/page.h"
+#include "server/broker/ticket.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -35,8 +37,10 @@ int devices_create(struct broker *broker)
 {
 	size_t n = shim_device_count(broker->shim);
 
+	TAILQ_INIT(&broker->held);
 	broker->devices = calloc(n ? n : 1, sizeof(*broker->devices));
-	if (!broker->devices)
+	broker->held_check = calloc(n ? n : 1, sizeof(struct device *));
+	if (!broker->devices || !broker->held_check)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
 		broker->devices[i].info = shim_device_info(broker->shim, i);
@@ -50,8 +54,10 @@ int devices_create(struct broker *broker)
 void devices_destroy(struct broker *broker)
 {
 	for (size_t i = 0; i < broker->n_devices; i++)
-		assert(!broker->devices[i].lease);
+		assert(!broker->devices[i].lease && !broker->devices[i].held);
 	free(broker->devices);
+	free(broker->held_check);
+	broker->held_check = NULL;
 	broker->devices = NULL;
 	broker->n_devices = 0;
 }
@@ -112,8 +118,18 @@ static void device_forget(struct device *device)
 	device->lease = NULL;
 	device->bound = false;
 	device->revoking = false;
+	device->fd_given = false;
 	device->shim = NULL;
 	charge_release(&device->charge);
+}
+
+void device_let_go(struct device *device)
+{
+	const char *address = device->info->address;
+	struct shim *shim = device->lease->broker->shim;
+
+	shim_dev_release(device->shim);
+	device->not_free = shim_dev_is_free(shim, address) != 0;
 }
 
 void device_reap(struct device *device)
@@ -121,6 +137,17 @@ void device_reap(struct device *device)
 	struct lease *lease = device->lease;
 	bool bound = device->bound;
 
+	if (device->not_free && !lease->broker->shutting_down) {
+		assert(!device->n_attachments);
+		TAILQ_REMOVE(&lease->devices, device, link);
+		lease->n_devices--;
+		device->lease = NULL;
+		device->bound = false;
+		device->shim = NULL;
+		device_hold(lease->broker, device);
+		return;
+	}
+	device->not_free = false;
 	/* The charge goes back before the event tells that the device is free. */
 	device_forget(device);
 	if (bound)
@@ -185,6 +212,9 @@ static int claim_check_device(struct broker_call *call, const struct device *d)
 	if (d->lease == call->lease && d->lease)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
 					   "this lease has claimed it already");
+	if (d->held)
+		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
+					   "its last holder still has it open");
 	if (d->lease && d->revoking)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
 					   "being taken back from its last holder");
@@ -358,7 +388,7 @@ static void release_run(struct op *op)
 	struct claim *claim = call_of_op(op)->data;
 
 	for (size_t i = 0; i < claim->n; i++)
-		shim_dev_release(claim->devices[i]->shim);
+		device_let_go(claim->devices[i]);
 }
 
 static void release_complete(struct op *op)
@@ -389,8 +419,10 @@ int rpc_release_device(struct broker_call *call)
 			return refuse_precondition(call, OUTCOME_NOT_CLAIMED,
 						   claim->devices[i]->info->address,
 						   "not claimed by this lease");
-	for (size_t i = 0; i < claim->n; i++)
+	for (size_t i = 0; i < claim->n; i++) {
 		claim->devices[i]->revoking = true;
+		tickets_drop_device(call->lease, claim->devices[i]);
+	}
 	call->note = scratch_printf(&call->scratch, "%s%s", claim->devices[0]->info->address,
 				    claim->n > 1 ? " and others" : "");
 	call->data = claim;

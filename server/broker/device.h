@@ -14,7 +14,12 @@ bool device_is_allowed(const struct device *device, const struct tenant *tenant,
 		       struct policy_verdict *ret_verdict);
 /* A lease closes: its devices are given to no one until device_reap(). */
 void devices_mark_revoking(struct lease *lease);
-/* The device's DMA is over and its attachments are gone: charges back, free for others. */
+/* Within an op: ends its DMA, gives it back to the shim and asks whether it is free. */
+void device_let_go(struct device *device);
+/*
+ * The device's DMA is over and its attachments are gone: charges back, free for others; or
+ * held, while the shim says that it is not free.
+ */
 void device_reap(struct device *device);
 
 int rpc_list_devices(struct broker_call *call);

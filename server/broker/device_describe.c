@@ -66,6 +66,33 @@ static Ioasid__V1__AddressRange **describe_reserved(struct scratch *a, const str
 	return list;
 }
 
+static bool describe_absent(struct scratch *a, const struct shim_caps *caps,
+			    Ioasid__V1__DeviceCapabilities *c)
+{
+	static const char *const names[_SHIM_FEATURE_MAX] = {
+		[SHIM_FEATURE_PASID] = "pasid",
+		[SHIM_FEATURE_FAULTS] = "recoverable-faults",
+		[SHIM_FEATURE_DIRTY] = "dirty-tracking",
+		[SHIM_FEATURE_NESTING] = "nesting",
+		[SHIM_FEATURE_SNOOP] = "snoop-control",
+		[SHIM_FEATURE_DEVICE_FD] = "device-fd",
+	};
+	Ioasid__V1__FeatureAbsence *list = scratch_calloc(a, _SHIM_FEATURE_MAX, sizeof(*list));
+
+	c->absent = scratch_calloc(a, _SHIM_FEATURE_MAX, sizeof(*c->absent));
+	if (!list || !c->absent)
+		return false;
+	for (size_t i = 0; i < _SHIM_FEATURE_MAX; i++) {
+		if (!caps->feature_absent[i][0])
+			continue;
+		ioasid__v1__feature_absence__init(&list[i]);
+		list[i].feature = (char *)names[i];
+		list[i].reason = (char *)caps->feature_absent[i];
+		c->absent[c->n_absent++] = &list[i];
+	}
+	return true;
+}
+
 static Ioasid__V1__DeviceCapabilities *describe_capabilities(struct scratch *a,
 							     const struct shim_caps *caps)
 {
@@ -93,7 +120,7 @@ static Ioasid__V1__DeviceCapabilities *describe_capabilities(struct scratch *a,
 	c->snoop_control = caps->snoop_control;
 	c->device_tlb = caps->device_tlb;
 	c->max_depth = caps->max_depth;
-	return c;
+	return describe_absent(a, caps, c) ? c : NULL;
 }
 
 static bool describe_companions(struct broker_call *call, const struct device *device,
@@ -125,6 +152,17 @@ static void describe_state(struct broker_call *call, const struct device *device
 	const struct lease *lease = device->lease;
 	bool sees_all = s->role != POLICY_ROLE_TENANT;
 
+	if (device->held) {
+		struct tenant *last = device->charge.tenant;
+		bool sees = sees_all && tenant_is_below(last, s->tenant);
+
+		d->state = sees || last == call->tenant
+				   ? IOASID__V1__DEVICE_STATE__DEVICE_STATE_REVOKING
+				   : IOASID__V1__DEVICE_STATE__DEVICE_STATE_UNAVAILABLE;
+		if (sees)
+			d->tenant = last->path;
+		return;
+	}
 	if (!lease) {
 		d->state = device->info->host_use[0] ? IOASID__V1__DEVICE_STATE__DEVICE_STATE_HOST
 						     : IOASID__V1__DEVICE_STATE__DEVICE_STATE_FREE;

@@ -287,8 +287,12 @@ static void lease_reap(struct op *op)
 static void lease_end_context(struct op *op)
 {
 	struct lease *lease = CONTAINER_OF(op, struct lease, close_op);
+	struct shim *shim = lease->broker->shim;
+	struct device *d;
 
 	shim_ctx_free(lease->ctx);
+	TAILQ_FOREACH(d, &lease->devices, link)
+	d->not_free = shim_dev_is_free(shim, d->info->address) != 0;
 }
 
 static void lease_context_ended(struct op *op)

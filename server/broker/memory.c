@@ -87,16 +87,8 @@ int rpc_open_ticket(struct broker_call *call)
 		return refuse_no_memory(call);
 	r = ticket_new(call->lease, call->session, (enum ticket_purpose)q->purpose, &refused,
 		       &refusal, &ticket);
-	if (refused)
-		return refuse_charge(call, r, &refusal);
-	if (r == TICKET_E_TOO_MANY)
-		return refuse_precondition(call, OUTCOME_WRONG_STATE, "tickets",
-					   "%d are open in this lease; use one or let one expire",
-					   LEASE_TICKETS_MAX);
 	if (r)
-		return r == -ENOMEM ? refuse_no_memory(call)
-				    : refuse(call, OUTCOME_INTERNAL, "no random bytes: %s",
-					     strerror(-r));
+		return refuse_ticket(call, r, refused, &refusal);
 	memcpy(p->ticket.data, ticket->bytes, TICKET_SIZE);
 	p->ticket.len = TICKET_SIZE;
 	p->lifetime_ms = TICKET_LIFETIME_MS;

@@ -6,6 +6,7 @@
 #include "server/broker/attachment.h"
 #include "server/broker/call.h"
 #include "server/broker/device.h"
+#include "server/broker/device_fd.h"
 #include "server/broker/dma.h"
 #include "server/broker/event.h"
 #include "server/broker/invalidate.h"
@@ -35,7 +36,6 @@
 #define ALL	(ROLES_TA | ROLES_OM)
 #define VIEWS	(ROLES_OM | ROLE_BIT(POLICY_ROLE_AGENT))
 
-#define NO_DEVICE_FD   "GetDeviceFd: this shim has no device fds to give"
 #define NO_USER	       "kind user is not built in this version"
 #define NO_PASID_TABLE "PASID tables come with kind user, which is not built in this version"
 #define NO_DIRTY       "dirty tracking is not built in this version"
@@ -66,7 +66,7 @@ static const struct broker_method methods[] = {
 	{BROKER(GetDevice), UNARY(get_device), ALL, METHOD_SCOPE, rpc_get_device},
 	{BROKER(ClaimDevice), UNARY(claim_device), ROLES_TA, MAKES, rpc_claim_device},
 	{BROKER(ReleaseDevice), UNARY(release_device), ROLES_TA, RETURNS, rpc_release_device},
-	{BROKER(GetDeviceFd), UNARY(get_device_fd), ROLES_TA, CHANGES, NULL, NO_DEVICE_FD},
+	{BROKER(GetDeviceFd), UNARY(get_device_fd), ROLES_TA, CHANGES, rpc_get_device_fd},
 
 	{BROKER(OpenTicket), UNARY(open_ticket), ROLES_TA, MAKES, rpc_open_ticket},
 	{BROKER(RegisterMemory), UNARY(register_memory), ROLES_TA, MAKES, rpc_register_memory},

@@ -14,6 +14,7 @@
 #include "server/broker/page.h"
 #include "server/broker/rpc_lease.h"
 #include "server/broker/rpc_quota.h"
+#include "server/broker/ticket.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -210,9 +211,7 @@ int rpc_drain_tenant(struct broker_call *call)
 
 static void revoke_run(struct op *op)
 {
-	struct device *d = call_of_op(op)->data;
-
-	shim_dev_release(d->shim);
+	device_let_go(call_of_op(op)->data);
 }
 
 static void revoke_complete(struct op *op)
@@ -236,6 +235,16 @@ static int revoke_device(struct broker_call *call, struct device *d)
 	if (!call->lease) {
 		if (lease->state != LEASE_OPEN)
 			return refuse(call, OUTCOME_BUSY, "its lease is being closed already");
+		/*
+		 * With its fd the tenant could attach it again to what is left of the lease: so
+		 * nothing is left.
+		 */
+		if (d->fd_given) {
+			event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_REVOKED,
+				   lease->tenant, lease, 0, d->info->address,
+				   "a device whose fd the tenant has was revoked by an admin");
+			return lease_close_and_wait(call, lease, "an admin revoked its device");
+		}
 		call->lease = lease;
 		call->queued = true;
 		STAILQ_INSERT_TAIL(&lease->waiting, call, waiting);
@@ -248,6 +257,7 @@ static int revoke_device(struct broker_call *call, struct device *d)
 	if (!call_response(call))
 		return refuse_no_memory(call);
 	d->revoking = true;
+	tickets_drop_device(lease, d);
 	event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_REVOKED, lease->tenant,
 		   lease, 0, d->info->address, "device revoked by an admin");
 	call->note = d->info->address;

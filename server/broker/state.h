@@ -136,12 +136,16 @@ struct device {
 	unsigned index; /* in broker->devices, sorted by address */
 	/* Claimed by, or on the way to or from; NULL: free. */
 	struct lease *lease;
-	bool bound;    /* claim is complete */
-	bool revoking; /* DMA of the last holder may not be over */
+	bool bound;	 /* claim is complete */
+	bool revoking;	 /* DMA of the last holder may not be over */
+	bool fd_given;	 /* the tenant has, or may take, an fd of it */
+	bool not_free;	 /* what the shim said last, when its lease let it go */
+	bool held;	 /* on broker->held: no lease has it, but its last holder an fd */
+	bool held_freed; /* found by the check that runs on a worker */
 	struct shim_dev *shim;
 	struct charge charge;
 	uint32_t n_attachments;
-	TAILQ_ENTRY(device) link; /* lease->devices */
+	TAILQ_ENTRY(device) link; /* lease->devices, broker->held */
 };
 TAILQ_HEAD(device_list, device);
 
@@ -264,6 +268,12 @@ struct broker {
 	uint64_t last_serial;
 	struct device *devices;
 	size_t n_devices;
+	struct device_list held;    /* see device_held.c */
+	struct device **held_check; /* those that held_op looks at; room for all */
+	size_t n_held_check;
+	bool held_running;
+	uint64_t held_at_us; /* when to look again */
+	struct op held_op;
 	struct ticket_tree tickets;
 	struct iova_ranges_list ranges;
 	struct event_log *events;

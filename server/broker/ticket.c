@@ -5,6 +5,7 @@
  */
 #include "server/broker/ticket.h"
 
+#include "server/broker/call.h"
 #include "server/broker/memory_file.h"
 
 #include <errno.h>
@@ -59,6 +60,20 @@ int ticket_new(struct lease *lease, const struct broker_session *session,
 	return 0;
 }
 
+int refuse_ticket(struct broker_call *call, int error, bool refused,
+		  const struct quota_refusal *refusal)
+{
+	if (refused)
+		return refuse_charge(call, error, refusal);
+	if (error == TICKET_E_TOO_MANY)
+		return refuse_precondition(call, OUTCOME_WRONG_STATE, "tickets",
+					   "%d are open in this lease; use one or let one expire",
+					   LEASE_TICKETS_MAX);
+	if (error == -ENOMEM)
+		return refuse_no_memory(call);
+	return refuse(call, OUTCOME_INTERNAL, "no random bytes: %s", strerror(-error));
+}
+
 void ticket_free(struct ticket *ticket)
 {
 	if (!ticket)
@@ -78,6 +93,17 @@ void tickets_drop(struct lease *lease)
 {
 	while (!LIST_EMPTY(&lease->tickets))
 		ticket_free(LIST_FIRST(&lease->tickets));
+}
+
+void tickets_drop_device(struct lease *lease, const struct device *device)
+{
+	struct ticket *t, *next;
+
+	for (t = LIST_FIRST(&lease->tickets); t; t = next) {
+		next = LIST_NEXT(t, of_lease);
+		if (t->device == device)
+			ticket_free(t);
+	}
 }
 
 void tickets_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us)
@@ -130,7 +156,8 @@ int broker_ticket_give(struct broker *broker, const struct broker_peer *peer,
 	if (broker->shutting_down)
 		return BROKER_TICKET_UNAVAILABLE;
 	t = ticket_lookup(broker, ticket);
-	if (!t || t->fd >= 0 || t->uid != peer->uid || strcmp(t->socket, peer->socket))
+	if (!t || t->purpose == TICKET_DEVICE || t->fd >= 0 || t->uid != peer->uid ||
+	    strcmp(t->socket, peer->socket))
 		return BROKER_TICKET_REFUSED;
 	if (!ticket_suits(t, fd)) {
 		ticket_free(t);
@@ -145,6 +172,16 @@ int broker_ticket_give(struct broker *broker, const struct broker_peer *peer,
 int broker_ticket_take(struct broker *broker, const struct broker_peer *peer,
 		       const uint8_t ticket[static 16], int *ret_fd)
 {
-	/* Device fds and DMA services are what TAKE is for; no ticket of this build is one. */
-	return broker->shutting_down ? BROKER_TICKET_UNAVAILABLE : BROKER_TICKET_REFUSED;
+	struct ticket *t;
+
+	if (broker->shutting_down)
+		return BROKER_TICKET_UNAVAILABLE;
+	t = ticket_lookup(broker, ticket);
+	if (!t || t->purpose != TICKET_DEVICE || t->uid != peer->uid ||
+	    strcmp(t->socket, peer->socket))
+		return BROKER_TICKET_REFUSED;
+	*ret_fd = t->fd;
+	t->fd = -1;
+	ticket_free(t);
+	return BROKER_TICKET_OK;
 }

@@ -10,6 +10,8 @@
 enum ticket_purpose {
 	TICKET_MEMORY = 1,
 	TICKET_PROCESS = 2,
+	/* Taken, not given: no number of the API. */
+	TICKET_DEVICE = 3,
 };
 
 /*
@@ -26,6 +28,7 @@ struct ticket {
 	char socket[64];
 	uint64_t expires_us;
 	int fd;			 /* -1: not given yet */
+	struct device *device;	 /* TICKET_DEVICE */
 	struct charge charge;	 /* broker_bytes */
 	struct charge fd_charge; /* kept_fds, once given */
 };
@@ -38,6 +41,9 @@ enum ticket_error {
 int ticket_new(struct lease *lease, const struct broker_session *session,
 	       enum ticket_purpose purpose, bool *ret_refused, struct quota_refusal *ret_refusal,
 	       struct ticket **ret_ticket);
+/* The outcome of a ticket_new() that failed. */
+int refuse_ticket(struct broker_call *call, int error, bool refused,
+		  const struct quota_refusal *refusal);
 /* The lease's own ticket of that purpose, unexpired; NULL: none. */
 struct ticket *ticket_find(struct lease *lease, const ProtobufCBinaryData *bytes,
 			   enum ticket_purpose purpose);
@@ -45,6 +51,8 @@ struct ticket *ticket_find(struct lease *lease, const ProtobufCBinaryData *bytes
 void ticket_free(struct ticket *ticket);
 /* All of a lease. */
 void tickets_drop(struct lease *lease);
+/* Those that would give out an fd of the device. */
+void tickets_drop_device(struct lease *lease, const struct device *device);
 /* Those whose time is over; lowers *next_us to the next one's time. */
 void tickets_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us);
 

@@ -84,6 +84,25 @@ static void find_memory(struct ioasid *ioasid, uint64_t address, Ioasid__V1__Tra
 	}
 }
 
+/* The walk where the tables are the kernel's: by what was mapped. */
+static int walk_record(struct ioasid *ioasid, uint64_t iova, uint32_t access,
+		       struct shim_walk *walk)
+{
+	const struct mapping *m = mapping_at(ioasid, iova);
+
+	if (m && m->published && (m->prot & access) == access) {
+		walk->prot = m->prot;
+		return 0;
+	}
+	walk->fault = (struct shim_fault){
+		.cause = m && m->published ? SHIM_FAULT_PERMISSION : SHIM_FAULT_NOT_PRESENT,
+		.stage = 1,
+		.access = access,
+		.address = iova,
+	};
+	return 0;
+}
+
 int rpc_translate(struct broker_call *call)
 {
 	const Ioasid__V1__TranslateRequest *q = (const void *)call->request;
@@ -99,6 +118,8 @@ int rpc_translate(struct broker_call *call)
 	if (!p || !walk)
 		return refuse_no_memory(call);
 	r = shim_pt_walk(ioasid->pt, q->iova, access_to_shim(q->access), walk);
+	if (r == SHIM_E_UNSUPPORTED)
+		r = walk_record(ioasid, q->iova, access_to_shim(q->access), walk);
 	if (r)
 		return refuse_shim(call, r, "walk", NULL);
 	if (!describe_levels(&call->scratch, walk, p))

@@ -300,7 +300,67 @@ static int step_release(struct run *run)
 	m.scope = &scope;
 	m.n_devices = 2;
 	m.devices = devices;
+	fail_shim_hold(run->shim, true);
 	return call(run, run->red, B "ReleaseDevice", &m);
+}
+
+static int step_get_device_fd(struct run *run)
+{
+	Ioasid__V1__GetDeviceFdRequest m = IOASID__V1__GET_DEVICE_FD_REQUEST__INIT;
+	Ioasid__V1__GetDeviceFdResponse *response;
+	int code;
+
+	m.device = (char *)"0000:12:00.0";
+	code = call(run, run->red, B "GetDeviceFd", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, get_device_fd);
+	memcpy(run->ticket, response->ticket.data, sizeof(run->ticket));
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int take(struct run *run, const struct broker_peer *peer)
+{
+	int fd = -1, status;
+
+	fault_begin(run);
+	status = broker_ticket_take(run->broker, peer, run->ticket, &fd);
+	fault_end(run);
+	if (!status != (fd >= 0))
+		return 97;
+	if (fd >= 0)
+		close(fd);
+	return status ? 90 + status : OK;
+}
+
+static int step_take(struct run *run)
+{
+	return take(run, &peer_red);
+}
+static int step_take_foreign(struct run *run)
+{
+	return take(run, &peer_blue);
+}
+
+static int step_claim_held(struct run *run)
+{
+	return claim(run, run->red, "", "0000:12:00.0", "0000:12:00.1", "");
+}
+
+/* The broker has looked a few times, and then sees that they are free. */
+static int step_holder_goes(struct run *run)
+{
+	fault_begin(run);
+	for (int i = 0; i < 3; i++) {
+		run->host.now_us += 200000;
+		host_pump(&run->host, run->broker);
+	}
+	fail_shim_hold(run->shim, false);
+	run->host.now_us += 200000;
+	host_pump(&run->host, run->broker);
+	fault_end(run);
+	return STEP_VOID;
 }
 
 /* ---- memory ---- */
@@ -934,6 +994,10 @@ const struct step sequence[] = {
 	{"ClaimDevice", step_claim, OK, .makes_lease = true},
 	{"ClaimDevice, half a group", step_claim_half_group, FAILED_PRECONDITION},
 	{"ClaimDevice, a whole group", step_claim_group, OK},
+	{"GetDeviceFd", step_get_device_fd, OK},
+	{"TAKE, another's ticket", step_take_foreign, 92},
+	{"TAKE", step_take, OK},
+	{"TAKE, used", step_take, 92},
 	{"ClaimDevice, taken", step_claim_taken, FAILED_PRECONDITION, .makes_lease = true},
 	{"ClaimDevice, blue", step_claim_blue, OK},
 	{"OpenTicket", step_open_ticket, OK},
@@ -982,6 +1046,8 @@ const struct step sequence[] = {
 	{"Free, attached", step_free_parent, OK},
 	{"Detach", step_detach, OK},
 	{"ReleaseDevice", step_release, OK},
+	{"ClaimDevice, held", step_claim_held, FAILED_PRECONDITION},
+	{"a last holder goes", step_holder_goes, STEP_VOID},
 	{"close blue's session", step_close_blue, STEP_VOID},
 	{"OpenLease, brief", step_open_brief_lease, OK},
 	{"ClaimDevice, brief lease", step_claim_brief, OK},
