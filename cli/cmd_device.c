@@ -39,6 +39,7 @@ static const struct cli_column show_form[] = {
 	{"group", "group"},
 	{"group_members", "together with"},
 	{"numa_node", "NUMA node"},
+	{"driver", "host's driver", .optional = true},
 	{"lease", "lease", .optional = true},
 	{"tenant", "tenant", .optional = true},
 	{"capabilities.pasid_bits", "PASID bits"},
@@ -73,9 +74,15 @@ static const struct cli_column range_columns[] = {
 	{"use", "FOR"},
 	{},
 };
+static const struct cli_column absent_columns[] = {
+	{"feature", "ABSENT"},
+	{"reason", "REASON"},
+	{},
+};
 static const struct cli_section show_sections[] = {
 	{"capabilities.formats", NULL, format_columns},
 	{"capabilities.kinds", NULL, kind_columns},
+	{"capabilities.absent", NULL, absent_columns},
 	{"capabilities.reserved", NULL, range_columns},
 	{},
 };

@@ -97,6 +97,15 @@ static struct json_object *capabilities(const struct ioasid_device_capabilities 
 		doc_put_text(list, NULL, ioasid_granularity_name(c->invalidations[i]));
 	doc_put(o, "invalidations", list);
 	doc_put(o, "reserved", ranges(c->reserved, c->n_reserved));
+	list = doc_array();
+	for (size_t i = 0; i < c->n_absent; i++) {
+		struct json_object *one = doc_object();
+
+		doc_put_text(one, "feature", c->absent[i]->feature);
+		doc_put_text(one, "reason", c->absent[i]->reason);
+		doc_put(list, NULL, one);
+	}
+	doc_put(o, "absent", list);
 	return o;
 }
 
@@ -115,6 +124,7 @@ struct json_object *object_device(const struct ioasid_device *d)
 		doc_put_i64(o, "numa_node", d->numa_node);
 	else
 		doc_put(o, "numa_node", NULL);
+	doc_put_text_if(o, "driver", d->driver);
 	doc_put_text_if(o, "lease", d->lease);
 	doc_put_text_if(o, "tenant", d->tenant);
 	if (d->capabilities)

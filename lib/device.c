@@ -33,6 +33,15 @@ static void convert_kind(struct result *result, const void *message, void *ret_k
 	to->reason = from->reason;
 }
 
+static void convert_absence(struct result *result, const void *message, void *ret_absence)
+{
+	const Ioasid__V1__FeatureAbsence *from = message;
+	struct ioasid_feature_absence *to = ret_absence;
+
+	to->feature = from->feature;
+	to->reason = from->reason;
+}
+
 static void convert_capabilities(struct result *result, const void *message, void *ret_capabilities)
 {
 	const Ioasid__V1__DeviceCapabilities *from = message;
@@ -55,6 +64,9 @@ static void convert_capabilities(struct result *result, const void *message, voi
 	to->reserved = list_convert(result, from->n_reserved, (void **)from->reserved,
 				    sizeof(**to->reserved), convert_range);
 	to->max_depth = from->max_depth;
+	to->n_absent = from->n_absent;
+	to->absent = list_convert(result, from->n_absent, (void **)from->absent,
+				  sizeof(**to->absent), convert_absence);
 }
 
 void convert_device(struct result *result, const void *message, void *ret_device)
@@ -70,6 +82,7 @@ void convert_device(struct result *result, const void *message, void *ret_device
 	to->n_group_members = from->n_group_members;
 	to->group_members = list_strings(from->group_members);
 	to->numa_node = from->numa_node;
+	to->driver = from->driver;
 	to->state = (enum ioasid_device_state)from->state;
 	to->lease = from->lease;
 	to->capabilities = convert_optional(result, from->capabilities, sizeof(*to->capabilities),

@@ -505,6 +505,12 @@ struct ioasid_kind_capability {
 	const char *reason;
 };
 
+/* Something that is false or zero in the capabilities, and why: "pasid", "nesting", ... */
+struct ioasid_feature_absence {
+	const char *feature;
+	const char *reason;
+};
+
 /* What a device and its IOMMU can do together. */
 struct ioasid_device_capabilities {
 	size_t n_formats;
@@ -523,6 +529,9 @@ struct ioasid_device_capabilities {
 	const struct ioasid_address_range *const *reserved;
 	/* 1: no nesting. */
 	uint32_t max_depth;
+	/* Where the shim knows a reason. */
+	size_t n_absent;
+	const struct ioasid_feature_absence *const *absent;
 };
 
 struct ioasid_device {
@@ -540,6 +549,8 @@ struct ioasid_device {
 	const char *const *group_members;
 	/* -1: unknown */
 	int32_t numa_node;
+	/* The host's, to which it goes back; "": none, or simulated. */
+	const char *driver;
 	enum ioasid_device_state state;
 	/* The lease that holds it, if it is the caller's. */
 	const char *lease;

@@ -609,6 +609,25 @@ static const struct member device_members[] = {
 	{"reserved", false, device_reserved},
 };
 
+static void fill_absent(struct shim_caps *caps, const struct soft_iommu_desc *iommu)
+{
+	const char *name = iommu->name;
+
+#define ABSENT(feature, ...) snprintf(caps->feature_absent[feature], SHIM_REASON_MAX, __VA_ARGS__)
+	if (!caps->pasid_bits)
+		ABSENT(SHIM_FEATURE_PASID, "the topology gives it no PASIDs behind %s", name);
+	if (!caps->recoverable_faults)
+		ABSENT(SHIM_FEATURE_FAULTS, "page requests are not built in this version");
+	if (!caps->dirty_tracking)
+		ABSENT(SHIM_FEATURE_DIRTY, "dirty tracking is not built in this version");
+	if (caps->max_depth < 2)
+		ABSENT(SHIM_FEATURE_NESTING, "the topology lets %s not nest", name);
+	if (!caps->snoop_control)
+		ABSENT(SHIM_FEATURE_SNOOP, "the topology lets %s not control snooping", name);
+	ABSENT(SHIM_FEATURE_DEVICE_FD, "a simulated device has no fd");
+#undef ABSENT
+}
+
 static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_desc *iommu)
 {
 	struct shim_caps *caps = &desc->info.caps;
@@ -635,6 +654,7 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 	snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX, "%s", kind_user_absent);
 	snprintf(caps->kind_absent[SHIM_KIND_PROCESS], SHIM_REASON_MAX, "%s", kind_process_absent);
 	snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX, "%s", kind_kvm_absent);
+	fill_absent(caps, iommu);
 }
 
 static int refuse_member(struct parser *p, const char *member, const struct soft_json *value,

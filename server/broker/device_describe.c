@@ -196,6 +196,7 @@ Ioasid__V1__Device *device_describe(struct broker_call *call, const struct devic
 	d->iommu = (char *)info->iommu;
 	d->group = info->group;
 	d->numa_node = info->numa_node;
+	d->driver = (char *)info->driver;
 	if (!d->vendor_device || !d->class_code || !describe_companions(call, device, d))
 		return NULL;
 	describe_state(call, device, d);

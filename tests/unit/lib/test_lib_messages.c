@@ -392,6 +392,9 @@ static void check_capabilities(const struct ioasid_device_capabilities *caps)
 	N(caps->n_reserved, 2);
 	check_range(caps->reserved[1]);
 	N(caps->max_depth, 10);
+	N(caps->n_absent, 2);
+	S(caps->absent[1]->feature, "feature");
+	S(caps->absent[1]->reason, "reason");
 }
 
 static void check_device(const struct ioasid_device *device)
@@ -405,6 +408,7 @@ static void check_device(const struct ioasid_device *device)
 	S(device->group_members[0], "group_members0");
 	S(device->group_members[1], "group_members1");
 	N(device->numa_node, 7);
+	S(device->driver, "driver");
 	N(device->state, 1);
 	S(device->lease, "lease");
 	check_capabilities(device->capabilities);
