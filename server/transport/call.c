@@ -39,8 +39,8 @@
  * Calls that were reset before their request could be read, as a burst and a second.  They
  * do not count as streams of HTTP/2, so nothing else limits them (CVE-2023-44487).
  */
-#define RESETS_MAX    256
-#define RESETS_SECOND 64
+#define RESETS_MAX    4096
+#define RESETS_SECOND 1024
 /* Message and details must fit in the 8 KiB of metadata that clients take by default. */
 #define TRAILER_MAX 5120
 

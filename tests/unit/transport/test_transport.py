@@ -551,8 +551,8 @@ class Memory(TransportTest):
     def test_streams_that_are_reset_in_small_bursts(self):
         """Too slow for the server to notice a stall: the resets are counted."""
         c = RawClient(self.server.path)
-        for _ in range(100):
-            for _ in range(10):
+        for _ in range(200):
+            for _ in range(100):
                 c.open("/fake.v1.Fake/Echo", reset=True)
             pump([c], 10 * SLOW, lambda: not c.out or c.closed)
             pump([c], 0.01, lambda: c.closed)
@@ -563,7 +563,7 @@ class Memory(TransportTest):
 
     def test_a_few_resets_are_no_misuse(self):
         c = RawClient(self.server.path)
-        for _ in range(100):
+        for _ in range(1000):
             c.open("/fake.v1.Fake/Echo", reset=True)
         pump([c], 1 * SLOW, lambda: c.closed)
         self.assertFalse(c.closed)
@@ -976,10 +976,12 @@ class Audit(unittest.TestCase):
             unary(mine, "Audit")(Request(n=1, text='{"b":2}'))
         # The ring of the test server has 64 KiB.
         lines = self.run_audit(lambda f: f + "/audit", 2000, json.dumps({"a": "x" * 90}), after)
-        lost = json.loads(lines[-1])
-        self.assertEqual(list(lost), ["lost", "b"])
-        self.assertEqual(lost["lost"] + len(lines) - 1, 2000)
-        self.assertGreater(lost["lost"], 500)
+        records = [json.loads(line) for line in lines]
+        self.assertEqual(list(records[-1]), ["lost", "b"])
+        # The writer may have made room in between: then an earlier record tells a part.
+        lost = sum(r.get("lost", 0) for r in records)
+        self.assertEqual(lost + len(records) - 1, 2000)
+        self.assertGreater(lost, 500)
 
     def test_rotation(self):
         def after(server, mine, folder):
