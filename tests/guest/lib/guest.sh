@@ -152,3 +152,59 @@ vtd_mode()
 	*) echo unknown ;;
 	esac
 }
+
+# broker_start [OPTION...]: ioasid-keeper as root, ioasidd as a user without privileges, on the
+# real IOMMU, with the tenants org/ana and org/bob; sets TENANTS and ADMIN, their sockets.
+# broker_stop: ends both in order, and checks that they do.
+BROKER_UID=61000
+broker_start()
+{
+	local dir=/run/ioasid i
+	TENANTS=$dir/tenants.sock ADMIN=$dir/admin.sock
+	export TENANTS ADMIN
+
+	mkdir -p "$dir" /run/ioasid-keeper
+	chown "$BROKER_UID:$BROKER_UID" "$dir"
+	cat >/tmp/policy.json <<-'JSON'
+	{"version": 1,
+	 "tenants": {"org": {"devices": [{"any": true}]}, "org/ana": {}, "org/bob": {}},
+	 "identities": [
+	  {"socket": "tenants", "uid": 61001, "role": "tenant", "tenant": "org/ana"},
+	  {"socket": "tenants", "uid": 61002, "role": "tenant", "tenant": "org/bob"},
+	  {"socket": "admin", "uid": 0, "role": "admin"}]}
+	JSON
+	"$BUILD/bin/ioasid-keeper" --listen /run/ioasid-keeper/sock --client "$BROKER_UID" \
+		--state-dir /run/ioasid-keeper >/tmp/keeper.log 2>&1 &
+	keeper_pid=$!
+	for ((i = 0; i < 200; i++)); do
+		[ ! -S /run/ioasid-keeper/sock ] || break
+		sleep 0.05
+	done
+	chmod 711 /run/ioasid-keeper
+	as_user "$BROKER_UID" "$BUILD/bin/ioasidd" --shim iommufd --keeper /run/ioasid-keeper/sock \
+		--policy /tmp/policy.json --listen "tenants=$TENANTS:0666" \
+		--listen "admin=$ADMIN:0600" --audit none "$@" >/tmp/ioasidd.log 2>&1 &
+	broker_pid=$!
+	for ((i = 0; i < 400; i++)); do
+		! grep -q '^listening: admin' /tmp/ioasidd.log || return 0
+		kill -0 "$broker_pid" 2>/dev/null || break
+		sleep 0.05
+	done
+	not_ok 'ioasidd starts' 'see its log'
+	cat /tmp/keeper.log /tmp/ioasidd.log
+	return 1
+}
+
+broker_stop()
+{
+	local status=0
+
+	kill "$broker_pid"
+	wait "$broker_pid" || status=$?
+	check 'ioasidd ends in order' test "$status" -eq 0
+	status=0
+	kill "$keeper_pid"
+	wait "$keeper_pid" || status=$?
+	check 'ioasid-keeper ends in order' test "$status" -eq 0
+	cat /tmp/keeper.log /tmp/ioasidd.log
+}
