@@ -319,12 +319,11 @@ int function_give_back(const struct host *host, const struct function *function)
 	r = driver_now(host, function->address, driver);
 	if (r < 0)
 		return r;
-	/* A newline clears it. */
+	/* A newline clears it.  While it names vfio-pci, no other driver comes. */
 	device_path(path, function->address, "driver_override");
 	r = host_write(host, path, *function->override ? function->override : "\n");
 	if (r < 0)
-		keeper_log(LOG_ERR, "%s: driver_override stays " VFIO_PCI ": %s", function->address,
-			   strerror(-r));
+		return r == -ENOENT ? 0 : r; /* the device has been unplugged */
 	if (!strcmp(driver, VFIO_PCI)) {
 		device_path(path, function->address, "driver/unbind");
 		r = host_write(host, path, function->address);

@@ -62,7 +62,7 @@ int function_is_quiet(const struct host *host, const struct function *function, 
 int function_reset(const struct host *host, const struct function *function);
 
 /*
- * To the driver that it had.  Nobody has the cdev.  -errno: it is still with vfio-pci.  A
+ * To the driver that it had.  Nobody has the cdev.  -errno: it is as it was.  A
  * driver that does not come back is logged, and no failure: trying again would not help.
  */
 int function_give_back(const struct host *host, const struct function *function);
