@@ -303,8 +303,10 @@ static bool device_is_quiet(struct vault *vault, struct device *device, unsigned
 			break;
 		nanosleep(&pause, NULL);
 	}
-	if (r)
+	/* Once, however often it is asked for. */
+	if (r && !device->told)
 		keeper_log(LOG_INFO, "left: %s", r < 0 ? strerror(-r) : reason);
+	device->told = r != 0;
 	return r == 0;
 }
 

@@ -80,24 +80,21 @@ static const char *base_name(const char *path)
 static int visit_mount(char *line, void *arg)
 {
 	struct search *search = arg;
-	char *device, *point, *word, *source = NULL;
+	const char *words[5], *word, *source = NULL;
 
-	if (!next_word(&line) || !next_word(&line))
-		return 0;
-	device = next_word(&line);
-	if (!device || !next_word(&line))
-		return 0;
-	point = next_word(&line);
+	for (size_t i = 0; i < 5; i++) {
+		words[i] = next_word(&line);
+		if (!words[i])
+			return 0;
+	}
 	while ((word = next_word(&line)) && strcmp(word, "-") != 0)
 		continue;
 	if (word && next_word(&line))
 		source = next_word(&line);
-	if (!point)
-		return 0;
 	/* btrfs and its like have an anonymous number, but name their device. */
-	if (!strcmp(device, search->number) ||
+	if (!strcmp(words[2], search->number) ||
 	    (source && !strncmp(source, "/dev/", 5) && !strcmp(base_name(source), search->inner)))
-		return used(search, "disk %s is mounted on %s", search->inner, point);
+		return used(search, "disk %s is mounted on %s", search->inner, words[4]);
 	return 0;
 }
 

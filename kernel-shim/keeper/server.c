@@ -110,7 +110,7 @@ static bool serve_one(const struct server_config *config, int sock)
 		reply->status = execute(config, &exchange, n_received ? &received[0] : NULL);
 		if (!reply->status)
 			n_fds = keeper_request_reply_fds(&exchange.request);
-		else if (*reply->reason)
+		else if (*reply->reason && reply->op != KEEPER_OP_IS_FREE)
 			keeper_log(LOG_INFO, "refused: %s", reply->reason);
 	}
 	wire_close(received, n_received);

@@ -202,6 +202,8 @@ int vault_context_close(struct vault *vault, uint64_t id, char *ret_reason)
 	(void)vault_save(vault);
 	pthread_mutex_unlock(&vault->lock);
 	context_discard(vault, context);
+	/* Its objects, and the pages that they pin, go with the last copy. */
+	backup_barrier(&vault->config.backup);
 	return 0;
 }
 

@@ -44,6 +44,7 @@ struct device {
 	bool known;		  /* function is filled in, and belongs into the state file */
 	struct function function; /* .address is set from the start and never changes */
 	int fd;
+	bool told;     /* the log that it is left */
 	bool returned; /* for the end of the work: it is the host's again */
 	struct device *next_work;
 };

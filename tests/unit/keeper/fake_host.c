@@ -149,7 +149,9 @@ const char *fake_driver(struct fake_host *fake, const char *address)
 /* 1: another op; its turn to fail. */
 static bool op_fails(struct fake_host *fake)
 {
-	return ++fake->n_ops == fake->fail_at;
+	fake->n_ops++;
+	return fake->fail_at && fake->n_ops >= fake->fail_at &&
+	       fake->n_ops <= fake->fail_at + fake->fail_more;
 }
 
 static bool open_lives(const struct fake_open *open)

@@ -29,7 +29,8 @@ struct fake_host {
 	char root[64];
 	pthread_mutex_t lock;
 	unsigned n_ops;
-	unsigned fail_at; /* this op fails; 0: none */
+	unsigned fail_at;   /* this op fails; 0: none */
+	unsigned fail_more; /* and so many after it */
 	int fail_with;
 	unsigned n_offences;
 	char trace[8192]; /* what was written, one line each */

@@ -290,6 +290,37 @@ static void test_release_fail_nth(void **state)
 	}
 }
 
+/* Everything fails from the n-th op on, the way back as well: nothing is forgotten. */
+static void test_fail_from_nth(void **state)
+{
+	bool claimed = false, released = false;
+
+	for (unsigned n = 1; !released; n++) {
+		uint64_t context = context_new("acme");
+		int fds[3] = {-1, -1, -1}, r;
+
+		fake.trace[0] = '\0';
+		fake.n_ops = 0;
+		fake.fail_at = n;
+		fake.fail_more = 100000;
+		r = claim3(context, A, C, B, fds);
+		wire_close(fds, 3);
+		assert_int_equal(r == 0, fake.n_ops < n);
+		claimed = claimed || r == 0;
+		assert_int_equal(vault_context_close(vault, context, reason), 0);
+		released = fake.n_ops < n;
+		fake.fail_at = 0;
+		vault_settle(vault, 0);
+		for (const char *const *d = (const char *const[]){A, B, C, NULL}; *d; d++) {
+			assert_int_equal(vault_is_free(vault, *d, reason), 0);
+			if (!*fake_driver(&fake, *d))
+				fake.host.ops->write(&fake, "/sys/bus/pci/drivers_probe", *d);
+		}
+		expect_home();
+	}
+	assert_true(claimed);
+}
+
 /* A former holder: charged, given to no one, until its fd is gone. */
 static void test_holder(void **state)
 {
@@ -523,6 +554,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_claim_fail_nth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_undo_in_reverse, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_release_fail_nth, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fail_from_nth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_holder, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_group, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
