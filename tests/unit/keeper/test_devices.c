@@ -377,6 +377,16 @@ static void test_group(void **state)
 	close(fds[1]);
 	assert_int_equal(vault_is_free(vault, A, reason), 0);
 	expect_home();
+	/* Also where nobody but the keeper has any of them open. */
+	assert_int_equal(claim3(context, A, B, NULL, fds), 0);
+	wire_close(fds, 2);
+	assert_int_equal(release3(context, A, NULL, NULL), 0);
+	assert_int_equal(vault_is_free(vault, A, reason), KEEPER_E_BUSY);
+	assert_string_equal(fake_driver(&fake, A), "vfio-pci");
+	assert_string_equal(fake_driver(&fake, B), "vfio-pci");
+	assert_int_equal(fake_open_cdevs(&fake), 2);
+	assert_int_equal(release3(context, B, NULL, NULL), 0);
+	expect_home();
 	/* One after the other for the same context is not possible, either. */
 	assert_int_equal(claim3(other, B, NULL, NULL, fds), KEEPER_E_GROUP);
 	assert_string_equal(reason, "missing of the group: " A);
@@ -506,6 +516,41 @@ static void test_slow_device(void **state)
 	expect_home();
 }
 
+static void *close_slow(void *arg)
+{
+	char mine[KEEPER_REASON_MAX];
+
+	assert_int_equal(vault_context_close(vault, *(uint64_t *)arg, mine), 0);
+	return NULL;
+}
+
+/* Its id is dead from the beginning of its end. */
+static void test_closing_context(void **state)
+{
+	uint64_t context = context_new("acme"), next;
+	pthread_t thread;
+	int fd = -1;
+
+	assert_int_equal(claim3(context, C, NULL, NULL, &fd), 0);
+	close(fd);
+	fake.slow = C;
+	fake.blocked = true;
+	assert_int_equal(pthread_create(&thread, NULL, close_slow, &context), 0);
+	pthread_mutex_lock(&fake.lock);
+	while (!fake.waiting)
+		pthread_cond_wait(&fake.changed, &fake.lock);
+	pthread_mutex_unlock(&fake.lock);
+	assert_int_equal(claim3(context, D, NULL, NULL, &fd), KEEPER_E_NOT_FOUND);
+	assert_int_equal(vault_context_close(vault, context, reason), KEEPER_E_NOT_FOUND);
+	assert_int_equal(vault_context_next(vault, 0, &next), KEEPER_E_NOT_FOUND);
+	pthread_mutex_lock(&fake.lock);
+	fake.blocked = false;
+	pthread_cond_broadcast(&fake.changed);
+	pthread_mutex_unlock(&fake.lock);
+	pthread_join(thread, NULL);
+	expect_home();
+}
+
 static void *churn(void *arg)
 {
 	char mine[KEEPER_REASON_MAX];
@@ -560,6 +605,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_held_fds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slow_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_closing_context, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 	};
 

@@ -210,6 +210,26 @@ static void test_restart(void **state)
 	assert_int_equal(manager_count(), 2);
 }
 
+/* Released, but not yet let go of: no restart makes it the context's again. */
+static void test_left(void **state)
+{
+	uint64_t context = context_new("acme");
+	int fds[1];
+
+	assert_int_equal(vault_claim(vault, context, single, 1, reason, fds), 0);
+	wire_close(fds, 1);
+	fake.bind_error = -ENOMEM;
+	assert_int_equal(vault_release(vault, context, single, 1, reason), 0);
+	assert_int_equal(vault_is_free(vault, C, reason), KEEPER_E_BUSY);
+	assert_int_equal(manager_count(), 2);
+	assert_int_equal(restart(true), 0);
+	assert_int_equal(vault_release(vault, context, single, 1, reason), KEEPER_E_NOT_FOUND);
+	fake.bind_error = 0;
+	assert_int_equal(vault_is_free(vault, C, reason), 0);
+	assert_string_equal(fake_driver(&fake, C), "nvme");
+	assert_int_equal(manager_count(), 1);
+}
+
 /* No fd store: contexts are lost, and devices go home when their holder has let go. */
 static void test_without_store(void **state)
 {
@@ -358,6 +378,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_store, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed_in_claim, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
