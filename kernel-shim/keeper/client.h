@@ -52,9 +52,11 @@ struct keeper_device {
 	bool pasid_exec;
 	bool ats;
 	bool pri;
-	bool reset;			  /* the kernel has a method to reset it */
-	char driver[32];		  /* bound now; "": none */
-	char host_use[KEEPER_REASON_MAX]; /* "": the host does not use it; else for what */
+	bool reset;	 /* the kernel has a method to reset it */
+	char driver[32]; /* bound now; "": none */
+	/* "": the host does not use it, or the operator gives it away nevertheless; else for what
+	 */
+	char host_use[KEEPER_REASON_MAX];
 };
 
 /* Connects once, to know that the keeper is there and speaks the protocol. */
@@ -68,7 +70,10 @@ void keeper_free(struct keeper *keeper); /* NULL-safe */
  */
 int keeper_context_open(struct keeper *keeper, const char *owner, char *ret_reason,
 			struct keeper_context_id *ret_context, int *ret_fd);
-/* The caller has closed its own fd.  Devices claimed for it are released first.  [long] */
+/*
+ * The caller has closed its own fd.  Devices claimed for it are released first.  [long]
+ * NOT_FOUND; BUSY: a claim for it is under way.
+ */
 int keeper_context_close(struct keeper *keeper, struct keeper_context_id context);
 /*
  * The context with the smallest id above after (0: the first).  NOT_FOUND: there is none.
@@ -90,7 +95,9 @@ int keeper_devices_claim(struct keeper *keeper, struct keeper_context_id context
  * [long] Gives devices of the context back.  The caller has detached them and closed its own
  * fds.  Where nobody else has the cdev open either, the device is reset and goes back to the
  * driver that it had; otherwise it stays claimed, for nobody, and the keeper tries again
- * whenever it is asked (keeper_device_is_free()).
+ * whenever it is asked (keeper_device_is_free()).  Members of an IOMMU group go back together,
+ * with the last of them.  NOT_FOUND: one of them is not claimed for the context; nothing is
+ * released then.
  */
 int keeper_devices_release(struct keeper *keeper, struct keeper_context_id context,
 			   const char *const *addresses, size_t n);
