@@ -282,7 +282,7 @@ static int64_t obey(struct self *self, const struct order *order, int socket)
 	case ACT_TO_DEVICE:
 		return edu_to_device(&self->edu, order->a, ACTOR_BYTES);
 	case ACT_FROM_DEVICE:
-		return edu_from_device(&self->edu, order->a, ACTOR_BYTES);
+		return edu_from_device(&self->edu, order->a, order->b ? order->b : ACTOR_BYTES);
 	case ACT_FILL:
 		actor_pattern(self->bytes + order->a * ACTOR_PAGE, ACTOR_PAGE, order->b);
 		return 0;
@@ -350,7 +350,8 @@ void actor_start(struct actor *actor, unsigned uid)
 	}
 	actor->pid = fork();
 	if (actor->pid == 0) {
-		close(sockets[0]);
+		/* Also those of actors before it, which would not see their director end. */
+		close_range(STDERR_FILENO + 1, (unsigned)sockets[1] - 1, 0);
 		act(sockets[1], uid);
 	}
 	close(sockets[1]);

@@ -38,7 +38,7 @@ enum actor_op {
 	ACT_REPLACE,	 /* a: IOASID, text: device */
 	ACT_DETACH,	 /* text: device */
 	ACT_TO_DEVICE,	 /* a: IOVA: the device reads BYTES bytes there into its buffer */
-	ACT_FROM_DEVICE, /* a: IOVA: and writes them there */
+	ACT_FROM_DEVICE, /* a: IOVA: and writes them there; b: another number of them */
 	ACT_FILL,	 /* a: page, b: seed */
 	ACT_COMPARE,	 /* a: page, b: seed; -EILSEQ: other bytes */
 	ACT_TRUNCATE,	 /* ftruncate(0) of its memory */

@@ -163,6 +163,8 @@ broker_start()
 	TENANTS=$dir/tenants.sock ADMIN=$dir/admin.sock
 	export TENANTS ADMIN
 
+	# As the units of packaging/systemd say.
+	ulimit -n 65536
 	mkdir -p "$dir" /run/ioasid-keeper
 	chown "$BROKER_UID:$BROKER_UID" "$dir"
 	cat >/tmp/policy.json <<-'JSON'
@@ -173,15 +175,17 @@ broker_start()
 	  {"socket": "tenants", "uid": 61002, "role": "tenant", "tenant": "org/bob"},
 	  {"socket": "admin", "uid": 0, "role": "admin"}]}
 	JSON
-	"$BUILD/bin/ioasid-keeper" --listen /run/ioasid-keeper/sock --client "$BROKER_UID" \
-		--state-dir /run/ioasid-keeper >/tmp/keeper.log 2>&1 &
+	"$BUILD/bin/ioasid-keeper" --listen /run/ioasid-keeper/sock --client "$BROKER_UID" --no-fdstore \
+		--state /run/ioasid-keeper/state >/tmp/keeper.log 2>&1 &
 	keeper_pid=$!
 	for ((i = 0; i < 200; i++)); do
 		[ ! -S /run/ioasid-keeper/sock ] || break
 		sleep 0.05
 	done
 	chmod 711 /run/ioasid-keeper
-	as_user "$BROKER_UID" "$BUILD/bin/ioasidd" --shim iommufd --keeper /run/ioasid-keeper/sock \
+	# Not as_user, a function: the signal that ends it would go to a shell around it.
+	setpriv --reuid "$BROKER_UID" --regid "$BROKER_UID" --clear-groups --no-new-privs \
+		"$BUILD/bin/ioasidd" --shim iommufd --keeper /run/ioasid-keeper/sock \
 		--policy /tmp/policy.json --listen "tenants=$TENANTS:0666" \
 		--listen "admin=$ADMIN:0600" --audit none "$@" >/tmp/ioasidd.log 2>&1 &
 	broker_pid=$!
