@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_IOMMUFD_INTERNAL_H
+#define IOASID_IOMMUFD_INTERNAL_H
+
+/*
+ * The objects of the iommufd shim, shared by the files that implement shim_ops.
+ *
+ * Threads.  All of a context belongs to the one thread that makes calls on it (shim.h).  What
+ * contexts share: the inventory, immutable; the keeper's client, which locks itself; and the
+ * debts, under shim->lock, which is never held over a call that blocks.
+ *
+ * A tenant may hold a duplicate of a device's descriptor and make VFIO calls on it by itself:
+ * attach and detach its device within its own context.  So the kernel's attachments can
+ * differ from those recorded here, and nothing here relies on the record for safety: a table
+ * is emptied before it is given up, whoever is still attached to it.
+ */
+
+#include "iommufd/host.h"
+#include "iommufd/tables.h"
+#include "iommufd/uapi.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/*
+ * What one IOMMU_IOAS_MAP_FILE maps at most.  Between two of them a caller that gives up is
+ * heard, so it bounds how long a cancelled Map goes on, and its undo.  Measured on Linux 7.3.4
+ * in QEMU without KVM (4 KiB pages, a device attached): 22 ms for 256 MiB, 3.4 ms for 64 MiB,
+ * 30 us for 64 KiB; so it is some 80 us a MiB, and a call for itself is less than a thousandth
+ * of a chunk.  Without an attached device nothing is pinned and any size takes 0.2 ms.
+ */
+#define IOMMUFD_CHUNK (UINT64_C(256) << 20)
+
+/* How often a call is made again that has no reason to fail and must not. */
+#define IOMMUFD_TRIES 4
+
+/*
+ * What the keeper did not take back: it was not there.  Asked again from time to time.  Made
+ * with the object whose release it stands for, so that a release needs no memory.
+ */
+struct iommufd_debt {
+	struct iommufd_debt *next;
+	struct keeper_context_id context;
+	char address[SHIM_NAME_MAX]; /* "": the context itself */
+};
+
+struct iommufd_shim {
+	struct shim base;
+	struct iommufd_sys sys;
+	struct iommufd_kernel kernel;
+	struct iommufd_host host;
+	pthread_mutex_t lock;
+	struct iommufd_debt *debts;
+	char description[512];
+};
+
+struct iommufd_ctx {
+	struct shim_ctx base;
+	int fd;
+	struct keeper_context_id id;
+	struct iommufd_dev *devices;
+	struct iommufd_mem *memories;
+	struct iommufd_pt *tables;
+	struct iommufd_debt *debt;
+};
+
+/*
+ * A page table of the kernel's that was made for a device with PASIDs: only such a one (flag
+ * ALLOC_PASID) may be attached where PASIDs are, with or without one.  Lives from the first
+ * attachment to the last.
+ */
+struct iommufd_hwpt {
+	struct iommufd_hwpt *next;
+	const struct iommufd_unit *unit;
+	uint32_t id;
+	uint32_t n_attached;
+};
+
+struct iommufd_attachment {
+	uint32_t pasid;
+	struct iommufd_pt *pt;	   /* NULL: none */
+	struct iommufd_hwpt *hwpt; /* NULL: attached to the IOAS */
+};
+
+struct iommufd_dev {
+	struct shim_dev base;
+	struct iommufd_ctx *ctx;
+	struct iommufd_dev *prev, *next;
+	const struct iommufd_slot *slot;
+	int fd;
+	uint32_t id; /* in the iommufd */
+	uint8_t pasid_bits;
+	struct iommufd_attachment plain; /* SHIM_NO_PASID */
+	struct iommufd_attachment *pasids;
+	size_t n_pasids;
+	size_t room;
+	struct iommufd_debt *debt;
+};
+
+struct iommufd_mem {
+	struct shim_mem base;
+	struct iommufd_ctx *ctx;
+	struct iommufd_mem *prev, *next;
+	int fd; /* the broker's, which keeps it open */
+	uint64_t offset;
+	uint64_t length;
+	uint32_t prot;
+};
+
+struct iommufd_pt {
+	struct shim_pt base;
+	struct iommufd_ctx *ctx;
+	struct iommufd_pt *prev, *next;
+	struct iommufd_hwpt *hwpts;
+	struct tables tables;
+	uint32_t ioas;
+	uint32_t n_attached;
+	uint8_t format; /* enum shim_format */
+	uint8_t input_bits;
+	bool snoop;
+	/* An undo failed: more may be mapped than is known.  It can only be freed. */
+	bool broken;
+};
+
+static inline struct iommufd_shim *iommufd_shim_of(struct shim *shim)
+{
+	return (struct iommufd_shim *)shim;
+}
+static inline struct iommufd_ctx *iommufd_ctx_of(struct shim_ctx *ctx)
+{
+	return (struct iommufd_ctx *)ctx;
+}
+static inline struct iommufd_dev *iommufd_dev_of(struct shim_dev *dev)
+{
+	return (struct iommufd_dev *)dev;
+}
+static inline struct iommufd_mem *iommufd_mem_of(struct shim_mem *mem)
+{
+	return (struct iommufd_mem *)mem;
+}
+static inline struct iommufd_pt *iommufd_pt_of(struct shim_pt *pt)
+{
+	return (struct iommufd_pt *)pt;
+}
+
+#define IOMMUFD_LIST_ADD(head, item)                                                               \
+	do {                                                                                       \
+		(item)->prev = NULL;                                                               \
+		(item)->next = (head);                                                             \
+		if (head)                                                                          \
+			(head)->prev = (item);                                                     \
+		(head) = (item);                                                                   \
+	} while (0)
+#define IOMMUFD_LIST_REMOVE(head, item)                                                            \
+	do {                                                                                       \
+		if ((item)->prev)                                                                  \
+			(item)->prev->next = (item)->next;                                         \
+		else                                                                               \
+			(head) = (item)->next;                                                     \
+		if ((item)->next)                                                                  \
+			(item)->next->prev = (item)->prev;                                         \
+	} while (0)
+
+/* Writes a reason of SHIM_REASON_MAX bytes, if one is wanted, and returns error. */
+int iommufd_refuse(char *ret_reason, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void iommufd_problem_set(struct iommufd_problem *ret_problem, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+const char *iommufd_keeper_error(int error);
+
+/* shim.c: takes sys over, also on failure. */
+int iommufd_shim_new_on(const struct iommufd_sys *sys, const char *sysfs_root,
+			struct shim **ret_shim, struct iommufd_problem *ret_problem);
+
+/* call.c: one call each, 0 or -errno. */
+int iommufd_call(struct iommufd_ctx *ctx, unsigned long request, void *arg);
+int iommufd_destroy(struct iommufd_ctx *ctx, uint32_t id);
+int iommufd_unmap(struct iommufd_ctx *ctx, uint32_t ioas, uint64_t iova, uint64_t length,
+		  uint64_t *ret_unmapped);
+/* Empties the table; made again until it is done, or IOMMUFD_TRIES times. */
+int iommufd_unmap_all(struct iommufd_ctx *ctx, uint32_t ioas);
+int iommufd_vfio_bind(struct iommufd_dev *dev);
+int iommufd_vfio_attach(struct iommufd_dev *dev, uint32_t pasid, uint32_t pt_id);
+int iommufd_vfio_detach(struct iommufd_dev *dev, uint32_t pasid);
+
+/* debt.c */
+/* Gives a list of devices or a context back, or notes what is owed; takes the debts over. */
+void iommufd_give_back(struct iommufd_shim *shim, struct iommufd_debt *debts);
+void iommufd_pay_debts(struct iommufd_shim *shim);
+void iommufd_forget_debts(struct iommufd_shim *shim);
+
+/* context.c */
+int iommufd_ctx_new(struct shim *shim, const char *owner, char *ret_reason,
+		    struct shim_ctx **ret_ctx);
+void iommufd_ctx_free(struct shim_ctx *ctx);
+
+/* device.c */
+int iommufd_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n, char *ret_reason,
+		     struct shim_dev **ret_devs);
+void iommufd_dev_release(struct shim_dev *dev);
+int iommufd_dev_is_free(struct shim *shim, const char *address);
+int iommufd_dev_fd(struct shim_dev *dev, int *ret_fd);
+/* Closes and frees what is detached, and puts what it owes the keeper before the list. */
+void iommufd_dev_close(struct iommufd_dev *dev, struct iommufd_debt **debts);
+
+/* hw_info.c: what the kernel says of a device's IOMMU against what sysfs said. */
+int iommufd_hw_info_check(struct iommufd_dev *dev, char *ret_reason);
+
+/* attach.c */
+int iommufd_attach(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
+int iommufd_replace(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char *ret_reason);
+int iommufd_detach(struct shim_dev *dev, uint32_t pasid);
+/* Ends all attachments of the device, whether the kernel likes it or not. */
+void iommufd_detach_all(struct iommufd_dev *dev);
+/* Puts every device of the context where the record says it is. */
+void iommufd_reassert(struct iommufd_ctx *ctx);
+
+/* memory.c */
+int iommufd_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
+			 uint32_t prot, struct shim_mem **ret_mem);
+void iommufd_mem_unregister(struct shim_mem *mem);
+
+/* pagetable.c */
+int iommufd_pt_create(struct shim_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason,
+		      struct shim_pt **ret_pt);
+void iommufd_pt_destroy(struct shim_pt *pt);
+/* Whether the device can use the table. */
+int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slot,
+		     char *ret_reason);
+/* Ends the kernel's objects of an empty table and frees ours. */
+void iommufd_pt_end(struct iommufd_pt *pt);
+
+/* map.c */
+uint64_t iommufd_pt_table_bytes(struct shim_pt *pt);
+uint64_t iommufd_pt_map_bound(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+int iommufd_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n,
+		   const struct shim_cancel *cancel);
+int iommufd_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
+		     size_t *ret_done);
+int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
+			  size_t *ret_done);
+
+#endif

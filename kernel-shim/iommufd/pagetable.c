@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Page tables: one IOAS each, made and ended here; map.c fills them.
+ *
+ * Width.  What was promised to the tenant (0 to 2^input_bits, without the host's reserved
+ * ranges) is told to the kernel with IOMMU_IOAS_ALLOW_IOVAS: it then refuses by itself, before
+ * any effect, to attach a device that would take some of that away.  So a device whose IOMMU
+ * turns out narrower than sysfs let one believe cannot make a mapping of the table's
+ * impossible.  The kernel bounds nothing from above; map.c does.
+ *
+ * The end.  A tenant with a duplicate of a device's descriptor can attach it to any table of
+ * its own lease at any time, and an object in use is not destroyed.  So a table is emptied
+ * first, and if its end fails, the devices are put back where they belong and it is tried
+ * again.  What is left after some tries is an empty table, which ends with its context.
+ */
+
+#include "iommufd/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static const struct shim_format_cap *cap_of(const struct iommufd_slot *slot,
+					    enum shim_format format)
+{
+	const struct shim_caps *caps = &slot->info.caps;
+
+	for (size_t i = 0; i < caps->n_formats; i++)
+		if (caps->formats[i].format == format)
+			return &caps->formats[i];
+	return NULL;
+}
+
+int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slot, char *ret_reason)
+{
+	const struct shim_format_cap *cap = cap_of(slot, pt->format);
+	const struct shim_device_info *info = &slot->info;
+
+	if (!cap)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: it is not proven that the kernel builds page tables of "
+				      "this format behind IOMMU %s",
+				      info->address, info->iommu);
+	if (cap->input_bits < pt->input_bits)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: addresses have %u bits behind IOMMU %s, %u in the page "
+				      "table",
+				      info->address, cap->input_bits, info->iommu, pt->input_bits);
+	if (pt->snoop && !info->caps.snoop_control)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
+				      info->caps.feature_absent[SHIM_FEATURE_SNOOP]);
+	return 0;
+}
+
+/* ---- create ---- */
+
+static int check_spec(const struct shim_pt_spec *spec, char *ret_reason)
+{
+	const char *what = NULL;
+
+	if (spec->kind == SHIM_KIND_USER)
+		what = "kind USER";
+	else if (spec->kind == SHIM_KIND_PROCESS)
+		what = "kind PROCESS";
+	else if (spec->kind == SHIM_KIND_KVM)
+		what = "kind KVM";
+	else if (spec->kind != SHIM_KIND_KERNEL)
+		what = "this kind";
+	else if (spec->parent)
+		what = "nesting";
+	else if (spec->dirty_tracking)
+		what = "dirty tracking";
+	else if (spec->faults)
+		what = "a fault queue";
+	if (what)
+		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED,
+				      "%s is not built in this version of the iommufd shim", what);
+	return 0;
+}
+
+/* The narrowest that the named devices have, or without any, that some device has. */
+static unsigned width_of(const struct iommufd_shim *shim, const struct shim_pt_spec *spec)
+{
+	unsigned bits = 0;
+	size_t n = spec->n_devices ? spec->n_devices : shim->host.n_slots;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct iommufd_slot *slot = spec->n_devices
+							  ? iommufd_dev_of(spec->devices[i])->slot
+							  : &shim->host.slots[i];
+		const struct shim_format_cap *cap = cap_of(slot, spec->format);
+
+		if (cap && (!bits || cap->input_bits < bits))
+			bits = cap->input_bits;
+	}
+	return bits;
+}
+
+static int promise_width(struct iommufd_pt *pt)
+{
+	const struct iommufd_host *host = &iommufd_shim_of(pt->base.shim)->host;
+	uint64_t last = (UINT64_C(1) << pt->input_bits) - 1, next = 0;
+	struct iommufd_iova_range *ranges = calloc(host->n_reserved + 1, sizeof(*ranges));
+	struct iommufd_ioas_allow_iovas arg = {
+		.size = sizeof(arg),
+		.ioas_id = pt->ioas,
+		.allowed_iovas = (uintptr_t)ranges,
+	};
+	bool more = true;
+	int r;
+
+	if (!ranges)
+		return -ENOMEM;
+	for (size_t i = 0; i < host->n_reserved && more; i++) {
+		const struct shim_range *cut = &host->reserved[i];
+
+		if (cut->start > last)
+			break;
+		/* The kernel takes no range of one byte. */
+		if (cut->start > next + 1)
+			ranges[arg.num_iovas++] = (struct iommufd_iova_range){next, cut->start - 1};
+		more = cut->last < last;
+		next = cut->last + 1;
+	}
+	if (more && next < last)
+		ranges[arg.num_iovas++] = (struct iommufd_iova_range){next, last};
+	r = iommufd_call(pt->ctx, IOMMU_IOAS_ALLOW_IOVAS, &arg);
+	free(ranges);
+	return r;
+}
+
+static int make_ioas(struct iommufd_pt *pt)
+{
+	struct iommufd_ioas_alloc arg = {.size = sizeof(arg)};
+	int r = iommufd_call(pt->ctx, IOMMU_IOAS_ALLOC, &arg);
+
+	if (r)
+		return r;
+	pt->ioas = arg.out_ioas_id;
+	r = promise_width(pt);
+	for (int i = 0; r && i < IOMMUFD_TRIES && iommufd_destroy(pt->ctx, pt->ioas); i++)
+		;
+	return r;
+}
+
+int iommufd_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char *ret_reason,
+		      struct shim_pt **ret_pt)
+{
+	struct iommufd_shim *shim = iommufd_shim_of(base->shim);
+	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
+	unsigned bits = width_of(shim, spec);
+	struct iommufd_pt *pt;
+	int r = check_spec(spec, ret_reason);
+
+	if (r)
+		return r;
+	if (!bits)
+		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED,
+				      "it is not proven of any device that the kernel builds page "
+				      "tables of format %d for it",
+				      (int)spec->format);
+	if (spec->input_bits && (spec->input_bits <= 12 || spec->input_bits > bits))
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "addresses of 13 to %u bits are possible, not of %u", bits,
+				      spec->input_bits);
+	pt = calloc(1, sizeof(*pt));
+	if (!pt)
+		return -ENOMEM;
+	pt->base.shim = base->shim;
+	pt->ctx = ctx;
+	pt->format = (uint8_t)spec->format;
+	pt->input_bits = spec->input_bits ? spec->input_bits : (uint8_t)bits;
+	pt->snoop = spec->enforce_snoop;
+	for (size_t i = 0; !r && i < spec->n_devices; i++)
+		r = iommufd_pt_suits(pt, iommufd_dev_of(spec->devices[i])->slot, ret_reason);
+	if (!r)
+		r = make_ioas(pt);
+	if (r) {
+		free(pt);
+		return r;
+	}
+	IOMMUFD_LIST_ADD(ctx->tables, pt);
+	*ret_pt = &pt->base;
+	return 0;
+}
+
+/* ---- destroy ---- */
+
+/* Gone already is gone. */
+static bool try_destroy(struct iommufd_pt *pt, uint32_t id)
+{
+	int r = iommufd_destroy(pt->ctx, id);
+
+	return !r || r == -ENOENT;
+}
+
+static bool try_end(struct iommufd_pt *pt)
+{
+	struct iommufd_hwpt *hwpt;
+
+	while ((hwpt = pt->hwpts)) {
+		if (!try_destroy(pt, hwpt->id))
+			return false;
+		pt->hwpts = hwpt->next;
+		free(hwpt);
+	}
+	return try_destroy(pt, pt->ioas);
+}
+
+void iommufd_pt_end(struct iommufd_pt *pt)
+{
+	struct iommufd_hwpt *hwpt;
+
+	for (int i = 0; i < IOMMUFD_TRIES && !try_end(pt); i++)
+		iommufd_reassert(pt->ctx);
+	while ((hwpt = pt->hwpts)) {
+		pt->hwpts = hwpt->next;
+		free(hwpt);
+	}
+	tables_clear(&pt->tables);
+	IOMMUFD_LIST_REMOVE(pt->ctx->tables, pt);
+	free(pt);
+}
+
+void iommufd_pt_destroy(struct shim_pt *base)
+{
+	struct iommufd_pt *pt = iommufd_pt_of(base);
+
+	/* Attached: against the contract; what still leads here must not dangle. */
+	if (!pt || pt->n_attached)
+		return;
+	(void)iommufd_unmap_all(pt->ctx, pt->ioas);
+	iommufd_pt_end(pt);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The real system behind sys.h.  The only file of the shim that makes system calls on
+ * descriptors or talks to the keeper; it decides nothing.
+ */
+
+#include "iommufd/sys.h"
+
+#include "iommufd/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int linux_ioctl(void *user, int fd, unsigned long request, void *arg)
+{
+	/* A signal may end the wait for a lock early: the call was not begun. */
+	while (ioctl(fd, request, arg) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+static int linux_dup(void *user, int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	return copy < 0 ? -errno : copy;
+}
+
+static void linux_close(void *user, int fd)
+{
+	close(fd);
+}
+
+static int linux_context_open(void *user, const char *owner, char *ret_reason,
+			      struct keeper_context_id *ret_context, int *ret_fd)
+{
+	return keeper_context_open(user, owner, ret_reason, ret_context, ret_fd);
+}
+
+static int linux_context_close(void *user, struct keeper_context_id context)
+{
+	return keeper_context_close(user, context);
+}
+
+static int linux_claim(void *user, struct keeper_context_id context, const char *const *addresses,
+		       size_t n, char *ret_reason, int *ret_fds)
+{
+	return keeper_devices_claim(user, context, addresses, n, ret_reason, ret_fds);
+}
+
+static int linux_release(void *user, struct keeper_context_id context, const char *const *addresses,
+			 size_t n)
+{
+	return keeper_devices_release(user, context, addresses, n);
+}
+
+static int linux_is_free(void *user, const char *address)
+{
+	return keeper_device_is_free(user, address);
+}
+
+static int linux_examine(void *user, const char *address, struct keeper_device *ret_device)
+{
+	return keeper_device_examine(user, address, ret_device);
+}
+
+static void linux_end(void *user)
+{
+	keeper_free(user);
+}
+
+int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
+{
+	struct keeper *keeper;
+	int r = keeper_connect(keeper_socket, &keeper);
+
+	if (r)
+		return r;
+	*ret_sys = (struct iommufd_sys){
+		.user = keeper,
+		.ioctl = linux_ioctl,
+		.dup = linux_dup,
+		.close = linux_close,
+		.context_open = linux_context_open,
+		.context_close = linux_context_close,
+		.claim = linux_claim,
+		.release = linux_release,
+		.is_free = linux_is_free,
+		.examine = linux_examine,
+		.end = linux_end,
+	};
+	return 0;
+}
+
+int iommufd_shim_new(const struct iommufd_options *options, struct shim **ret_shim,
+		     struct iommufd_problem *ret_problem)
+{
+	struct iommufd_sys sys;
+	int r = iommufd_sys_linux(options->keeper_socket, &sys);
+
+	if (r == -ENOMEM)
+		return r;
+	if (r) {
+		iommufd_problem_set(ret_problem, "the keeper at %s: %s", options->keeper_socket,
+				    strerror(r < 0 ? -r : EPROTO));
+		return IOMMUFD_E_KEEPER;
+	}
+	return iommufd_shim_new_on(&sys, options->sysfs_root, ret_shim, ret_problem);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_IOMMUFD_SYS_H
+#define IOASID_IOMMUFD_SYS_H
+
+/*
+ * Everything that the shim asks of the system, in one table: so that a test can put a model
+ * of the kernel and the keeper in its place and make any call fail.  Sysfs is not in it: it
+ * is read below a root that a test may choose (sysfs.h).
+ *
+ * All return 0 (or a descriptor) or -errno; keeper calls also KEEPER_E_*.  Any thread.
+ */
+
+#include "keeper/client.h"
+
+struct iommufd_sys {
+	void *user;
+	int (*ioctl)(void *user, int fd, unsigned long request, void *arg);
+	int (*dup)(void *user, int fd); /* close-on-exec */
+	void (*close)(void *user, int fd);
+
+	int (*context_open)(void *user, const char *owner, char *ret_reason,
+			    struct keeper_context_id *ret_context, int *ret_fd);
+	int (*context_close)(void *user, struct keeper_context_id context);
+	int (*claim)(void *user, struct keeper_context_id context, const char *const *addresses,
+		     size_t n, char *ret_reason, int *ret_fds);
+	int (*release)(void *user, struct keeper_context_id context, const char *const *addresses,
+		       size_t n);
+	int (*is_free)(void *user, const char *address);
+	int (*examine)(void *user, const char *address, struct keeper_device *ret_device);
+
+	void (*end)(void *user); /* with the shim */
+};
+
+/* The real ones.  -errno of keeper_connect(). */
+int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys);
+
+#endif

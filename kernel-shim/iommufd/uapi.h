@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_IOMMUFD_UAPI_H
+#define IOASID_IOMMUFD_UAPI_H
+
+/*
+ * What this shim uses of the kernel's interface to iommufd and to VFIO character devices.
+ * Debian 12 ships no <linux/iommufd.h> and a <linux/vfio.h> that knows no character devices,
+ * so the definitions are here.  Numbers, layouts and names of members are the kernel's stable
+ * ABI (Documentation/userspace-api/iommufd.rst, Documentation/driver-api/vfio.rst); the type
+ * names begin with iommufd_ so that they do not meet the kernel's where both are included.
+ *
+ * Every iommufd structure begins with its own size.  A kernel that knows more members takes
+ * the rest as zero; one that knows fewer refuses a non-zero rest with E2BIG.  So a structure
+ * goes out zeroed but for what is meant.
+ */
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* ---- iommufd: ioctls of /dev/iommu, type ';', numbers from 0x80 ---- */
+
+#define IOMMUFD_CALL(number)	_IO(';', number)
+#define IOMMUFD_CALL_NUMBER(rq) _IOC_NR(rq)
+#define IOMMUFD_CALL_FIRST	0x80u
+#define IOMMUFD_CALL_LAST	0x94u
+
+#define IOMMU_DESTROY		IOMMUFD_CALL(0x80)
+#define IOMMU_IOAS_ALLOC	IOMMUFD_CALL(0x81)
+#define IOMMU_IOAS_ALLOW_IOVAS	IOMMUFD_CALL(0x82)
+#define IOMMU_IOAS_IOVA_RANGES	IOMMUFD_CALL(0x84)
+#define IOMMU_IOAS_UNMAP	IOMMUFD_CALL(0x86)
+#define IOMMU_HWPT_ALLOC	IOMMUFD_CALL(0x89) /* 6.6 */
+#define IOMMU_GET_HW_INFO	IOMMUFD_CALL(0x8a) /* 6.6 */
+#define IOMMU_FAULT_QUEUE_ALLOC IOMMUFD_CALL(0x8e) /* 6.11 */
+#define IOMMU_IOAS_MAP_FILE	IOMMUFD_CALL(0x8f) /* 6.13 */
+#define IOMMU_VIOMMU_ALLOC	IOMMUFD_CALL(0x90) /* 6.13 */
+#define IOMMU_VEVENTQ_ALLOC	IOMMUFD_CALL(0x93) /* 6.15 */
+
+/* Any object, by id. */
+struct iommufd_destroy {
+	__u32 size;
+	__u32 id;
+};
+
+struct iommufd_ioas_alloc {
+	__u32 size;
+	__u32 flags;
+	__u32 out_ioas_id;
+};
+
+struct iommufd_iova_range {
+	__aligned_u64 start;
+	__aligned_u64 last; /* inclusive */
+};
+
+/* ALLOW_IOVAS: these stay usable, whatever is attached; what would take them is refused. */
+struct iommufd_ioas_allow_iovas {
+	__u32 size;
+	__u32 ioas_id;
+	__u32 num_iovas;
+	__u32 reserved;
+	__aligned_u64 allowed_iovas; /* struct iommufd_iova_range[] */
+};
+
+/* IOVA_RANGES: what may be mapped as of now; EMSGSIZE, with the count, if there are more. */
+struct iommufd_ioas_iova_ranges {
+	__u32 size;
+	__u32 ioas_id;
+	__u32 num_iovas; /* in, out */
+	__u32 reserved;
+	__aligned_u64 allowed_iovas; /* struct iommufd_iova_range[] */
+	__aligned_u64 out_iova_alignment;
+};
+
+#define IOMMU_IOAS_MAP_FIXED_IOVA (1u << 0)
+#define IOMMU_IOAS_MAP_WRITEABLE  (1u << 1)
+#define IOMMU_IOAS_MAP_READABLE	  (1u << 2)
+
+struct iommufd_ioas_map_file {
+	__u32 size;
+	__u32 flags;
+	__u32 ioas_id;
+	__s32 fd;
+	__aligned_u64 start; /* in the file */
+	__aligned_u64 length;
+	__aligned_u64 iova;
+};
+
+/* A superset of whole mappings; 0 and U64_MAX: all of them.  length out: what was unmapped. */
+struct iommufd_ioas_unmap {
+	__u32 size;
+	__u32 ioas_id;
+	__aligned_u64 iova;
+	__aligned_u64 length;
+};
+
+#define IOMMU_HWPT_ALLOC_NEST_PARENT	(1u << 0)
+#define IOMMU_HWPT_ALLOC_DIRTY_TRACKING (1u << 1)
+#define IOMMU_HWPT_FAULT_ID_VALID	(1u << 2)
+#define IOMMU_HWPT_ALLOC_PASID		(1u << 3)
+
+#define IOMMU_HWPT_DATA_NONE 0u
+
+struct iommufd_hwpt_alloc {
+	__u32 size;
+	__u32 flags;
+	__u32 dev_id;
+	__u32 pt_id; /* an IOAS */
+	__u32 out_hwpt_id;
+	__u32 reserved;
+	__u32 data_type;
+	__u32 data_len;
+	__aligned_u64 data_uptr;
+	__u32 fault_id;
+	__u32 reserved2;
+};
+
+#define IOMMU_HW_INFO_TYPE_NONE	     0u
+#define IOMMU_HW_INFO_TYPE_INTEL_VTD 1u
+
+#define IOMMU_HW_CAP_DIRTY_TRACKING (1u << 0)
+
+struct iommufd_hw_info {
+	__u32 size;
+	__u32 flags;
+	__u32 dev_id;
+	__u32 data_len; /* out: what the kernel has */
+	__aligned_u64 data_uptr;
+	__u32 out_data_type;
+	__u8 out_max_pasid_log2; /* 6.15; an older kernel leaves it alone */
+	__u8 reserved[3];
+	__aligned_u64 out_capabilities;
+};
+
+struct iommufd_hw_info_vtd {
+	__u32 flags;
+	__u32 reserved;
+	__aligned_u64 cap_reg;
+	__aligned_u64 ecap_reg;
+};
+
+/* ---- VFIO: ioctls of a character device, type ';', numbers from 100 ---- */
+
+#define VFIO_CALL(number) _IO(';', 100 + (number))
+
+#define VFIO_CDEV_BIND_IOMMUFD VFIO_CALL(18)
+#define VFIO_CDEV_ATTACH_PT    VFIO_CALL(19)
+#define VFIO_CDEV_DETACH_PT    VFIO_CALL(20)
+
+struct vfio_cdev_bind {
+	__u32 argsz;
+	__u32 flags;
+	__s32 iommufd;
+	__u32 out_devid;
+};
+
+#define VFIO_CDEV_PASID (1u << 0) /* flag of attach and detach, 6.15 */
+
+/* A second attach is a replace, atomic for the device. */
+struct vfio_cdev_attach {
+	__u32 argsz;
+	__u32 flags;
+	__u32 pt_id; /* in: an IOAS or a HWPT; out: the HWPT */
+	__u32 pasid;
+};
+
+/* Without an attachment: success, nothing is done. */
+struct vfio_cdev_detach {
+	__u32 argsz;
+	__u32 flags;
+	__u32 pasid;
+};
+
+/* Kernels before PASIDs take these sizes only. */
+#define VFIO_CDEV_ATTACH_SIZE 12u
+#define VFIO_CDEV_DETACH_SIZE 8u
+
+_Static_assert(sizeof(struct iommufd_destroy) == 8, "ABI");
+_Static_assert(sizeof(struct iommufd_ioas_alloc) == 12, "ABI");
+_Static_assert(sizeof(struct iommufd_ioas_allow_iovas) == 24, "ABI");
+_Static_assert(sizeof(struct iommufd_ioas_iova_ranges) == 32, "ABI");
+_Static_assert(sizeof(struct iommufd_ioas_map_file) == 40, "ABI");
+_Static_assert(sizeof(struct iommufd_ioas_unmap) == 24, "ABI");
+_Static_assert(sizeof(struct iommufd_hwpt_alloc) == 48, "ABI");
+_Static_assert(sizeof(struct iommufd_hw_info) == 40, "ABI");
+_Static_assert(sizeof(struct iommufd_hw_info_vtd) == 24, "ABI");
+_Static_assert(sizeof(struct vfio_cdev_bind) == 16, "ABI");
+_Static_assert(sizeof(struct vfio_cdev_attach) == 16, "ABI");
+_Static_assert(sizeof(struct vfio_cdev_detach) == 12, "ABI");
+
+#endif

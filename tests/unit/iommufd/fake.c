@@ -1,0 +1,788 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* See fake.h. */
+
+#include "fake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Descriptors of the model: contexts, and the open files of devices. */
+#define FD_CONTEXT 1000
+#define FD_DEVICE  2000
+
+void fake_init(struct fake *fake)
+{
+	static const struct fake_device devices[] = {
+		{.address = "0000:00:03.0", .group = 3, .width = 39},
+		{.address = "0000:01:00.0", .group = 4, .width = 39},
+		{.address = "0000:03:01.0", .group = 5, .width = 39},
+		{.address = "0000:03:02.0", .group = 5, .width = 39},
+		/* On the large machine's IOMMU: everything is there. */
+		{.address = "0000:81:00.0", .group = 9, .width = 57, .pasid_bits = 16},
+	};
+
+	memset(fake, 0, sizeof(*fake));
+	memcpy(fake->devices, devices, sizeof(devices));
+	fake->n_devices = sizeof(devices) / sizeof(devices[0]);
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		struct fake_device *d = &fake->devices[i];
+		bool large = d->width == 57;
+
+		d->reserved_start = 0xfee00000;
+		d->reserved_last = 0xfeefffff;
+		d->hw_type = IOMMU_HW_INFO_TYPE_INTEL_VTD;
+		d->cap = large ? 0x19ed008c40780c66 : 0xd2008c22260286;
+		d->ecap = large ? 0x3ef9ea6f050df : 0xf00f4a;
+		d->keeper.pasid_bits = large ? 16 : 0;
+		d->keeper.ats = large;
+	}
+}
+
+struct fake_device *fake_device(struct fake *fake, const char *address)
+{
+	for (size_t i = 0; i < fake->n_devices; i++)
+		if (!strcmp(fake->devices[i].address, address))
+			return &fake->devices[i];
+	return NULL;
+}
+
+/* ---- failures ---- */
+
+void fake_arm(struct fake *fake, uint64_t nth, int error)
+{
+	fake->calls = 0;
+	fake->nth = nth;
+	fake->error = error;
+	fake->failed = 0;
+}
+
+void fake_disarm(struct fake *fake)
+{
+	fake_arm(fake, 0, 0);
+	fake->only = 0;
+	fake->forever = false;
+	fake->keeper_is_down = false;
+}
+
+/* 0: go on. */
+static int fails(struct fake *fake, unsigned long request)
+{
+	if (fake->only && request != fake->only)
+		return 0;
+	if (++fake->calls < FAKE_TRACE)
+		fake->trace[fake->calls] = request;
+	if (!fake->nth || (fake->forever ? fake->calls < fake->nth : fake->calls != fake->nth))
+		return 0;
+	fake->failed = request;
+	return fake->error;
+}
+
+/* ---- objects ---- */
+
+static struct fake_object *object_of(struct fake_context *c, uint32_t id, enum fake_type type)
+{
+	struct fake_object *o = id && id < FAKE_OBJECTS ? &c->objects[id] : NULL;
+
+	return o && (o->type == type || (type == FAKE_NONE && o->type)) ? o : NULL;
+}
+
+static uint32_t object_new(struct fake_context *c, enum fake_type type)
+{
+	for (uint32_t id = 1; id < FAKE_OBJECTS; id++)
+		if (!c->objects[id].type) {
+			c->objects[id] = (struct fake_object){.type = type};
+			return id;
+		}
+	fail_msg("too many objects");
+	return 0;
+}
+
+/* The IOAS of an IOAS or a HWPT; NULL: the id is none. */
+static struct fake_object *ioas_of(struct fake_context *c, uint32_t id)
+{
+	struct fake_object *o = object_of(c, id, FAKE_NONE);
+
+	if (o && o->type == FAKE_HWPT)
+		return object_of(c, o->ioas, FAKE_IOAS);
+	return o && o->type == FAKE_IOAS ? o : NULL;
+}
+
+/* Whether ranges of the device's are in the way of what is mapped or promised. */
+static bool collides(const struct fake_device *d, const struct fake_object *ioas)
+{
+	uint64_t top = (UINT64_C(1) << d->width) - 1;
+
+	for (size_t i = 0; i < ioas->n_areas; i++) {
+		uint64_t start = ioas->areas[i].iova, last = start + ioas->areas[i].length - 1;
+
+		if ((start <= d->reserved_last && last >= d->reserved_start) || last > top)
+			return true;
+	}
+	for (size_t i = 0; i < ioas->n_allowed; i++)
+		if ((ioas->allowed[i].start <= d->reserved_last &&
+		     ioas->allowed[i].last >= d->reserved_start) ||
+		    ioas->allowed[i].last > top)
+			return true;
+	return false;
+}
+
+static int attach(struct fake *fake, struct fake_device *d, uint32_t pasid, uint32_t pt)
+{
+	struct fake_object *o, *ioas;
+	size_t slot = 4;
+
+	if (!d->bound)
+		return -EINVAL;
+	o = object_of(d->bound, pt, FAKE_NONE);
+	ioas = ioas_of(d->bound, pt);
+	if (!ioas)
+		return -ENOENT;
+	if (collides(d, ioas))
+		return -EADDRINUSE;
+	if (pasid == SHIM_NO_PASID) {
+		for (size_t i = 0; i < fake->n_devices; i++) {
+			struct fake_device *other = &fake->devices[i];
+
+			/* The kernel's replace would move it along: the shim must not ask. */
+			if (other != d && other->group == d->group && other->attached)
+				assert_int_equal(other->attached, pt);
+		}
+		if (d->attached)
+			d->bound->objects[d->attached].users--;
+		d->attached = pt;
+		o->users++;
+		return 0;
+	}
+	if (!d->pasid_bits)
+		return -EOPNOTSUPP;
+	/* Tables that were made for PASIDs only, also for what goes without. */
+	if (o->type != FAKE_HWPT ||
+	    (d->attached && d->bound->objects[d->attached].type != FAKE_HWPT))
+		return -EINVAL;
+	for (size_t i = 0; i < 4; i++)
+		if (d->pts[i] ? d->pasids[i] == pasid : slot == 4)
+			slot = i;
+	assert_true(slot < 4);
+	if (d->pts[slot])
+		d->bound->objects[d->pts[slot]].users--;
+	d->pasids[slot] = pasid;
+	d->pts[slot] = pt;
+	o->users++;
+	return 0;
+}
+
+static void detach(struct fake_device *d, uint32_t pasid)
+{
+	if (pasid == SHIM_NO_PASID && d->attached) {
+		d->bound->objects[d->attached].users--;
+		d->attached = 0;
+	}
+	for (size_t i = 0; pasid != SHIM_NO_PASID && i < 4; i++)
+		if (d->pts[i] && d->pasids[i] == pasid) {
+			d->bound->objects[d->pts[i]].users--;
+			d->pts[i] = 0;
+		}
+}
+
+/* The last descriptor of a context or of what is bound to it is gone. */
+static void context_put(struct fake_context *c)
+{
+	if (!c->open && !c->kept && !c->bound)
+		memset(c, 0, sizeof(*c));
+}
+
+static void device_put(struct fake_device *d)
+{
+	if (d->fds || d->kept || !d->bound)
+		return;
+	detach(d, SHIM_NO_PASID);
+	for (size_t i = 0; i < 4; i++)
+		if (d->pts[i])
+			detach(d, d->pasids[i]);
+	d->bound->objects[d->id] = (struct fake_object){0};
+	d->bound->bound--;
+	context_put(d->bound);
+	d->bound = NULL;
+}
+
+/* ---- the calls of /dev/iommu ---- */
+
+static int call_destroy(struct fake *fake, struct fake_context *c, const struct iommufd_destroy *a)
+{
+	struct fake_object *o;
+
+	if (fake->hostile && fake->hostile_times) {
+		fake->hostile_times--;
+		(void)attach(fake, fake->hostile, SHIM_NO_PASID, fake->hostile_pt);
+	}
+	o = object_of(c, a->id, FAKE_NONE);
+	if (!o)
+		return -ENOENT;
+	if (o->users || o->type == FAKE_DEVICE)
+		return -EBUSY;
+	if (o->type == FAKE_HWPT)
+		object_of(c, o->ioas, FAKE_IOAS)->users--;
+	*o = (struct fake_object){0};
+	return 0;
+}
+
+static int call_allow(struct fake_context *c, const struct iommufd_ioas_allow_iovas *a)
+{
+	const struct iommufd_iova_range *ranges = (const void *)(uintptr_t)a->allowed_iovas;
+	struct fake_object *o = object_of(c, a->ioas_id, FAKE_IOAS);
+
+	if (!o)
+		return -ENOENT;
+	assert_in_range(a->num_iovas, 1, 16);
+	for (uint32_t i = 0; i < a->num_iovas; i++) {
+		if (ranges[i].start >= ranges[i].last)
+			return -EINVAL;
+		if (i && ranges[i].start <= ranges[i - 1].last)
+			return -EINVAL;
+		o->allowed[i] = ranges[i];
+	}
+	o->n_allowed = a->num_iovas;
+	return 0;
+}
+
+static int call_map(struct fake *fake, struct fake_context *c,
+		    const struct iommufd_ioas_map_file *a)
+{
+	struct fake_object *o = object_of(c, a->ioas_id, FAKE_IOAS);
+	uint64_t last = a->iova + a->length - 1;
+
+	if (!o)
+		return -ENOENT;
+	if (a->fd < 0)
+		return -EBADF;
+	assert_true(a->flags & IOMMU_IOAS_MAP_FIXED_IOVA);
+	assert_true(a->flags & (IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE));
+	assert_int_equal((a->iova | a->length | a->start) % 4096, 0);
+	for (size_t i = 0; i < o->n_areas; i++)
+		if (a->iova < o->areas[i].iova + o->areas[i].length && last >= o->areas[i].iova)
+			return -EEXIST;
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		const struct fake_device *d = &fake->devices[i];
+
+		if (d->bound == c && d->attached && ioas_of(c, d->attached) == o &&
+		    ((a->iova <= d->reserved_last && last >= d->reserved_start) ||
+		     last >> d->width))
+			return -EINVAL;
+	}
+	assert_true(o->n_areas < FAKE_AREAS);
+	o->areas[o->n_areas++] = (struct fake_area){a->iova, a->length};
+	if (fake->cancel && ++fake->maps == fake->cancel_after)
+		fake->cancel->requested = true;
+	return 0;
+}
+
+static int call_unmap(struct fake_context *c, struct iommufd_ioas_unmap *a)
+{
+	struct fake_object *o = object_of(c, a->ioas_id, FAKE_IOAS);
+	bool all = !a->iova && a->length == UINT64_MAX;
+	uint64_t last = all ? UINT64_MAX : a->iova + a->length - 1, n = 0;
+
+	if (!o)
+		return -ENOENT;
+	for (size_t i = 0; i < o->n_areas; i++) {
+		const struct fake_area *area = &o->areas[i];
+		uint64_t area_last = area->iova + area->length - 1;
+
+		if (area->iova <= last && area_last >= a->iova &&
+		    (area->iova < a->iova || area_last > last))
+			return -ENOENT;
+	}
+	for (size_t i = 0; i < o->n_areas;) {
+		if (o->areas[i].iova < a->iova || o->areas[i].iova > last) {
+			i++;
+			continue;
+		}
+		n += o->areas[i].length;
+		o->areas[i] = o->areas[--o->n_areas];
+	}
+	if (!n)
+		return -ENOENT;
+	a->length = n;
+	return 0;
+}
+
+static struct fake_device *bound_device(struct fake *fake, struct fake_context *c, uint32_t id)
+{
+	for (size_t i = 0; i < fake->n_devices; i++)
+		if (fake->devices[i].bound == c && fake->devices[i].id == id)
+			return &fake->devices[i];
+	return NULL;
+}
+
+static int call_hwpt(struct fake *fake, struct fake_context *c, struct iommufd_hwpt_alloc *a)
+{
+	struct fake_device *d = bound_device(fake, c, a->dev_id);
+	struct fake_object *ioas = object_of(c, a->pt_id, FAKE_IOAS);
+
+	if (!d || !ioas)
+		return -ENOENT;
+	assert_int_equal(a->flags, IOMMU_HWPT_ALLOC_PASID);
+	if (!d->pasid_bits)
+		return -EOPNOTSUPP;
+	if (collides(d, ioas))
+		return -EADDRINUSE;
+	a->out_hwpt_id = object_new(c, FAKE_HWPT);
+	c->objects[a->out_hwpt_id].ioas = a->pt_id;
+	ioas->users++;
+	return 0;
+}
+
+static int call_hw_info(struct fake *fake, struct fake_context *c, struct iommufd_hw_info *a)
+{
+	struct iommufd_hw_info_vtd *vtd = (void *)(uintptr_t)a->data_uptr;
+	struct fake_device *d = bound_device(fake, c, a->dev_id);
+
+	if (!d)
+		return -ENOENT;
+	a->out_data_type = d->hw_type;
+	a->out_max_pasid_log2 = d->pasid_bits;
+	if (d->hw_type == IOMMU_HW_INFO_TYPE_INTEL_VTD) {
+		assert_true(a->data_len >= sizeof(*vtd));
+		*vtd = (struct iommufd_hw_info_vtd){.cap_reg = d->cap, .ecap_reg = d->ecap};
+	}
+	return 0;
+}
+
+static int call_context(struct fake *fake, struct fake_context *c, unsigned long request, void *arg)
+{
+	uint32_t size = *(const uint32_t *)arg;
+
+	if (fake->missing >> (_IOC_NR(request) - 0x80) & 1)
+		return -ENOTTY;
+	if (!size)
+		return -EINVAL;
+	switch (request) {
+	case IOMMU_DESTROY:
+		return call_destroy(fake, c, arg);
+	case IOMMU_IOAS_ALLOC:
+		((struct iommufd_ioas_alloc *)arg)->out_ioas_id = object_new(c, FAKE_IOAS);
+		return 0;
+	case IOMMU_IOAS_ALLOW_IOVAS:
+		return call_allow(c, arg);
+	case IOMMU_IOAS_MAP_FILE:
+		return call_map(fake, c, arg);
+	case IOMMU_IOAS_UNMAP:
+		return call_unmap(c, arg);
+	case IOMMU_HWPT_ALLOC:
+		return call_hwpt(fake, c, arg);
+	case IOMMU_GET_HW_INFO:
+		return call_hw_info(fake, c, arg);
+	}
+	fail_msg("call %lx", request);
+	return -ENOTTY;
+}
+
+/* ---- the calls of a character device ---- */
+
+static int call_bind(struct fake *fake, struct fake_device *d, struct vfio_cdev_bind *a)
+{
+	assert_in_range(a->iommufd, FD_CONTEXT, FD_CONTEXT + FAKE_CONTEXTS - 1);
+	if (d->bound)
+		return -EINVAL;
+	d->bound = &fake->contexts[a->iommufd - FD_CONTEXT];
+	assert_true(d->bound->open);
+	d->bound->bound++;
+	d->id = a->out_devid = object_new(d->bound, FAKE_DEVICE);
+	return 0;
+}
+
+static int call_device(struct fake *fake, struct fake_device *d, unsigned long request, void *arg)
+{
+	const struct vfio_cdev_attach *at = arg;
+	const struct vfio_cdev_detach *de = arg;
+
+	switch (request) {
+	case VFIO_CDEV_BIND_IOMMUFD:
+		return call_bind(fake, d, arg);
+	case VFIO_CDEV_ATTACH_PT:
+		assert_int_equal(at->argsz, at->flags ? sizeof(*at) : VFIO_CDEV_ATTACH_SIZE);
+		return attach(fake, d, at->flags ? at->pasid : SHIM_NO_PASID, at->pt_id);
+	case VFIO_CDEV_DETACH_PT:
+		assert_int_equal(de->argsz, de->flags ? sizeof(*de) : VFIO_CDEV_DETACH_SIZE);
+		detach(d, de->flags ? de->pasid : SHIM_NO_PASID);
+		return 0;
+	}
+	fail_msg("call %lx", request);
+	return -ENOTTY;
+}
+
+static int sys_ioctl(void *user, int fd, unsigned long request, void *arg)
+{
+	struct fake *fake = user;
+	int r = fails(fake, request);
+
+	if (r)
+		return r;
+	if (fd >= FD_DEVICE) {
+		assert_in_range(fd, FD_DEVICE, FD_DEVICE + fake->n_devices - 1);
+		assert_true(fake->devices[fd - FD_DEVICE].fds);
+		return call_device(fake, &fake->devices[fd - FD_DEVICE], request, arg);
+	}
+	assert_in_range(fd, FD_CONTEXT, FD_CONTEXT + FAKE_CONTEXTS - 1);
+	assert_true(fake->contexts[fd - FD_CONTEXT].open);
+	return call_context(fake, &fake->contexts[fd - FD_CONTEXT], request, arg);
+}
+
+static int sys_dup(void *user, int fd)
+{
+	struct fake *fake = user;
+	int r = fails(fake, FAKE_DUP);
+
+	if (r)
+		return r;
+	assert_in_range(fd, FD_DEVICE, FD_DEVICE + fake->n_devices - 1);
+	fake->devices[fd - FD_DEVICE].fds++;
+	return fd;
+}
+
+static void sys_close(void *user, int fd)
+{
+	struct fake *fake = user;
+
+	if (fd >= FD_DEVICE) {
+		assert_true(fake->devices[fd - FD_DEVICE].fds);
+		fake->devices[fd - FD_DEVICE].fds--;
+		device_put(&fake->devices[fd - FD_DEVICE]);
+		return;
+	}
+	assert_in_range(fd, FD_CONTEXT, FD_CONTEXT + FAKE_CONTEXTS - 1);
+	assert_true(fake->contexts[fd - FD_CONTEXT].open);
+	fake->contexts[fd - FD_CONTEXT].open = false;
+	context_put(&fake->contexts[fd - FD_CONTEXT]);
+}
+
+/* ---- the keeper ---- */
+
+static int keeper_fails(struct fake *fake, unsigned long request)
+{
+	int r = fails(fake, request);
+
+	return fake->keeper_is_down ? -EPIPE : r;
+}
+
+static int keeper_open(void *user, const char *owner, char *ret_reason,
+		       struct keeper_context_id *ret_context, int *ret_fd)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r > 0)
+		snprintf(ret_reason, KEEPER_REASON_MAX, "for a reason");
+	if (r)
+		return r;
+	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
+		struct fake_context *c = &fake->contexts[i];
+
+		if (c->open || c->kept || c->bound)
+			continue;
+		c->open = c->kept = true;
+		ret_context->value = i + 100;
+		*ret_fd = (int)(FD_CONTEXT + i);
+		return 0;
+	}
+	fail_msg("too many contexts");
+	return 0;
+}
+
+static void take_back(struct fake_device *d)
+{
+	if (!d->claimed)
+		return;
+	d->kept = false;
+	device_put(d);
+	d->claimed = d->fds != 0;
+}
+
+static int keeper_close(void *user, struct keeper_context_id context)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_RELEASE);
+	struct fake_context *c = &fake->contexts[context.value - 100];
+
+	if (r)
+		return r;
+	if (!c->kept)
+		return KEEPER_E_NOT_FOUND;
+	for (size_t i = 0; i < fake->n_devices; i++)
+		if (fake->devices[i].claimed_for == context.value)
+			take_back(&fake->devices[i]);
+	c->kept = false;
+	context_put(c);
+	return 0;
+}
+
+static int keeper_claim(void *user, struct keeper_context_id context, const char *const *addresses,
+			size_t n, char *ret_reason, int *ret_fds)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r > 0)
+		snprintf(ret_reason, KEEPER_REASON_MAX, "for a reason");
+	if (r)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		struct fake_device *d = fake_device(fake, addresses[i]);
+
+		if (!d)
+			return KEEPER_E_NOT_FOUND;
+		if (d->claimed) {
+			snprintf(ret_reason, KEEPER_REASON_MAX, "%s: claimed", d->address);
+			return KEEPER_E_BUSY;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct fake_device *d = fake_device(fake, addresses[i]);
+
+		d->claimed = d->kept = true;
+		d->claimed_for = context.value;
+		d->fds = 1;
+		ret_fds[i] = (int)(FD_DEVICE + (d - fake->devices));
+	}
+	return 0;
+}
+
+static int keeper_release(void *user, struct keeper_context_id context,
+			  const char *const *addresses, size_t n)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_RELEASE);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		struct fake_device *d = fake_device(fake, addresses[i]);
+
+		if (!d || !d->claimed || d->claimed_for != context.value)
+			return KEEPER_E_NOT_FOUND;
+		take_back(d);
+	}
+	return 0;
+}
+
+static int keeper_is_free(void *user, const char *address)
+{
+	struct fake *fake = user;
+	struct fake_device *d = fake_device(fake, address);
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r)
+		return r;
+	if (!d)
+		return KEEPER_E_NOT_FOUND;
+	if (d->claimed && !d->kept && !d->fds)
+		d->claimed = false;
+	return d->claimed ? KEEPER_E_BUSY : 0;
+}
+
+static int keeper_examine(void *user, const char *address, struct keeper_device *ret_device)
+{
+	struct fake *fake = user;
+	struct fake_device *d = fake_device(fake, address);
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r)
+		return r;
+	if (!d)
+		return KEEPER_E_NOT_FOUND;
+	*ret_device = d->keeper;
+	return 0;
+}
+
+static void sys_end(void *user)
+{
+	((struct fake *)user)->ended = true;
+}
+
+struct iommufd_sys fake_sys(struct fake *fake)
+{
+	return (struct iommufd_sys){
+		.user = fake,
+		.ioctl = sys_ioctl,
+		.dup = sys_dup,
+		.close = sys_close,
+		.context_open = keeper_open,
+		.context_close = keeper_close,
+		.claim = keeper_claim,
+		.release = keeper_release,
+		.is_free = keeper_is_free,
+		.examine = keeper_examine,
+		.end = sys_end,
+	};
+}
+
+/* ---- what tests ask ---- */
+
+int fake_tenant_attach(struct fake *fake, struct fake_device *device, uint32_t pt)
+{
+	return attach(fake, device, SHIM_NO_PASID, pt);
+}
+
+void fake_tenant_close(struct fake *fake, int fd)
+{
+	sys_close(fake, fd);
+}
+
+bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova)
+{
+	struct fake_device *d = fake_device((struct fake *)fake, address);
+	const struct fake_object *ioas;
+
+	if (!d->bound || !d->attached)
+		return false;
+	ioas = ioas_of(d->bound, d->attached);
+	for (size_t i = 0; ioas && i < ioas->n_areas; i++)
+		if (iova - ioas->areas[i].iova < ioas->areas[i].length)
+			return true;
+	return false;
+}
+
+size_t fake_areas(const struct fake *fake)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < FAKE_CONTEXTS; i++)
+		for (size_t k = 0; k < FAKE_OBJECTS; k++)
+			n += fake->contexts[i].objects[k].n_areas;
+	return n;
+}
+
+void fake_expect_empty(const struct fake *fake)
+{
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		const struct fake_device *d = &fake->devices[i];
+
+		assert_false(d->claimed);
+		assert_false(d->kept);
+		assert_int_equal(d->fds, 0);
+		assert_null(d->bound);
+		assert_int_equal(d->attached, 0);
+	}
+	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
+		const struct fake_context *c = &fake->contexts[i];
+
+		assert_false(c->open || c->kept);
+		assert_int_equal(c->bound, 0);
+		for (size_t k = 0; k < FAKE_OBJECTS; k++)
+			assert_int_equal(c->objects[k].type, FAKE_NONE);
+	}
+}
+
+/* ---- sysfs ---- */
+
+void fake_tree_new(struct fake_tree *tree)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	snprintf(tree->root, sizeof(tree->root), "%s/iommufd.XXXXXX",
+		 tmp && strlen(tmp) < 40 ? tmp : "/tmp");
+	assert_non_null(mkdtemp(tree->root));
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+void fake_tree_free(struct fake_tree *tree)
+{
+	assert_int_equal(nftw(tree->root, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+/* Makes the folders above a path below the root. */
+static void make_way(struct fake_tree *tree, const char *path, char *ret_whole, size_t size)
+{
+	assert_true(snprintf(ret_whole, size, "%s/%s", tree->root, path) < (int)size);
+	for (char *p = ret_whole + strlen(tree->root) + 1; (p = strchr(p, '/')); p++) {
+		*p = '\0';
+		assert_true(!mkdir(ret_whole, 0755) || errno == EEXIST);
+		*p = '/';
+	}
+}
+
+void fake_tree_file(struct fake_tree *tree, const char *path, const char *text)
+{
+	char whole[512];
+	FILE *f;
+
+	make_way(tree, path, whole, sizeof(whole));
+	f = fopen(whole, "we");
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+void fake_tree_link(struct fake_tree *tree, const char *path, const char *target)
+{
+	char whole[512];
+
+	make_way(tree, path, whole, sizeof(whole));
+	assert_int_equal(symlink(target, whole), 0);
+}
+
+void fake_tree_device(struct fake_tree *tree, const char *address, const char *class_code,
+		      const char *group, const char *iommu, const char *driver)
+{
+	const struct {
+		const char *name, *text;
+	} files[] = {{"class", class_code},
+		     {"vendor", "0x1234\n"},
+		     {"device", "0x11e8\n"},
+		     {"numa_node", "-1\n"}};
+	char path[256], target[256];
+
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "bus/pci/devices/%s/%s", address, files[i].name);
+		fake_tree_file(tree, path, files[i].text);
+	}
+	snprintf(path, sizeof(path), "bus/pci/devices/%s/iommu_group", address);
+	snprintf(target, sizeof(target), "../../../kernel/iommu_groups/%s", group);
+	if (group) {
+		fake_tree_link(tree, path, target);
+		snprintf(path, sizeof(path), "kernel/iommu_groups/%s/reserved_regions", group);
+		fake_tree_file(tree, path, "0x00000000fee00000 0x00000000feefffff msi\n");
+	}
+	snprintf(path, sizeof(path), "bus/pci/devices/%s/iommu", address);
+	snprintf(target, sizeof(target), "../../virtual/iommu/%s", iommu);
+	if (iommu)
+		fake_tree_link(tree, path, target);
+	snprintf(path, sizeof(path), "bus/pci/devices/%s/driver", address);
+	snprintf(target, sizeof(target), "../../../bus/pci/drivers/%s", driver);
+	if (driver)
+		fake_tree_link(tree, path, target);
+}
+
+void fake_tree_vtd(struct fake_tree *tree, const char *iommu, const char *cap, const char *ecap)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "class/iommu/%s/intel-iommu/cap", iommu);
+	fake_tree_file(tree, path, cap);
+	snprintf(path, sizeof(path), "class/iommu/%s/intel-iommu/ecap", iommu);
+	fake_tree_file(tree, path, ecap);
+}
+
+void fake_tree_standard(struct fake_tree *tree)
+{
+	fake_tree_new(tree);
+	fake_tree_vtd(tree, "dmar0", "d2008c22260286\n", "f00f4a\n");
+	fake_tree_vtd(tree, "dmar1", "19ed008c40780c66\n", "3ef9ea6f050df\n");
+	fake_tree_device(tree, "0000:00:00.0", "0x060000\n", "0", "dmar0", NULL);
+	fake_tree_device(tree, "0000:00:03.0", "0x00ff00\n", "3", "dmar0", NULL);
+	fake_tree_device(tree, "0000:00:04.0", "0x060400\n", "4", "dmar0", "pcieport");
+	fake_tree_device(tree, "0000:01:00.0", "0x00ff00\n", "4", "dmar0", "vfio-pci");
+	fake_tree_device(tree, "0000:02:00.0", "0x060400\n", "5", "dmar0", NULL);
+	fake_tree_device(tree, "0000:03:01.0", "0x00ff00\n", "5", "dmar0", NULL);
+	fake_tree_device(tree, "0000:03:02.0", "0x00ff00\n", "5", "dmar0", NULL);
+	fake_tree_device(tree, "0000:81:00.0", "0x010802\n", "9", "dmar1", "nvme");
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IOASID_TEST_IOMMUFD_FAKE_H
+#define IOASID_TEST_IOMMUFD_FAKE_H
+
+/*
+ * A model of what the shim talks to: the kernel's iommufd and VFIO, and the keeper.  It has
+ * the kernel's rules as they were seen on Linux 7.3.4: objects with users, EBUSY, whole areas,
+ * reserved ranges, one table a group, an open file that lives as long as anybody has it.
+ *
+ * Any call can be made to fail, and it can be asked whether a device reaches an address and
+ * whether anything is left.
+ */
+
+#include "iommufd/internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define FAKE_DEVICES  8
+#define FAKE_CONTEXTS 64
+#define FAKE_OBJECTS  64
+#define FAKE_AREAS    64
+#define FAKE_TRACE    512
+
+enum fake_type { FAKE_NONE, FAKE_IOAS, FAKE_HWPT, FAKE_DEVICE };
+
+struct fake_area {
+	uint64_t iova, length;
+};
+
+struct fake_object {
+	enum fake_type type;
+	unsigned users; /* attached devices; HWPTs of an IOAS */
+	/* IOAS */
+	struct fake_area areas[FAKE_AREAS];
+	size_t n_areas;
+	struct iommufd_iova_range allowed[16];
+	size_t n_allowed;
+	/* HWPT */
+	uint32_t ioas;
+};
+
+/* An open /dev/iommu. */
+struct fake_context {
+	bool open; /* by the shim */
+	bool kept; /* by the keeper */
+	unsigned bound;
+	struct fake_object objects[FAKE_OBJECTS]; /* ids are indices */
+};
+
+struct fake_device {
+	const char *address;
+	uint32_t group;
+	uint8_t width; /* of its IOMMU */
+	uint64_t reserved_start, reserved_last;
+	struct keeper_device keeper;
+	uint8_t pasid_bits; /* by the kernel */
+	uint32_t hw_type;
+	uint64_t cap, ecap;
+	bool claimed;
+	size_t claimed_for;
+	/* The open file: by the shim, the keeper, tenants. */
+	unsigned fds;
+	bool kept;
+	struct fake_context *bound;
+	uint32_t id;
+	uint32_t attached;	    /* 0: no; without PASID */
+	uint32_t pasids[4], pts[4]; /* pts 0: free */
+};
+
+struct fake {
+	struct fake_device devices[FAKE_DEVICES];
+	size_t n_devices;
+	struct fake_context contexts[FAKE_CONTEXTS];
+	uint32_t missing; /* bit n: iommufd call 0x80 + n does not exist */
+
+	uint64_t calls; /* that could fail, since it was armed */
+	uint64_t nth;	/* this one fails; 0: none */
+	int error;
+	unsigned long only;   /* count this request only; 0: all */
+	bool forever;	      /* and all after it */
+	unsigned long failed; /* the request that failed; FAKE_KEEPER: one to the keeper */
+	unsigned long trace[FAKE_TRACE]; /* which request call n was, from 1 */
+	bool keeper_is_down;
+	bool ended;
+
+	/* A hostile holder attaches it again before each DESTROY, so many times. */
+	struct fake_device *hostile;
+	uint32_t hostile_pt;
+	unsigned hostile_times;
+
+	struct shim_cancel *cancel; /* requested when so many MAP_FILE were done */
+	unsigned cancel_after;
+	unsigned maps;
+};
+
+#define FAKE_KEEPER  1ul
+#define FAKE_DUP     2ul
+#define FAKE_RELEASE 3ul
+
+void fake_init(struct fake *fake);
+struct iommufd_sys fake_sys(struct fake *fake);
+struct fake_device *fake_device(struct fake *fake, const char *address);
+
+/* The nth call from now fails with error. */
+void fake_arm(struct fake *fake, uint64_t nth, int error);
+void fake_disarm(struct fake *fake);
+
+/* What a holder of the device's descriptor does by itself. */
+int fake_tenant_attach(struct fake *fake, struct fake_device *device, uint32_t pt);
+void fake_tenant_close(struct fake *fake, int fd);
+
+/* Whether DMA of the device without PASID reaches memory at iova. */
+bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova);
+size_t fake_areas(const struct fake *fake);
+/* Nothing is open, claimed, bound, attached or allocated. */
+void fake_expect_empty(const struct fake *fake);
+
+/* ---- a sysfs tree in a temporary folder ---- */
+
+struct fake_tree {
+	char root[64];
+};
+void fake_tree_new(struct fake_tree *tree);
+void fake_tree_free(struct fake_tree *tree);
+void fake_tree_file(struct fake_tree *tree, const char *path, const char *text);
+void fake_tree_link(struct fake_tree *tree, const char *path, const char *target);
+/* A function with all that a real one has; driver NULL: none; iommu NULL: no IOMMU. */
+void fake_tree_device(struct fake_tree *tree, const char *address, const char *class_code,
+		      const char *group, const char *iommu, const char *driver);
+void fake_tree_vtd(struct fake_tree *tree, const char *iommu, const char *cap, const char *ecap);
+/* The host that fake_init() models. */
+void fake_tree_standard(struct fake_tree *tree);
+
+#endif
