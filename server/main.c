@@ -8,6 +8,7 @@
  * Order at the start: signals are blocked and GRPC_* variables cleared before grpc_init(),
  * which starts threads and believes its environment.
  */
+#include "kernel-shim/iommufd/iommufd.h"
 #include "kernel-shim/shim.h"
 #include "kernel-shim/soft/soft.h"
 #include "policy/policy.h"
@@ -37,6 +38,7 @@ struct process {
 	struct options options;
 	struct policy *policy; /* the broker's after broker_new() */
 	struct shim *shim;
+	bool chosen; /* by us: --shim auto */
 	struct listeners listeners;
 	struct sink *log;
 	struct sink *audit;
@@ -79,7 +81,7 @@ static int load_policy(struct process *process)
 	return r;
 }
 
-static int load_shim(struct process *process)
+static int load_soft(struct process *process)
 {
 	struct soft_options options = {0};
 	struct soft_problem problem = {0};
@@ -92,6 +94,58 @@ static int load_shim(struct process *process)
 	else if (r)
 		complain_at(topology ? topology : "--shim soft", 0, 0, "", strerror(-r));
 	return r;
+}
+
+static int load_iommufd(struct process *process)
+{
+	struct iommufd_options options = {.keeper_socket = process->options.keeper};
+	struct iommufd_problem problem = {0};
+	int r;
+
+	if (process->options.topology) {
+		complain("--topology: only for --shim soft");
+		return -EINVAL;
+	}
+	r = iommufd_shim_new(&options, &process->shim, &problem);
+	if (r)
+		complain_at("--shim iommufd", 0, 0, "", r < 0 ? strerror(-r) : problem.message);
+	return r;
+}
+
+/* Only a look: opening it is the keeper's. */
+static bool host_has_iommufd(void)
+{
+	return access("/dev/iommu", F_OK) == 0;
+}
+
+static int load_shim(struct process *process)
+{
+	const char *name = process->options.shim;
+
+	/* A topology is of simulated devices: who names one wants these. */
+	process->chosen = !strcmp(name, "auto");
+	if (!strcmp(name, "iommufd") ||
+	    (process->chosen && !process->options.topology && host_has_iommufd()))
+		return load_iommufd(process);
+	return load_soft(process);
+}
+
+static void log_shim(struct process *process)
+{
+	char line[512];
+	int n;
+
+	n = snprintf(line, sizeof(line), "shim: %s, %zu devices%s", process->shim->ops->name,
+		     shim_device_count(process->shim),
+		     !process->chosen ? ""
+		     : host_has_iommufd() && !process->options.topology
+			     ? " (chosen: /dev/iommu exists)"
+			     : " (chosen: a software IOMMU, no device of this host is touched)");
+	sink_put(process->log, line, n < (int)sizeof(line) ? n : (int)sizeof(line) - 1);
+	if (strcmp(process->shim->ops->name, "iommufd"))
+		return;
+	n = snprintf(line, sizeof(line), "shim: %s", iommufd_shim_describe(process->shim));
+	sink_put(process->log, line, n < (int)sizeof(line) ? n : (int)sizeof(line) - 1);
 }
 
 /* What systemd passed, then --listen; only without either, the two default sockets. */
@@ -243,6 +297,7 @@ static int serve(struct process *process)
 {
 	if (open_sockets(process) || start_sinks(process) || start_broker(process))
 		return 1;
+	log_shim(process);
 	if (transport_run(process->transport, process->broker) < 0)
 		give_up(process);
 	return 0;

@@ -14,8 +14,12 @@ const char options_help[] =
 	"The broker between tenants and the IOMMUs of this host.\n"
 	"\n"
 	"  --policy PATH     policy file, or a folder of *.json (" OPTIONS_POLICY ")\n"
-	"  --shim NAME       what drives the IOMMU: soft, the embedded software IOMMU\n"
-	"  --topology FILE   simulated IOMMUs and devices as JSON (a built-in set)\n"
+	"  --shim NAME       what drives the IOMMU: iommufd, the kernel's, through ioasid-keeper;\n"
+	"                    soft, the embedded software IOMMU; auto (the default): iommufd where\n"
+	"                    /dev/iommu exists, else soft\n"
+	"  --keeper SOCKET   where ioasid-keeper listens (" OPTIONS_KEEPER ")\n"
+	"  --topology FILE   of the software IOMMU: simulated IOMMUs and devices as JSON (a\n"
+	"                    built-in set)\n"
 	"  --listen NAME=PATH[:MODE[:GROUP]]\n"
 	"                    a socket; NAME is what the policy calls it.  Repeatable.  Without\n"
 	"                    this option, and without sockets from systemd:\n"
@@ -35,6 +39,7 @@ const char options_help[] =
 enum {
 	OPT_POLICY,
 	OPT_SHIM,
+	OPT_KEEPER,
 	OPT_TOPOLOGY,
 	OPT_LISTEN,
 	OPT_AUDIT,
@@ -51,10 +56,11 @@ static const struct {
 	bool has_value;
 } option_table[N_OPTIONS] = {
 	[OPT_POLICY] = {"--policy", true},	 [OPT_SHIM] = {"--shim", true},
-	[OPT_TOPOLOGY] = {"--topology", true},	 [OPT_LISTEN] = {"--listen", true},
-	[OPT_AUDIT] = {"--audit", true},	 [OPT_WORKERS] = {"--workers", true},
-	[OPT_KEEPALIVE] = {"--keepalive", true}, [OPT_CHECK] = {"--check-config", false},
-	[OPT_VERSION] = {"--version", false},	 [OPT_HELP] = {"--help", false},
+	[OPT_KEEPER] = {"--keeper", true},	 [OPT_TOPOLOGY] = {"--topology", true},
+	[OPT_LISTEN] = {"--listen", true},	 [OPT_AUDIT] = {"--audit", true},
+	[OPT_WORKERS] = {"--workers", true},	 [OPT_KEEPALIVE] = {"--keepalive", true},
+	[OPT_CHECK] = {"--check-config", false}, [OPT_VERSION] = {"--version", false},
+	[OPT_HELP] = {"--help", false},
 };
 
 static int parse_number(const char *text, unsigned min, unsigned max, unsigned *ret_value)
@@ -81,7 +87,12 @@ static const char *option_set(struct options *options, int option, const char *v
 		return *value ? NULL : "expected a path";
 	case OPT_SHIM:
 		options->shim = value;
-		return strcmp(value, "soft") ? "this build has only \"soft\"" : NULL;
+		return strcmp(value, "soft") && strcmp(value, "iommufd") && strcmp(value, "auto")
+			       ? "expected iommufd, soft or auto"
+			       : NULL;
+	case OPT_KEEPER:
+		options->keeper = value;
+		return *value ? NULL : "expected a path";
 	case OPT_TOPOLOGY:
 		options->topology = value;
 		return *value ? NULL : "expected a path";
@@ -140,7 +151,8 @@ int options_parse(int argc, char *const *argv, struct options *ret_options, char
 	*ret_options = (struct options){
 		.action = OPTIONS_SERVE,
 		.policy = OPTIONS_POLICY,
-		.shim = "soft",
+		.shim = "auto",
+		.keeper = OPTIONS_KEEPER,
 		.audit = "stderr",
 		.workers = 4,
 	};

@@ -11,6 +11,7 @@
 #define OPTIONS_POLICY	     "/etc/ioasid/policy.d"
 #define OPTIONS_SOCKET	     "/run/ioasid/ioasid.sock"
 #define OPTIONS_ADMIN_SOCKET "/run/ioasid/admin.sock"
+#define OPTIONS_KEEPER	     "/run/ioasid/keeper.sock"
 
 enum options_action {
 	OPTIONS_SERVE,
@@ -28,7 +29,8 @@ struct options {
 	enum options_action action;
 	const char *policy;   /* borrowed from argv, as the others */
 	const char *topology; /* NULL: the built-in one */
-	const char *shim;     /* "soft" */
+	const char *shim;     /* "soft", "iommufd" or "auto" */
+	const char *keeper;   /* socket of ioasid-keeper */
 	const char *audit;    /* "stderr", "none" or a path */
 	unsigned workers;
 	unsigned keepalive_seconds;

@@ -31,7 +31,8 @@ static void test_defaults(void **state)
 	assert_int_equal(parse(&options, problem, sizeof(problem), ARGS(NULL)), 0);
 	assert_int_equal(options.action, OPTIONS_SERVE);
 	assert_string_equal(options.policy, "/etc/ioasid/policy.d");
-	assert_string_equal(options.shim, "soft");
+	assert_string_equal(options.shim, "auto");
+	assert_string_equal(options.keeper, OPTIONS_KEEPER);
 	assert_string_equal(options.audit, "stderr");
 	assert_null(options.topology);
 	assert_int_equal(options.workers, 4);
@@ -83,7 +84,8 @@ static void test_refusals(void **state)
 		{{"--policy=a", "--policy=b"}, "--policy b: given twice"},
 		{{"--version=1"}, "--version 1: takes no value"},
 		{{"--version", "--version"}, "--version: given twice"},
-		{{"--shim", "iommufd"}, "--shim iommufd: this build has only \"soft\""},
+		{{"--shim", "type1"}, "--shim type1: expected iommufd, soft or auto"},
+		{{"--keeper", ""}, "--keeper : expected a path"},
 		{{"--audit="}, "--audit : expected a path, stderr or none"},
 		{{"--workers", "0"}, "--workers 0: expected a number from 1 to 256"},
 		{{"--workers", "257"}, "--workers 257: expected a number from 1 to 256"},
