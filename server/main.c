@@ -130,6 +130,11 @@ static int load_shim(struct process *process)
 	return load_soft(process);
 }
 
+static bool shim_is_iommufd(const struct process *process)
+{
+	return !strcmp(process->shim->ops->name, "iommufd");
+}
+
 static void log_shim(struct process *process)
 {
 	char line[512];
@@ -142,10 +147,31 @@ static void log_shim(struct process *process)
 			     ? " (chosen: /dev/iommu exists)"
 			     : " (chosen: a software IOMMU, no device of this host is touched)");
 	sink_put(process->log, line, n < (int)sizeof(line) ? n : (int)sizeof(line) - 1);
-	if (strcmp(process->shim->ops->name, "iommufd"))
+	if (!shim_is_iommufd(process))
 		return;
 	n = snprintf(line, sizeof(line), "shim: %s", iommufd_shim_describe(process->shim));
 	sink_put(process->log, line, n < (int)sizeof(line) ? n : (int)sizeof(line) - 1);
+}
+
+/* Nothing is known of what an earlier broker left: it is ended before anybody is served. */
+static int sweep_shim(struct process *process)
+{
+	char line[128];
+	int n;
+
+	log_shim(process);
+	if (!shim_is_iommufd(process))
+		return 0;
+	n = iommufd_shim_sweep(process->shim);
+	if (n < 0) {
+		complain_at("--shim iommufd", 0, 0, "what an earlier broker left", strerror(-n));
+		return n;
+	}
+	if (n) {
+		n = snprintf(line, sizeof(line), "shim: ended %d contexts of an earlier broker", n);
+		sink_put(process->log, line, n);
+	}
+	return 0;
 }
 
 /* What systemd passed, then --listen; only without either, the two default sockets. */
@@ -295,9 +321,10 @@ static void __attribute__((noreturn)) give_up(struct process *process)
 
 static int serve(struct process *process)
 {
-	if (open_sockets(process) || start_sinks(process) || start_broker(process))
+	/* The sockets' locks tell that no other broker is there whose work would be swept away. */
+	if (open_sockets(process) || start_sinks(process) || sweep_shim(process) ||
+	    start_broker(process))
 		return 1;
-	log_shim(process);
 	if (transport_run(process->transport, process->broker) < 0)
 		give_up(process);
 	return 0;

@@ -47,6 +47,17 @@ static int linux_context_close(void *user, struct keeper_context_id context)
 	return keeper_context_close(user, context);
 }
 
+static int linux_context_next(void *user, struct keeper_context_id after,
+			      struct keeper_context_id *ret_context)
+{
+	return keeper_context_next(user, after, ret_context);
+}
+
+static int linux_context_take(void *user, struct keeper_context_id context, int *ret_fd)
+{
+	return keeper_context_take(user, context, ret_fd);
+}
+
 static int linux_claim(void *user, struct keeper_context_id context, const char *const *addresses,
 		       size_t n, char *ret_reason, int *ret_fds)
 {
@@ -88,6 +99,8 @@ int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
 		.close = linux_close,
 		.context_open = linux_context_open,
 		.context_close = linux_context_close,
+		.context_next = linux_context_next,
+		.context_take = linux_context_take,
 		.claim = linux_claim,
 		.release = linux_release,
 		.is_free = linux_is_free,

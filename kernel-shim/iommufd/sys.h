@@ -21,6 +21,9 @@ struct iommufd_sys {
 	int (*context_open)(void *user, const char *owner, char *ret_reason,
 			    struct keeper_context_id *ret_context, int *ret_fd);
 	int (*context_close)(void *user, struct keeper_context_id context);
+	int (*context_next)(void *user, struct keeper_context_id after,
+			    struct keeper_context_id *ret_context);
+	int (*context_take)(void *user, struct keeper_context_id context, int *ret_fd);
 	int (*claim)(void *user, struct keeper_context_id context, const char *const *addresses,
 		     size_t n, char *ret_reason, int *ret_fds);
 	int (*release)(void *user, struct keeper_context_id context, const char *const *addresses,

@@ -237,6 +237,13 @@ int keeper_context_next(struct keeper *keeper, struct keeper_context_id after,
 	return r;
 }
 
+int keeper_context_take(struct keeper *keeper, struct keeper_context_id context, int *ret_fd)
+{
+	struct keeper_request request = {.op = KEEPER_OP_CONTEXT_TAKE, .context = context.value};
+
+	return call(keeper, &request, -1, NULL, ret_fd);
+}
+
 int keeper_devices_claim(struct keeper *keeper, struct keeper_context_id context,
 			 const char *const *addresses, size_t n, char *ret_reason, int *ret_fds)
 {

@@ -82,6 +82,8 @@ int keeper_context_close(struct keeper *keeper, struct keeper_context_id context
  */
 int keeper_context_next(struct keeper *keeper, struct keeper_context_id after,
 			struct keeper_context_id *ret_context);
+/* Another duplicate of the context's iommufd.  NOT_FOUND. */
+int keeper_context_take(struct keeper *keeper, struct keeper_context_id context, int *ret_fd);
 
 /*
  * [long] Claims devices for a context, all or none: safety check, group check, vfio-pci,

@@ -73,6 +73,7 @@ static const struct rule {
 	[KEEPER_OP_FD_HOLD] = {.owner = true, .name = true, .fds = 1},
 	[KEEPER_OP_FD_TAKE] = {.name = true, .reply_fds = 1},
 	[KEEPER_OP_FD_DROP] = {.name = true},
+	[KEEPER_OP_CONTEXT_TAKE] = {.context = true, .reply_fds = 1},
 };
 
 bool keeper_address_is_valid(const char *address)

@@ -52,6 +52,8 @@ static int execute(const struct server_config *config, struct exchange *exchange
 		return vault_context_close(vault, request->context, reply->reason);
 	case KEEPER_OP_CONTEXT_NEXT:
 		return vault_context_next(vault, request->context, &reply->context);
+	case KEEPER_OP_CONTEXT_TAKE:
+		return vault_context_take(vault, request->context, &exchange->fds[0]);
 	case KEEPER_OP_CLAIM:
 		return vault_claim(vault, request->context, addresses, request->n_addresses,
 				   reply->reason, exchange->fds);

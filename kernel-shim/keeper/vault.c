@@ -221,6 +221,22 @@ int vault_context_next(struct vault *vault, uint64_t after, uint64_t *ret_contex
 	return 0;
 }
 
+int vault_context_take(struct vault *vault, uint64_t id, int *ret_fd)
+{
+	const struct context *context;
+	int fd;
+
+	VAULT_LOCKED(vault);
+	context = vault_find_context(vault, id);
+	if (!context)
+		return KEEPER_E_NOT_FOUND;
+	fd = fcntl(context->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
 /* ---- held fds ---- */
 
 static int compare(const void *a, const void *b)

@@ -47,6 +47,7 @@ int vault_context_open(struct vault *vault, const char *owner, char *ret_reason,
 		       uint64_t *ret_context, int *ret_fd);
 int vault_context_close(struct vault *vault, uint64_t context, char *ret_reason);
 int vault_context_next(struct vault *vault, uint64_t after, uint64_t *ret_context);
+int vault_context_take(struct vault *vault, uint64_t context, int *ret_fd);
 
 int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[KEEPER_PCI_MAX],
 		size_t n, char *ret_reason, int *ret_fds);

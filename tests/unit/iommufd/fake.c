@@ -521,6 +521,39 @@ static int keeper_close(void *user, struct keeper_context_id context)
 	return 0;
 }
 
+static int keeper_next(void *user, struct keeper_context_id after,
+		       struct keeper_context_id *ret_context)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
+		if (!fake->contexts[i].kept || i + 100 <= after.value)
+			continue;
+		ret_context->value = i + 100;
+		return 0;
+	}
+	return KEEPER_E_NOT_FOUND;
+}
+
+static int keeper_take(void *user, struct keeper_context_id context, int *ret_fd)
+{
+	struct fake *fake = user;
+	struct fake_context *c = &fake->contexts[context.value - 100];
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r)
+		return r;
+	if (!c->kept)
+		return KEEPER_E_NOT_FOUND;
+	assert_false(c->open);
+	c->open = true;
+	*ret_fd = (int)(FD_CONTEXT + context.value - 100);
+	return 0;
+}
+
 static int keeper_claim(void *user, struct keeper_context_id context, const char *const *addresses,
 			size_t n, char *ret_reason, int *ret_fds)
 {
@@ -613,6 +646,8 @@ struct iommufd_sys fake_sys(struct fake *fake)
 		.close = sys_close,
 		.context_open = keeper_open,
 		.context_close = keeper_close,
+		.context_next = keeper_next,
+		.context_take = keeper_take,
 		.claim = keeper_claim,
 		.release = keeper_release,
 		.is_free = keeper_is_free,

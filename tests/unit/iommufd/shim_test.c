@@ -692,6 +692,59 @@ static void test_keeper_is_away(void **state)
 	assert_null(iommufd_shim_of(f->shim)->debts);
 }
 
+/* A broker that was killed: the keeper has its context, a tenant the device. */
+static int leave_behind(struct fixture *f)
+{
+	struct iommufd_sys sys = fake_sys(&f->fake);
+	const char *address = DEV2;
+	struct keeper_context_id id;
+	struct iommufd_ioas_alloc ioas = {.size = sizeof(ioas)};
+	struct vfio_cdev_bind bind = {.argsz = sizeof(bind)};
+	struct vfio_cdev_attach attach = {.argsz = VFIO_CDEV_ATTACH_SIZE};
+	struct iommufd_ioas_map_file file = {
+		.size = sizeof(file),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE,
+		.fd = 77,
+		.length = K4,
+		.iova = G1,
+	};
+	int fd, dev, tenant;
+
+	assert_int_equal(sys.context_open(sys.user, "org", f->reason, &id, &fd), 0);
+	assert_int_equal(sys.claim(sys.user, id, &address, 1, f->reason, &dev), 0);
+	bind.iommufd = fd;
+	assert_int_equal(sys.ioctl(sys.user, dev, VFIO_CDEV_BIND_IOMMUFD, &bind), 0);
+	assert_int_equal(sys.ioctl(sys.user, fd, IOMMU_IOAS_ALLOC, &ioas), 0);
+	file.ioas_id = attach.pt_id = ioas.out_ioas_id;
+	assert_int_equal(sys.ioctl(sys.user, fd, IOMMU_IOAS_MAP_FILE, &file), 0);
+	assert_int_equal(sys.ioctl(sys.user, dev, VFIO_CDEV_ATTACH_PT, &attach), 0);
+	tenant = sys.dup(sys.user, dev);
+	sys.close(sys.user, dev);
+	sys.close(sys.user, fd);
+	return tenant;
+}
+
+static void test_sweep(void **state)
+{
+	struct fixture *f = *state;
+	int tenant;
+
+	shim_ctx_free(f->ctx);
+	f->ctx = NULL;
+	assert_int_equal(iommufd_shim_sweep(f->shim), 0);
+	tenant = leave_behind(f);
+	assert_true(fake_reaches(&f->fake, DEV2, G1));
+	f->fake.keeper_is_down = true;
+	assert_int_equal(iommufd_shim_sweep(f->shim), -EPIPE);
+	f->fake.keeper_is_down = false;
+	assert_int_equal(iommufd_shim_sweep(f->shim), 1);
+	assert_false(fake_reaches(&f->fake, DEV2, G1));
+	assert_int_equal(shim_dev_is_free(f->shim, DEV2), SHIM_E_DEVICE_BUSY);
+	fake_tenant_close(&f->fake, tenant);
+	assert_int_equal(shim_dev_is_free(f->shim, DEV2), 0);
+	assert_int_equal(iommufd_shim_sweep(f->shim), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -716,6 +769,7 @@ int main(void)
 		T(test_memory),
 		T(test_ctx_limit),
 		T(test_keeper_is_away),
+		T(test_sweep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,6 +125,15 @@ static void test_every_call(void **state)
 	close(fd);
 	assert_int_equal(keeper_context_next(keeper, (struct keeper_context_id){0}, &next), 0);
 	assert_int_equal(next.value, context.value);
+	fd = -1;
+	assert_int_equal(keeper_context_take(keeper, next, &fd), 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	close(fd);
+	fd = -7;
+	next.value++;
+	assert_int_equal(keeper_context_take(keeper, next, &fd), KEEPER_E_NOT_FOUND);
+	assert_int_equal(fd, -7);
+	next.value--;
 	assert_int_equal(keeper_context_next(keeper, next, &next), KEEPER_E_NOT_FOUND);
 	assert_int_equal(keeper_device_examine(keeper, C, &device), 0);
 	assert_string_equal(device.driver, "nvme");
