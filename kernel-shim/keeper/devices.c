@@ -23,6 +23,8 @@
 #include <string.h>
 #include <time.h>
 
+static void settle_device(struct vault *vault, const char *address);
+
 struct device *vault_find_device(struct vault *vault, const char *address)
 {
 	for (struct device *device = vault->devices; device; device = device->next)
@@ -244,6 +246,9 @@ int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[K
 
 	for (size_t i = 0; i < n; i++)
 		claim.copies[i] = -1;
+	/* Its last holder may have let go, and a broker that is new does not know of it. */
+	for (size_t i = 0; i < n; i++)
+		settle_device(vault, addresses[i]);
 	r = claim_reserve(&claim);
 	if (r)
 		return r;
@@ -378,6 +383,21 @@ static void settle_group(struct vault *vault, int group)
 		(void)vault_save(vault);
 }
 
+/* The device's group goes back if it is LEFT and free by now. */
+static void settle_device(struct vault *vault, const char *address)
+{
+	const struct device *device;
+	int group = -1;
+
+	pthread_mutex_lock(&vault->lock);
+	device = vault_find_device(vault, address);
+	if (device && device->state == DEVICE_LEFT)
+		group = device->function.group;
+	pthread_mutex_unlock(&vault->lock);
+	if (group >= 0)
+		settle_group(vault, group);
+}
+
 void vault_settle(struct vault *vault, uint64_t context)
 {
 	/* Groups of LEFT devices, in order of their number, each once. */
@@ -440,19 +460,13 @@ int vault_is_free(struct vault *vault, const char *address, char *ret_reason)
 {
 	struct device *device;
 	host_path path;
-	int group = -1, r;
+	int r;
 
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", address);
 	r = host_exists(vault->config.host, path);
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&vault->lock);
-	device = vault_find_device(vault, address);
-	if (device && device->state == DEVICE_LEFT)
-		group = device->function.group;
-	pthread_mutex_unlock(&vault->lock);
-	if (group >= 0)
-		settle_group(vault, group);
+	settle_device(vault, address);
 	VAULT_LOCKED(vault);
 	device = vault_find_device(vault, address);
 	if (device) {

@@ -10,9 +10,8 @@
  * device's buffer; where a tenant asks the broker, its refusal is checked as well.  What the
  * IOMMU reported is for the job to look at, in the kernel's log.
  */
-#include "actor.h"
 #include "raw.h"
-#include "report.h"
+#include "scene.h"
 
 #include <ioasid.h>
 #include <sys/mman.h>
@@ -21,12 +20,7 @@
 #define UID_ANA 61001
 #define UID_BOB 61002
 
-#define DO(actor, op, ...) actor_do_(actor, op, (struct arguments){__VA_ARGS__})
-#define RW		   (IOASID_READ | IOASID_WRITE)
-
-/* IOVAs: of ana's first two pages, and what others have. */
-#define SOURCE	 0x100000u
-#define TARGET	 0x101000u
+/* IOVAs beside SOURCE and TARGET. */
 #define READONLY 0x102000u
 #define EXTRA	 0x103000u
 #define PUNCHED	 0x104000u
@@ -38,94 +32,11 @@
 /* Object ids that a cdev's holder can think of: a context's ids are small numbers. */
 #define IDS 64
 
-struct arguments {
-	const char *text;
-	uint64_t a, b, c, d, e;
-};
-
 static const char *tenants, *admins;
 static const char *edu[3];
 static struct ioasid_client *admin;
 /* What the last MEMORY and ALLOC of each gave. */
 static uint64_t ana_memory, ana_space, bob_memory, bob_space;
-
-static int64_t actor_do_(struct actor *actor, enum actor_op op, struct arguments x)
-{
-	return actor_do(actor, op, x.text, x.a, x.b, x.c, x.d, x.e);
-}
-
-static void expect(int64_t got, int64_t want, const char *name)
-{
-	char why[128];
-
-	snprintf(why, sizeof(why), "got %lld (%s), not %lld", (long long)got,
-		 got < 0 ? strerror((int)-got) : "no error", (long long)want);
-	report(got == want, name, why);
-}
-
-/* For what a test stands on. */
-static int64_t must(int64_t got, const char *what)
-{
-	if (got < 0) {
-		report(0, what, strerror((int)-got));
-		exit(1);
-	}
-	return got;
-}
-
-static uint64_t seed = 7;
-
-/*
- * The device takes a fresh pattern from page 0, which is mapped at SOURCE, into its buffer.
- * Returns the pattern's seed.
- */
-static uint64_t load(struct actor *actor)
-{
-	seed++;
-	must(DO(actor, ACT_FILL, .a = 0, .b = seed), "fill");
-	must(DO(actor, ACT_TO_DEVICE, .a = SOURCE), "the device reads");
-	return seed;
-}
-
-static void mark(struct actor *actor, uint64_t page, uint64_t mark_seed)
-{
-	must(DO(actor, ACT_FILL, .a = page, .b = mark_seed), "mark");
-}
-
-/* The device's write to iova changes nothing on that page of that actor. */
-static void blocked_write(struct actor *actor, uint64_t iova, struct actor *victim, uint64_t page,
-			  const char *name)
-{
-	mark(victim, page, 5000 + page);
-	must(DO(actor, ACT_FROM_DEVICE, .a = iova), "the device writes");
-	expect(DO(victim, ACT_COMPARE, .a = page, .b = 5000 + page), 0, name);
-}
-
-/* Claims, maps pages 0 and 1 at SOURCE and TARGET, attaches, opens the device. */
-static void set_up(struct actor *actor, const char *device, uint64_t *ret_memory,
-		   uint64_t *ret_space)
-{
-	must(DO(actor, ACT_CLAIM, .text = device), "claim");
-	*ret_memory = (uint64_t)must(DO(actor, ACT_MEMORY, .a = ACTOR_MEMORY), "register");
-	*ret_space = (uint64_t)must(DO(actor, ACT_ALLOC, .text = device), "alloc");
-	for (uint64_t page = 0; page < 2; page++)
-		must(DO(actor, ACT_MAP, .a = *ret_space, .b = SOURCE + page * ACTOR_PAGE, .c = page,
-			.d = RW, .e = *ret_memory),
-		     "map");
-	must(DO(actor, ACT_ATTACH, .text = device, .a = *ret_space), "attach");
-	must(DO(actor, ACT_DEVICE_FD, .text = device), "device fd");
-}
-
-/* Bytes move both ways: the device's view of pages 0 and 1 is the actor's. */
-static void moves(struct actor *actor, const char *name)
-{
-	uint64_t is;
-
-	mark(actor, 1, 1);
-	is = load(actor);
-	must(DO(actor, ACT_FROM_DEVICE, .a = TARGET), "the device writes");
-	expect(DO(actor, ACT_COMPARE, .a = 1, .b = is), 0, name);
-}
 
 static void test_outside(struct actor *ana)
 {
@@ -212,15 +123,15 @@ static void test_detach(struct actor *ana)
 
 static void test_replace(struct actor *ana)
 {
-	uint64_t other = (uint64_t)must(DO(ana, ACT_ALLOC, .text = edu[0]), "alloc");
+	uint64_t is, other = (uint64_t)must(DO(ana, ACT_ALLOC, .text = edu[0]), "alloc");
 
 	must(DO(ana, ACT_MAP, .a = other, .b = TARGET, .c = 3, .d = RW, .e = ana_memory), "map");
-	load(ana);
+	is = load(ana);
 	must(DO(ana, ACT_REPLACE, .text = edu[0], .a = other), "replace");
 	mark(ana, 1, 5001);
 	must(DO(ana, ACT_FROM_DEVICE, .a = TARGET), "the device writes");
 	expect(DO(ana, ACT_COMPARE, .a = 1, .b = 5001), 0, "a write by the replaced table");
-	expect(DO(ana, ACT_COMPARE, .a = 3, .b = seed), 0, "goes where the new one says");
+	expect(DO(ana, ACT_COMPARE, .a = 3, .b = is), 0, "goes where the new one says");
 	must(DO(ana, ACT_REPLACE, .text = edu[0], .a = ana_space), "replace");
 	must(DO(ana, ACT_FREE, .a = other), "free");
 	moves(ana, "and back");
@@ -275,19 +186,6 @@ static void test_msi(struct actor *ana)
 	moves(ana, "and the device goes on");
 }
 
-/* Until claiming gives another answer than busy. */
-static int64_t claim_in_time(struct actor *actor, const char *device)
-{
-	int64_t r = -EBUSY;
-
-	for (int i = 0; i < 100 && r == -EBUSY; i++) {
-		r = DO(actor, ACT_CLAIM, .text = device);
-		if (r == -EBUSY)
-			usleep(100000);
-	}
-	return r;
-}
-
 static void test_release(struct actor *ana, struct actor *bob)
 {
 	uint64_t memory = bob_memory, space;
@@ -330,43 +228,6 @@ static void test_revoke(struct actor *ana, struct actor *bob)
 	must(DO(ana, ACT_CLOSE_FD), "close");
 	expect(claim_in_time(bob, edu[0]), 0, "the fd is closed: it can be claimed");
 	must(DO(bob, ACT_RELEASE, .text = edu[0]), "release");
-}
-
-/* The fds of an actor that is gone, in the director's hands. */
-struct remains {
-	int memfd, cdev;
-	uint8_t *bytes;
-	struct edu edu;
-};
-
-static void remains_take(struct remains *remains, struct actor *actor)
-{
-	actor_take_fds(actor, &remains->memfd, &remains->cdev);
-	remains->bytes = mmap(NULL, (size_t)ACTOR_PAGES * ACTOR_PAGE, PROT_READ | PROT_WRITE,
-			      MAP_SHARED, remains->memfd, 0);
-	if (remains->bytes == MAP_FAILED || edu_open(remains->cdev, &remains->edu)) {
-		report(0, "what the actor had", "cannot be used");
-		exit(1);
-	}
-}
-
-static void remains_drop(struct remains *remains)
-{
-	edu_close(&remains->edu);
-	close(remains->cdev);
-	munmap(remains->bytes, (size_t)ACTOR_PAGES * ACTOR_PAGE);
-	close(remains->memfd);
-}
-
-/* Whether a write of the device to TARGET arrives; the buffer was loaded with is. */
-static bool remains_write(struct remains *remains, uint64_t is)
-{
-	uint8_t pattern[ACTOR_BYTES];
-
-	actor_pattern(remains->bytes + ACTOR_PAGE, ACTOR_PAGE, 5001);
-	must(edu_from_device(&remains->edu, TARGET, ACTOR_BYTES), "the device writes");
-	actor_pattern(pattern, sizeof(pattern), is);
-	return !memcmp(remains->bytes + ACTOR_PAGE, pattern, sizeof(pattern));
 }
 
 /* The broker has noticed when the device is no longer claimed. */

@@ -30,6 +30,7 @@ static struct keeper_request sample(enum keeper_op op)
 		strcpy(request.owner, "acme/ml");
 		break;
 	case KEEPER_OP_CONTEXT_CLOSE:
+	case KEEPER_OP_CONTEXT_TAKE:
 		request.context = 7;
 		break;
 	case KEEPER_OP_CLAIM:
