@@ -153,6 +153,22 @@ static void log_shim(struct process *process)
 	sink_put(process->log, line, n < (int)sizeof(line) ? n : (int)sizeof(line) - 1);
 }
 
+/* The kernel says ENOMEM then, and an operator looks for memory. */
+static void warn_of_memlock(struct process *process)
+{
+	struct rlimit limit;
+	char line[160];
+	int n;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return;
+	n = snprintf(line, sizeof(line),
+		     "locked memory is limited to %llu bytes: maps beyond that fail, as out of "
+		     "memory; LimitMEMLOCK=infinity",
+		     (unsigned long long)limit.rlim_cur);
+	sink_put(process->log, line, n);
+}
+
 /* Nothing is known of what an earlier broker left: it is ended before anybody is served. */
 static int sweep_shim(struct process *process)
 {
@@ -162,6 +178,7 @@ static int sweep_shim(struct process *process)
 	log_shim(process);
 	if (!shim_is_iommufd(process))
 		return 0;
+	warn_of_memlock(process);
 	n = iommufd_shim_sweep(process->shim);
 	if (n < 0) {
 		complain_at("--shim iommufd", 0, 0, "what an earlier broker left", strerror(-n));
@@ -224,9 +241,18 @@ static void clear_grpc_environment(void)
 	}
 }
 
+static void raise_limit(int resource)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(resource, &limit);
+}
+
 static void prepare_process(void)
 {
-	struct rlimit files;
 	sigset_t signals;
 
 	sigemptyset(&signals);
@@ -239,10 +265,9 @@ static void prepare_process(void)
 	signal(SIGPIPE, SIG_IGN);
 	clear_grpc_environment();
 	/* Two fds a connection: the default of 1024 is kept for programs that use select(2). */
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	raise_limit(RLIMIT_NOFILE);
+	/* What devices pin is counted for this process's user; tenants have quotas of ours. */
+	raise_limit(RLIMIT_MEMLOCK);
 }
 
 static int start_sinks(struct process *process)

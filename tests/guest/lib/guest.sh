@@ -173,6 +173,7 @@ broker_start()
 
 	# As the units of packaging/systemd say.
 	ulimit -n 65536
+	ulimit -l unlimited
 	mkdir -p "$dir" /run/ioasid-keeper
 	chown "$BROKER_UID:$BROKER_UID" "$dir"
 	cat >/tmp/policy.json <<-'JSON'
