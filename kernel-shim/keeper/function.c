@@ -305,7 +305,11 @@ int function_reset(const struct host *host, const struct function *function)
 
 	device_path(path, function->address, "reset");
 	r = host_exists(host, path);
-	return r <= 0 ? r : host_write(host, path, "1");
+	if (r <= 0)
+		return r;
+	r = host_write(host, path, "1");
+	/* There is a file, but no method: its bus has other functions. */
+	return r == -ENOTTY ? 0 : r;
 }
 
 int function_give_back(const struct host *host, const struct function *function)
