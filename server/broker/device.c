@@ -197,6 +197,16 @@ static int claim_collect(struct broker_call *call, char **addresses, size_t n, s
 	return OUTCOME_OK;
 }
 
+/* It waits for the others of its group. */
+static bool companion_is_claimed(const struct broker *broker, const struct device *device)
+{
+	for (size_t i = 0; i < broker->n_devices; i++)
+		if (broker->devices[i].lease &&
+		    broker->devices[i].info->group == device->info->group)
+			return true;
+	return false;
+}
+
 static int claim_check_device(struct broker_call *call, const struct device *d)
 {
 	const char *address = d->info->address;
@@ -216,7 +226,9 @@ static int claim_check_device(struct broker_call *call, const struct device *d)
 					   "this lease has claimed it already");
 	if (d->held)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
-					   "its last holder still has it open");
+					   companion_is_claimed(call->broker, d)
+						   ? "a companion of its group is still claimed"
+						   : "its last holder still has it open");
 	if (d->lease && d->revoking)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
 					   "being taken back from its last holder");
