@@ -10,7 +10,7 @@
  * device's buffer; where a tenant asks the broker, its refusal is checked as well.  What the
  * IOMMU reported is for the job to look at, in the kernel's log.
  */
-#include "actor.h"
+#include "director.h"
 #include "raw.h"
 #include "report.h"
 
@@ -18,11 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define UID_ANA 61001
-#define UID_BOB 61002
-
-#define DO(actor, op, ...) actor_do_(actor, op, (struct arguments){__VA_ARGS__})
-#define RW		   (IOASID_READ | IOASID_WRITE)
+#define RW (IOASID_READ | IOASID_WRITE)
 
 /* IOVAs: of ana's first two pages, and what others have. */
 #define SOURCE	 0x100000u
@@ -38,40 +34,11 @@
 /* Object ids that a cdev's holder can think of: a context's ids are small numbers. */
 #define IDS 64
 
-struct arguments {
-	const char *text;
-	uint64_t a, b, c, d, e;
-};
-
 static const char *tenants, *admins;
 static const char *edu[3];
 static struct ioasid_client *admin;
 /* What the last MEMORY and ALLOC of each gave. */
 static uint64_t ana_memory, ana_space, bob_memory, bob_space;
-
-static int64_t actor_do_(struct actor *actor, enum actor_op op, struct arguments x)
-{
-	return actor_do(actor, op, x.text, x.a, x.b, x.c, x.d, x.e);
-}
-
-static void expect(int64_t got, int64_t want, const char *name)
-{
-	char why[128];
-
-	snprintf(why, sizeof(why), "got %lld (%s), not %lld", (long long)got,
-		 got < 0 ? strerror((int)-got) : "no error", (long long)want);
-	report(got == want, name, why);
-}
-
-/* For what a test stands on. */
-static int64_t must(int64_t got, const char *what)
-{
-	if (got < 0) {
-		report(0, what, strerror((int)-got));
-		exit(1);
-	}
-	return got;
-}
 
 static uint64_t seed = 7;
 
@@ -275,19 +242,6 @@ static void test_msi(struct actor *ana)
 	moves(ana, "and the device goes on");
 }
 
-/* Until claiming gives another answer than busy. */
-static int64_t claim_in_time(struct actor *actor, const char *device)
-{
-	int64_t r = -EBUSY;
-
-	for (int i = 0; i < 100 && r == -EBUSY; i++) {
-		r = DO(actor, ACT_CLAIM, .text = device);
-		if (r == -EBUSY)
-			usleep(100000);
-	}
-	return r;
-}
-
 static void test_release(struct actor *ana, struct actor *bob)
 {
 	uint64_t memory = bob_memory, space;
@@ -369,27 +323,6 @@ static bool remains_write(struct remains *remains, uint64_t is)
 	return !memcmp(remains->bytes + ACTOR_PAGE, pattern, sizeof(pattern));
 }
 
-/* The broker has noticed when the device is no longer claimed. */
-static bool revoking_in_time(const char *device)
-{
-	for (int i = 0; i < 100; i++) {
-		struct ioasid_device *d;
-		struct ioasid_error *error;
-		bool there;
-
-		if (ioasid_device_get(admin, NULL, device, &d, &error) < 0) {
-			ioasid_error_free(error);
-			return false;
-		}
-		there = d->state == IOASID_DEVICE_REVOKING;
-		ioasid_device_free(d);
-		if (there)
-			return true;
-		usleep(100000);
-	}
-	return false;
-}
-
 static void test_kill(struct actor *eve, struct actor *bob)
 {
 	uint64_t memory, space, is;
@@ -401,7 +334,7 @@ static void test_kill(struct actor *eve, struct actor *bob)
 	remains_take(&remains, eve);
 	expect(remains_write(&remains, is), true, "with the fd alone bytes move as well");
 	actor_end(eve, true);
-	expect(revoking_in_time(edu[0]), true, "a killed client's device is taken back");
+	expect(revoking_in_time(admin, edu[0]), true, "a killed client's device is taken back");
 	expect(remains_write(&remains, is), false, "a write after kill -9, the fd still held");
 	expect(DO(bob, ACT_CLAIM, .text = edu[0]), -EBUSY, "nobody can claim it meanwhile");
 	remains_drop(&remains);
@@ -421,35 +354,12 @@ static void test_lease_ends(struct actor *lea, struct actor *bob)
 	remains_take(&remains, lea);
 	must(DO(lea, ACT_DISCONNECT), "disconnect");
 	expect(remains_write(&remains, is), true, "a named lease outlives its connection");
-	expect(revoking_in_time(edu[0]), true, "nobody adopts it: the device is taken back");
+	expect(revoking_in_time(admin, edu[0]), true, "nobody adopts it: the device is taken back");
 	expect(remains_write(&remains, is), false, "a write after that, the fd still held");
 	actor_end(lea, false);
 	remains_drop(&remains);
 	expect(claim_in_time(bob, edu[0]), 0, "the last fd is closed: it can be claimed");
 	must(DO(bob, ACT_RELEASE, .text = edu[0]), "release");
-}
-
-/* The counters that a tenant's objects move. */
-static void check_idle(const char *tenant)
-{
-	struct ioasid_tenants *list;
-	struct ioasid_error *error;
-	char name[80], why[160] = "";
-
-	if (ioasid_tenant_list(admin, NULL, tenant, true, &list, &error) < 0) {
-		report(0, "tenants", error->message);
-		return;
-	}
-	for (size_t i = 0; i < list->items[0]->n_resources; i++) {
-		const struct ioasid_resource_usage *r = list->items[0]->resources[i];
-
-		if (r->used)
-			snprintf(why, sizeof(why), "%s: %llu", r->resource,
-				 (unsigned long long)r->used);
-	}
-	ioasid_tenants_free(list);
-	snprintf(name, sizeof(name), "every counter of %s is zero", tenant);
-	report(!why[0], name, why);
 }
 
 int main(int argc, char **argv)
@@ -504,18 +414,8 @@ int main(int argc, char **argv)
 	actor_end(&ana, false);
 	actor_end(&ann, false);
 	actor_end(&bob, false);
-	for (int i = 0; i < 50; i++) {
-		struct ioasid_server_status *status;
-
-		if (ioasid_server_status(admin, NULL, &status, &error) < 0)
-			break;
-		if (status->leases == 0)
-			i = 50;
-		ioasid_server_status_free(status);
-		usleep(100000);
-	}
-	check_idle("org/ana");
-	check_idle("org/bob");
+	director_check_idle(admin, "org/ana");
+	director_check_idle(admin, "org/bob");
 	ioasid_client_unref(admin);
 	return report_failed;
 }
