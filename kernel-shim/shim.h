@@ -293,6 +293,11 @@ struct shim_walk {
 struct shim_ops {
 	const char *name; /* "soft" */
 	bool blocks;	  /* calls marked [blocking] may block however little they do */
+	/*
+	 * dev_bind finds out anew what the host uses and refuses it by itself; host_use in the
+	 * inventory only tells how it was when the shim started.
+	 */
+	bool asks_host_use;
 
 	/* Ends the shim.  Every context must be freed. */
 	void (*free)(struct shim *shim);
@@ -316,9 +321,9 @@ struct shim_ops {
 	/*
 	 * [blocking] Binds devices to the context, all or none: a kernel wants the members of
 	 * a group together.  They then reach no memory until they are attached.  Whether
-	 * devices that the host uses may be had is for the caller to decide; a keeper decides
-	 * once more.  ret_devs: n of them.  NO_DEVICE, DEVICE_BUSY, REFUSED, LIMIT: ret_reason,
-	 * SHIM_REASON_MAX bytes, says which device and why.
+	 * devices that the host uses may be had is for the caller to decide, unless
+	 * asks_host_use says otherwise.  ret_devs: n of them.  NO_DEVICE, DEVICE_BUSY, REFUSED,
+	 * LIMIT: ret_reason, SHIM_REASON_MAX bytes, says which device and why.
 	 */
 	int (*dev_bind)(struct shim_ctx *ctx, const char *const *addresses, size_t n,
 			char *ret_reason, struct shim_dev **ret_devs);

@@ -222,6 +222,7 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 	state->inner = inner->ops;
 	state->ops = (struct shim_ops){
 		.name = inner->ops->name,
+		.asks_host_use = inner->ops->asks_host_use,
 		.free = fail_free,
 		.device_count = fail_device_count,
 		.device_info = fail_device_info,

@@ -194,6 +194,7 @@ static const struct shim_device_info *device_info(struct shim *shim, size_t inde
 static const struct shim_ops iommufd_ops = {
 	.name = "iommufd",
 	.blocks = true,
+	.asks_host_use = true,
 	.free = free_shim,
 	.device_count = device_count,
 	.device_info = device_info,

@@ -3,7 +3,7 @@
  * Claiming devices and giving them back; see vault.h, and vault_internal.h for the lock rule.
  *
  * A claim: reserve the addresses (busy) · look at each function and its group · save the
- * state file, for what comes next forgets the drivers they had · take, probe, open each.  A
+ * state file, for what comes next forgets the drivers they had · take all · probe, open each.  A
  * failure gives back in reverse.
  *
  * A give-back works on a whole group: seal and close the keeper's cdevs · nobody has any of
@@ -185,13 +185,17 @@ static int claim_inspect(struct claim *claim)
 
 static int claim_take(struct claim *claim, size_t i)
 {
+	claim->n_taken = i + 1;
+	return function_take(claim->host, &claim->devices[i]->function, claim->reason);
+}
+
+/* After all are taken: the kernel binds none while a companion has a driver of the host. */
+static int claim_open(struct claim *claim, size_t i)
+{
 	struct device *device = claim->devices[i];
 	int r;
 
-	claim->n_taken = i + 1;
-	r = function_take(claim->host, &device->function, claim->reason);
-	if (!r)
-		r = function_is_quiet(claim->host, &device->function, claim->reason);
+	r = function_is_quiet(claim->host, &device->function, false, claim->reason);
 	if (!r)
 		r = function_open(claim->host, &device->function, claim->reason, &device->fd);
 	if (r)
@@ -255,6 +259,8 @@ int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[K
 	r = claim_inspect(&claim);
 	for (size_t i = 0; i < n && !r; i++)
 		r = claim_take(&claim, i);
+	for (size_t i = 0; i < n && !r; i++)
+		r = claim_open(&claim, i);
 	if (r)
 		claim_undo(&claim);
 	/* The last step: from here on systemd is a holder of the cdevs as well. */
@@ -303,7 +309,7 @@ static bool device_is_quiet(struct vault *vault, struct device *device, unsigned
 	for (;;) {
 		struct timespec pause = {.tv_nsec = 20 * 1000000};
 
-		r = function_is_quiet(vault->config.host, &device->function, reason);
+		r = function_is_quiet(vault->config.host, &device->function, true, reason);
 		if (r != KEEPER_E_BUSY || !patience--)
 			break;
 		nanosleep(&pause, NULL);

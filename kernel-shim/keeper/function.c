@@ -270,7 +270,8 @@ int function_seal(const struct host *host, int cdev)
 	return r == -EINVAL ? 0 : r;
 }
 
-int function_is_quiet(const struct host *host, const struct function *function, char *ret_reason)
+int function_is_quiet(const struct host *host, const struct function *function, bool giving_back,
+		      char *ret_reason)
 {
 	__attribute__((cleanup(close_fd))) int iommu = -1, cdev = -1;
 	char driver[KEEPER_DRIVER_MAX];
@@ -292,8 +293,12 @@ int function_is_quiet(const struct host *host, const struct function *function, 
 			      "%s: a program still has it open, or a "
 			      "driver its IOMMU group",
 			      function->address);
+	/* Whoever had it bound would be told of before (EINVAL). */
+	if (r == -EPERM && giving_back)
+		return 0;
 	if (r == -EPERM)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED, "%s: no interrupt remapping",
+		return refuse(ret_reason, KEEPER_E_UNSUPPORTED,
+			      "%s: no interrupt remapping, or a companion has a driver",
 			      function->address);
 	return r < 0 ? unsupported(ret_reason, function, "iommufd", r) : 0;
 }

@@ -55,8 +55,13 @@ int function_open(const struct host *host, const struct function *function, char
 /* Makes it seen by function_is_quiet() whether others have this open cdev. */
 int function_seal(const struct host *host, int cdev);
 
-/* 0: nobody has the cdev, and so no DMA goes on.  BUSY; UNSUPPORTED: it cannot be used. */
-int function_is_quiet(const struct host *host, const struct function *function, char *ret_reason);
+/*
+ * 0: nobody has the cdev, and so no DMA goes on.  BUSY; UNSUPPORTED: it cannot be used.
+ * giving_back: that the kernel lets nobody bind it is all right; a companion of its group has a
+ * driver of the host already.
+ */
+int function_is_quiet(const struct host *host, const struct function *function, bool giving_back,
+		      char *ret_reason);
 
 /* 0 also where the kernel has no method. */
 int function_reset(const struct host *host, const struct function *function);

@@ -197,6 +197,16 @@ static int claim_collect(struct broker_call *call, char **addresses, size_t n, s
 	return OUTCOME_OK;
 }
 
+/* It waits for the others of its group. */
+static bool companion_is_claimed(const struct broker *broker, const struct device *device)
+{
+	for (size_t i = 0; i < broker->n_devices; i++)
+		if (broker->devices[i].lease &&
+		    broker->devices[i].info->group == device->info->group)
+			return true;
+	return false;
+}
+
 static int claim_check_device(struct broker_call *call, const struct device *d)
 {
 	const char *address = d->info->address;
@@ -206,7 +216,9 @@ static int claim_check_device(struct broker_call *call, const struct device *d)
 		return refuse(call, OUTCOME_POLICY_FORBIDDEN,
 			      "device %s: policy of %s forbids it (%s)", address,
 			      verdict.tenant[0] ? verdict.tenant : "the host", verdict.rule);
-	if (d->info->host_use[0] && !policy_host_device_allowed(call->broker->policy, address))
+	/* Where the shim asks at the moment of the claim, what it saw at its start may be over. */
+	if (d->info->host_use[0] && !call->broker->shim->ops->asks_host_use &&
+	    !policy_host_device_allowed(call->broker->policy, address))
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
 					   "the host uses it: %s", d->info->host_use);
 	if (d->lease == call->lease && d->lease)
@@ -214,7 +226,9 @@ static int claim_check_device(struct broker_call *call, const struct device *d)
 					   "this lease has claimed it already");
 	if (d->held)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
-					   "its last holder still has it open");
+					   companion_is_claimed(call->broker, d)
+						   ? "a companion of its group is still claimed"
+						   : "its last holder still has it open");
 	if (d->lease && d->revoking)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
 					   "being taken back from its last holder");
@@ -312,13 +326,24 @@ static void claim_run(struct op *op)
 
 static int claim_refusal(struct broker_call *call, const struct claim *claim)
 {
-	const char *first = claim->devices[0]->info->address;
+	const char *subject = claim->devices[0]->info->address, *reason = claim->reason;
 
 	/* The reason names the device; which it is of several only the shim knows. */
 	if (claim->result == SHIM_E_NO_DEVICE)
-		return refuse(call, OUTCOME_NOT_FOUND, "%s", claim->reason);
+		return refuse(call, OUTCOME_NOT_FOUND, "%s", reason);
+	for (size_t i = 0; i < claim->n; i++) {
+		const char *address = claim->devices[i]->info->address;
+		size_t length = strlen(address);
+
+		/* The refusal begins with its subject; it need not be said twice. */
+		if (!strncmp(reason, address, length) && !strncmp(reason + length, ": ", 2)) {
+			subject = address;
+			reason += length + 2;
+			break;
+		}
+	}
 	if (claim->result == SHIM_E_DEVICE_BUSY || claim->result == SHIM_E_REFUSED)
-		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, first, "%s", claim->reason);
+		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, subject, "%s", reason);
 	return refuse_shim(call, claim->result, "claim a device", claim->reason);
 }
 

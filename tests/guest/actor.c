@@ -32,9 +32,11 @@ struct self {
 	int memfd;
 	uint8_t *bytes;
 	uint64_t memory;
-	int cdev;
-	bool has_edu;
-	struct edu edu;
+	struct device {
+		int cdev;
+		bool has_edu;
+		struct edu edu;
+	} devices[ACTOR_DEVICES];
 };
 
 void actor_pattern(uint8_t *bytes, size_t length, uint64_t seed)
@@ -154,28 +156,49 @@ static int64_t do_unmap(struct self *self, const struct ioasid_scope *scope,
 	return r < 0 ? fail_with(r, error) : r;
 }
 
-static void close_fd(struct self *self)
+static void close_fd(struct device *device)
 {
-	if (self->has_edu)
-		edu_close(&self->edu);
-	self->has_edu = false;
-	if (self->cdev >= 0)
-		close(self->cdev);
-	self->cdev = -1;
+	if (device->has_edu)
+		edu_close(&device->edu);
+	device->has_edu = false;
+	if (device->cdev >= 0)
+		close(device->cdev);
+	device->cdev = -1;
 }
 
-static int64_t do_device_fd(struct self *self, const struct ioasid_scope *scope, const char *device)
+static int64_t do_device_fd(struct self *self, const struct ioasid_scope *scope, const char *name,
+			    struct device *device)
 {
 	struct ioasid_error *error;
 	int r;
 
-	close_fd(self);
-	r = ioasid_device_fd(self->client, scope, device, &self->cdev, &error);
+	close_fd(device);
+	r = ioasid_device_fd(self->client, scope, name, &device->cdev, &error);
 	if (r < 0)
 		return fail_with(r, error);
-	r = edu_open(self->cdev, &self->edu);
-	self->has_edu = r == 0;
+	r = edu_open(device->cdev, &device->edu);
+	device->has_edu = r == 0;
 	return r;
+}
+
+/* Claims or releases what the text names. */
+static int64_t do_devices(struct self *self, const struct ioasid_scope *scope,
+			  const struct order *order)
+{
+	const char *names[ACTOR_DEVICES + 1];
+	struct ioasid_error *error;
+	char text[sizeof(order->text)], *rest = text, *word;
+	size_t n = 0;
+	int r;
+
+	memcpy(text, order->text, sizeof(text));
+	while (n < ACTOR_DEVICES + 1 && (word = strsep(&rest, " ")))
+		names[n++] = word;
+	if (order->op == ACT_CLAIM)
+		r = ioasid_claim(self->client, scope, names, n, NULL, &error);
+	else
+		r = ioasid_release(self->client, scope, names, n, &error);
+	return r < 0 ? fail_with(r, error) : r;
 }
 
 static int64_t do_translate(struct self *self, const struct ioasid_scope *scope,
@@ -194,19 +217,19 @@ static int64_t do_translate(struct self *self, const struct ioasid_scope *scope,
 	return offset;
 }
 
-static int64_t do_self_attach(struct self *self, uint64_t first, uint64_t last)
+static int64_t do_self_attach(const struct device *device, uint64_t first, uint64_t last)
 {
 	int64_t n = 0;
 
 	for (uint64_t id = first; id <= last; id++)
-		n += raw_attach(self->cdev, (uint32_t)id) == 0;
+		n += raw_attach(device->cdev, (uint32_t)id) == 0;
 	return n;
 }
 
 static int64_t do_send_fds(struct self *self, int socket)
 {
-	int fds[] = {self->memfd, self->cdev};
-	size_t n = self->cdev >= 0 ? 2 : 1;
+	int fds[] = {self->memfd, self->devices[0].cdev};
+	size_t n = fds[1] >= 0 ? 2 : 1;
 	union {
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(sizeof(fds))];
@@ -230,6 +253,7 @@ static int64_t do_send_fds(struct self *self, int socket)
 static int64_t obey(struct self *self, const struct order *order, int socket)
 {
 	const struct ioasid_scope scope = {.lease = self->lease};
+	struct device *device = &self->devices[order->e % ACTOR_DEVICES];
 	const char *text = order->text;
 	uint8_t pattern[ACTOR_PAGE];
 	struct ioasid_error *error;
@@ -249,15 +273,12 @@ static int64_t obey(struct self *self, const struct order *order, int socket)
 		self->client = ioasid_client_unref(self->client);
 		return 0;
 	case ACT_CLAIM:
-		r = ioasid_claim(self->client, &scope, &text, 1, NULL, &error);
-		return r < 0 ? fail_with(r, error) : r;
 	case ACT_RELEASE:
-		r = ioasid_release(self->client, &scope, &text, 1, &error);
-		return r < 0 ? fail_with(r, error) : r;
+		return do_devices(self, &scope, order);
 	case ACT_DEVICE_FD:
-		return do_device_fd(self, &scope, text);
+		return do_device_fd(self, &scope, text, device);
 	case ACT_CLOSE_FD:
-		close_fd(self);
+		close_fd(device);
 		return 0;
 	case ACT_MEMORY:
 		return do_memory(self, &scope, (enum actor_memory)order->a);
@@ -280,9 +301,9 @@ static int64_t obey(struct self *self, const struct order *order, int socket)
 		r = ioasid_detach(self->client, &scope, text, IOASID_NO_PASID, &error);
 		return r < 0 ? fail_with(r, error) : r;
 	case ACT_TO_DEVICE:
-		return edu_to_device(&self->edu, order->a, ACTOR_BYTES);
+		return edu_to_device(&device->edu, order->a, ACTOR_BYTES);
 	case ACT_FROM_DEVICE:
-		return edu_from_device(&self->edu, order->a, order->b ? order->b : ACTOR_BYTES);
+		return edu_from_device(&device->edu, order->a, order->b ? order->b : ACTOR_BYTES);
 	case ACT_FILL:
 		actor_pattern(self->bytes + order->a * ACTOR_PAGE, ACTOR_PAGE, order->b);
 		return 0;
@@ -298,7 +319,7 @@ static int64_t obey(struct self *self, const struct order *order, int socket)
 			       ? -errno
 			       : 0;
 	case ACT_SELF_ATTACH:
-		return do_self_attach(self, order->a, order->b);
+		return do_self_attach(device, order->a, order->b);
 	case ACT_TRANSLATE:
 		return do_translate(self, &scope, order);
 	case ACT_SEND_FDS:
@@ -309,10 +330,12 @@ static int64_t obey(struct self *self, const struct order *order, int socket)
 
 static void __attribute__((noreturn)) act(int socket, unsigned uid)
 {
-	struct self self = {.memfd = -1, .cdev = -1};
+	struct self self = {.memfd = -1};
 	struct order order;
 	int64_t result = raw_drop_to(uid);
 
+	for (size_t i = 0; i < ACTOR_DEVICES; i++)
+		self.devices[i].cdev = -1;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (!result) {
 		self.memfd = memfd_new(0, &self.bytes);

@@ -8,6 +8,9 @@
  * An actor has PAGES pages of memory.  A page is filled with a pattern of a seed and compared
  * with one: so every byte says where it came from.  Whether a DMA got through only memory
  * tells (see edu.h).
+ *
+ * An actor drives up to two devices; orders about a device that it has opened take its number,
+ * 0 or 1, in e.
  */
 #ifndef TESTS_GUEST_ACTOR_H
 #define TESTS_GUEST_ACTOR_H
@@ -18,17 +21,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define ACTOR_PAGES 16
-#define ACTOR_PAGE  4096u
+#define ACTOR_PAGES   16
+#define ACTOR_PAGE    4096u
+#define ACTOR_DEVICES 2u
 
 enum actor_op {
 	ACT_CONNECT, /* text: socket */
 	ACT_LEASE,   /* text: name; a: seconds of linger */
 	ACT_DISCONNECT,
-	ACT_CLAIM,	 /* text: device */
-	ACT_RELEASE,	 /* text: device */
-	ACT_DEVICE_FD,	 /* text: device; opens the edu as well */
-	ACT_CLOSE_FD,	 /* unmaps the BAR, too */
+	ACT_CLAIM,	 /* text: devices, blanks between */
+	ACT_RELEASE,	 /* text: devices */
+	ACT_DEVICE_FD,	 /* text: device; opens the edu as well, as number e */
+	ACT_CLOSE_FD,	 /* e; unmaps the BAR, too */
 	ACT_MEMORY,	 /* a: enum actor_memory; the result is its id */
 	ACT_ALLOC,	 /* text: device; the result is the IOASID's id */
 	ACT_FREE,	 /* a: IOASID */
@@ -37,15 +41,15 @@ enum actor_op {
 	ACT_ATTACH,	 /* a: IOASID, text: device */
 	ACT_REPLACE,	 /* a: IOASID, text: device */
 	ACT_DETACH,	 /* text: device */
-	ACT_TO_DEVICE,	 /* a: IOVA: the device reads BYTES bytes there into its buffer */
+	ACT_TO_DEVICE,	 /* a: IOVA: device e reads BYTES bytes there into its buffer */
 	ACT_FROM_DEVICE, /* a: IOVA: and writes them there; b: another number of them */
 	ACT_FILL,	 /* a: page, b: seed */
 	ACT_COMPARE,	 /* a: page, b: seed; -EILSEQ: other bytes */
 	ACT_TRUNCATE,	 /* ftruncate(0) of its memory */
 	ACT_PUNCH,	 /* a: page */
-	ACT_SELF_ATTACH, /* a, b: attaches the fd by itself to each object id a..b; how many did */
+	ACT_SELF_ATTACH, /* a, b: attaches fd e by itself to each object id a..b; how many did */
 	ACT_TRANSLATE,	 /* a: IOASID, b: IOVA; the offset in the memory */
-	ACT_SEND_FDS,	 /* the director gets duplicates of memory and device */
+	ACT_SEND_FDS,	 /* the director gets duplicates of memory and device 0 */
 };
 
 enum actor_memory {

@@ -14,9 +14,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#define UID_ANA 61001
-#define UID_BOB 61002
-
 /* It is another one's child, and a zombie until that one looks. */
 static void wait_for_end(pid_t pid)
 {

@@ -10,14 +10,12 @@
  */
 #include "edu.h"
 
+#include "vfio_bar.h"
+
 #include <errno.h>
-#include <linux/pci_regs.h>
-#include <linux/vfio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #define EDU_ID		0x00
 #define EDU_DMA_SOURCE	0x80
@@ -41,55 +39,15 @@ static void edu_write64(struct edu *edu, size_t offset, uint64_t value)
 	*(volatile uint64_t *)((volatile char *)edu->bar + offset) = value;
 }
 
-static int edu_region(int cdev, uint32_t index, struct vfio_region_info *info)
-{
-	memset(info, 0, sizeof(*info));
-	info->argsz = sizeof(*info);
-	info->index = index;
-	return ioctl(cdev, VFIO_DEVICE_GET_REGION_INFO, info) < 0 ? -errno : 0;
-}
-
-/* VFIO hands the device over with both off. */
-static int edu_enable(int cdev)
-{
-	struct vfio_region_info config;
-	uint16_t command;
-	int ret;
-
-	ret = edu_region(cdev, VFIO_PCI_CONFIG_REGION_INDEX, &config);
-	if (ret)
-		return ret;
-	if (pread(cdev, &command, sizeof(command), (off_t)config.offset + PCI_COMMAND) !=
-	    sizeof(command))
-		return -EIO;
-	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	if (pwrite(cdev, &command, sizeof(command), (off_t)config.offset + PCI_COMMAND) !=
-	    sizeof(command))
-		return -EIO;
-	return 0;
-}
-
 int edu_open(int cdev, struct edu *edu)
 {
-	struct vfio_region_info info;
 	uint32_t id;
-	void *bar;
 	int ret;
 
 	memset(edu, 0, sizeof(*edu));
-	ret = edu_region(cdev, VFIO_PCI_BAR0_REGION_INDEX, &info);
+	ret = vfio_bar_map(cdev, 0x1000, &edu->bar, &edu->bar_size);
 	if (ret)
 		return ret;
-	if (!(info.flags & VFIO_REGION_INFO_FLAG_MMAP) || info.size < 0x1000)
-		return -ENXIO;
-	ret = edu_enable(cdev);
-	if (ret)
-		return ret;
-	bar = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, cdev, (off_t)info.offset);
-	if (bar == MAP_FAILED)
-		return -errno;
-	edu->bar = bar;
-	edu->bar_size = info.size;
 	/* 0xRRrr00ed, versions major and minor. */
 	id = *(volatile uint32_t *)((volatile char *)edu->bar + EDU_ID);
 	if ((id & 0xffff) != 0x00ed) {

@@ -17,9 +17,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define UID_ANA 61001
-#define UID_BOB 61002
-
 /* IOVAs beside SOURCE and TARGET. */
 #define READONLY 0x102000u
 #define EXTRA	 0x103000u
@@ -230,27 +227,6 @@ static void test_revoke(struct actor *ana, struct actor *bob)
 	must(DO(bob, ACT_RELEASE, .text = edu[0]), "release");
 }
 
-/* The broker has noticed when the device is no longer claimed. */
-static bool revoking_in_time(const char *device)
-{
-	for (int i = 0; i < 100; i++) {
-		struct ioasid_device *d;
-		struct ioasid_error *error;
-		bool there;
-
-		if (ioasid_device_get(admin, NULL, device, &d, &error) < 0) {
-			ioasid_error_free(error);
-			return false;
-		}
-		there = d->state == IOASID_DEVICE_REVOKING;
-		ioasid_device_free(d);
-		if (there)
-			return true;
-		usleep(100000);
-	}
-	return false;
-}
-
 static void test_kill(struct actor *eve, struct actor *bob)
 {
 	uint64_t memory, space, is;
@@ -262,7 +238,7 @@ static void test_kill(struct actor *eve, struct actor *bob)
 	remains_take(&remains, eve);
 	expect(remains_write(&remains, is), true, "with the fd alone bytes move as well");
 	actor_end(eve, true);
-	expect(revoking_in_time(edu[0]), true, "a killed client's device is taken back");
+	expect(revoking_in_time(admin, edu[0]), true, "a killed client's device is taken back");
 	expect(remains_write(&remains, is), false, "a write after kill -9, the fd still held");
 	expect(DO(bob, ACT_CLAIM, .text = edu[0]), -EBUSY, "nobody can claim it meanwhile");
 	remains_drop(&remains);
@@ -282,35 +258,12 @@ static void test_lease_ends(struct actor *lea, struct actor *bob)
 	remains_take(&remains, lea);
 	must(DO(lea, ACT_DISCONNECT), "disconnect");
 	expect(remains_write(&remains, is), true, "a named lease outlives its connection");
-	expect(revoking_in_time(edu[0]), true, "nobody adopts it: the device is taken back");
+	expect(revoking_in_time(admin, edu[0]), true, "nobody adopts it: the device is taken back");
 	expect(remains_write(&remains, is), false, "a write after that, the fd still held");
 	actor_end(lea, false);
 	remains_drop(&remains);
 	expect(claim_in_time(bob, edu[0]), 0, "the last fd is closed: it can be claimed");
 	must(DO(bob, ACT_RELEASE, .text = edu[0]), "release");
-}
-
-/* The counters that a tenant's objects move. */
-static void check_idle(const char *tenant)
-{
-	struct ioasid_tenants *list;
-	struct ioasid_error *error;
-	char name[80], why[160] = "";
-
-	if (ioasid_tenant_list(admin, NULL, tenant, true, &list, &error) < 0) {
-		report(0, "tenants", error->message);
-		return;
-	}
-	for (size_t i = 0; i < list->items[0]->n_resources; i++) {
-		const struct ioasid_resource_usage *r = list->items[0]->resources[i];
-
-		if (r->used)
-			snprintf(why, sizeof(why), "%s: %llu", r->resource,
-				 (unsigned long long)r->used);
-	}
-	ioasid_tenants_free(list);
-	snprintf(name, sizeof(name), "every counter of %s is zero", tenant);
-	report(!why[0], name, why);
 }
 
 int main(int argc, char **argv)
@@ -365,18 +318,8 @@ int main(int argc, char **argv)
 	actor_end(&ana, false);
 	actor_end(&ann, false);
 	actor_end(&bob, false);
-	for (int i = 0; i < 50; i++) {
-		struct ioasid_server_status *status;
-
-		if (ioasid_server_status(admin, NULL, &status, &error) < 0)
-			break;
-		if (status->leases == 0)
-			i = 50;
-		ioasid_server_status_free(status);
-		usleep(100000);
-	}
-	check_idle("org/ana");
-	check_idle("org/bob");
+	director_check_idle(admin, "org/ana");
+	director_check_idle(admin, "org/bob");
 	ioasid_client_unref(admin);
 	return report_failed;
 }

@@ -5,29 +5,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-int64_t scene_do(struct actor *actor, enum actor_op op, struct arguments x)
-{
-	return actor_do(actor, op, x.text, x.a, x.b, x.c, x.d, x.e);
-}
-
-void expect(int64_t got, int64_t want, const char *name)
-{
-	char why[128];
-
-	snprintf(why, sizeof(why), "got %lld (%s), not %lld", (long long)got,
-		 got < 0 ? strerror((int)-got) : "no error", (long long)want);
-	report(got == want, name, why);
-}
-
-int64_t must(int64_t got, const char *what)
-{
-	if (got < 0) {
-		report(0, what, strerror((int)-got));
-		exit(1);
-	}
-	return got;
-}
-
 uint64_t load(struct actor *actor)
 {
 	static uint64_t seed = 7;
@@ -72,18 +49,6 @@ void moves(struct actor *actor, const char *name)
 	is = load(actor);
 	must(DO(actor, ACT_FROM_DEVICE, .a = TARGET), "the device writes");
 	expect(DO(actor, ACT_COMPARE, .a = 1, .b = is), 0, name);
-}
-
-int64_t claim_in_time(struct actor *actor, const char *device)
-{
-	int64_t r = -EBUSY;
-
-	for (int i = 0; i < 100 && r == -EBUSY; i++) {
-		r = DO(actor, ACT_CLAIM, .text = device);
-		if (r == -EBUSY)
-			usleep(100000);
-	}
-	return r;
 }
 
 void remains_take(struct remains *remains, struct actor *actor)

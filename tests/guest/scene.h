@@ -8,29 +8,13 @@
 #ifndef TESTS_GUEST_SCENE_H
 #define TESTS_GUEST_SCENE_H
 
-#include "actor.h"
-#include "report.h"
+#include "director.h"
 
-#include <ioasid.h>
-
-/* DO(&ana, ACT_MAP, .a = ioasid, .b = iova, ...): what the order leaves out is zero. */
-#define DO(actor, op, ...) scene_do(actor, op, (struct arguments){__VA_ARGS__})
-#define RW		   (IOASID_READ | IOASID_WRITE)
+#define RW (IOASID_READ | IOASID_WRITE)
 
 /* IOVAs of an actor's first two pages. */
 #define SOURCE 0x100000u
 #define TARGET 0x101000u
-
-struct arguments {
-	const char *text;
-	uint64_t a, b, c, d, e;
-};
-
-int64_t scene_do(struct actor *actor, enum actor_op op, struct arguments x);
-
-void expect(int64_t got, int64_t want, const char *name);
-/* Ends the test when got is an error. */
-int64_t must(int64_t got, const char *what);
 
 /* Claims, maps pages 0 and 1 at SOURCE and TARGET, attaches, opens the device. */
 void set_up(struct actor *actor, const char *device, uint64_t *ret_memory, uint64_t *ret_space);
@@ -45,9 +29,6 @@ void moves(struct actor *actor, const char *name);
 /* The device's write to iova changes nothing on that page of that actor. */
 void blocked_write(struct actor *actor, uint64_t iova, struct actor *victim, uint64_t page,
 		   const char *name);
-/* Until claiming gives another answer than busy; its result. */
-int64_t claim_in_time(struct actor *actor, const char *device);
-
 /* The fds of an actor that is gone, in the director's hands. */
 struct remains {
 	int memfd, cdev;

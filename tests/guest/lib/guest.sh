@@ -163,7 +163,7 @@ broker_command()
 
 # broker_start [OPTION...]: ioasid-keeper as root, ioasidd as a user without privileges, on the
 # real IOMMU, with the tenants org/ana and org/bob; sets TENANTS and ADMIN, their sockets.
-# broker_stop: ends both in order, and checks that they do.
+# ana, bob, admin ARGUMENT...: ioasidctl as one of them.  broker_stop: ends both in order, and checks that they do.
 BROKER_UID=61000
 broker_start()
 {
@@ -205,6 +205,58 @@ broker_start()
 	not_ok 'ioasidd starts' 'see its log'
 	cat /tmp/keeper.log /tmp/ioasidd.log
 	return 1
+}
+
+ana()
+{
+	as_user 61001 "$BUILD/bin/ioasidctl" --socket "$TENANTS" "$@"
+}
+
+bob()
+{
+	as_user 61002 "$BUILD/bin/ioasidctl" --socket "$TENANTS" "$@"
+}
+
+admin()
+{
+	"$BUILD/bin/ioasidctl" --socket "$ADMIN" "$@"
+}
+
+# refused NAME MATCH COMMAND...: ok if the command fails and its output has a match.
+refused()
+{
+	local name=$1 match=$2 out
+	shift 2
+
+	if out=$("$@" 2>&1); then
+		not_ok "$name" "'$*' succeeded"
+	elif grep -Eq -- "$match" <<<"$out"; then
+		ok "$name"
+	else
+		not_ok "$name" "it does not say '$match'"
+	fi
+	printf '%s\n' "$out"
+}
+
+# in_time COMMAND...: whether it succeeds within ten seconds; tried again until then.
+in_time()
+{
+	local end=$((SECONDS + 10))
+
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.2
+	done
+}
+
+# counters_zero TENANT: nothing is charged to it, nor to what is below it.
+counters_zero()
+{
+	local out
+
+	out=$(admin -o json tenant list "$1" --unused) || return 1
+	grep -q '"used"' <<<"$out" || return 1
+	! grep '"used": *[1-9]' <<<"$out"
 }
 
 broker_stop()

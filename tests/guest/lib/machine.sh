@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # From a job's declarations to QEMU's arguments.  Sourced by tests/guest/run; pure but for
-# reading the variables that a job file sets.
+# reading the variables that a job file sets, and making the files of disks.
 # shellcheck disable=SC2054 # the commas are QEMU's
 
 # Before a job file is read: what it does not say.
@@ -36,7 +36,7 @@ machine_kernel_arguments()
 	[ -z "$append" ] || printf ' %s' "$append"
 }
 
-# One device; $2 is ",bus=...,addr=..." or nothing.
+# One device; $2 is ",bus=...,addr=..." or nothing.  machine_parts counts what is behind them.
 machine_device()
 {
 	case $1 in
@@ -44,6 +44,18 @@ machine_device()
 	edu) args+=(-device "edu,dma_mask=0xffffffffffff$2") ;;
 	e1000e | igb) args+=(-device "$1,romfile=$2") ;;
 	nvme) args+=(-device "nvme,serial=ioasid$2") ;;
+	# With something behind them: a network where 10.0.2.2 answers, a disk of 16 MiB.
+	nic)
+		machine_parts=$((machine_parts + 1))
+		args+=(-netdev "user,id=part$machine_parts,restrict=on"
+			-device "e1000e,romfile=,netdev=part$machine_parts$2")
+		;;
+	disk)
+		machine_parts=$((machine_parts + 1))
+		truncate -s 16M "$machine_share/disk$machine_parts" || return 1
+		args+=(-drive "if=none,id=part$machine_parts,format=raw,cache=unsafe,file=${machine_share//,/,,}/disk$machine_parts"
+			-device "nvme,serial=ioasid-$machine_parts,drive=part$machine_parts$2")
+		;;
 	virtio-net) args+=(-device "virtio-net-pci,romfile=,disable-legacy=on$2") ;;
 	*) return 1 ;;
 	esac
@@ -84,11 +96,11 @@ machine_devices()
 	done
 }
 
-# machine_args SHARE: sets args, all but kernel, initramfs and serial port.  The virtio devices
+# machine_args SHARE: sets args, all but kernel, initramfs and serial port; disks are in SHARE.  The virtio devices
 # bypass the IOMMU (no iommu_platform=on), as they must: they are the harness, not the test.
 machine_args()
 {
-	local vtd=intel-iommu,intremap=on,caching-mode=on
+	local vtd=intel-iommu,intremap=on,caching-mode=on machine_share=$1 machine_parts=0
 
 	args=(-nodefaults -no-user-config -machine q35,kernel-irqchip=split
 		-accel tcg,thread=multi -cpu max -m "$memory" -smp "$cpus"

@@ -104,6 +104,7 @@ static void test_start(void **state)
 	struct shim *shim = NULL;
 
 	assert_true(f->shim->ops->blocks);
+	assert_true(f->shim->ops->asks_host_use);
 	assert_null(f->shim->ops->dma);
 	assert_int_equal(shim_device_count(f->shim), 5);
 	assert_null(shim_device_info(f->shim, 5));

@@ -3,6 +3,7 @@
 #include "fake_host.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -321,6 +322,34 @@ static int fake_write(void *data, const char *path, const char *text)
 	return r;
 }
 
+/* Which group the owner of a node is in, and whether another driver has one of it. */
+static bool group_has_driver(struct fake_host *fake, unsigned node)
+{
+	bool found = false, has = false;
+	char path[512], buffer[4096];
+
+	for (int group = 0; group < 16 && !found; group++) {
+		DIR *dir = opendir(
+			real(fake, AT("/sys/kernel/iommu_groups/%d/devices", group), buffer));
+		struct dirent *entry;
+
+		has = false;
+		while (dir && (entry = readdir(dir))) {
+			char driver[512];
+
+			if (entry->d_name[0] == '.')
+				continue;
+			found |= node_of(entry->d_name) == node;
+			driver_of(fake, entry->d_name, driver);
+			has |= *driver && strcmp(driver, "vfio-pci") != 0 &&
+			       strcmp(driver, "pcieport") != 0;
+		}
+		if (dir)
+			closedir(dir);
+	}
+	return found && has;
+}
+
 static int kernel_bind(struct fake_host *fake, int cdev)
 {
 	struct fake_open *found = NULL;
@@ -337,6 +366,8 @@ static int kernel_bind(struct fake_host *fake, int cdev)
 		if (fake->opens[i].node == found->node && fake->opens[i].bound &&
 		    open_lives(&fake->opens[i]))
 			return -EINVAL;
+	if (group_has_driver(fake, found->node))
+		return -EPERM;
 	found->bound = true;
 	return 0;
 }
