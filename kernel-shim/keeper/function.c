@@ -305,7 +305,14 @@ int function_reset(const struct host *host, const struct function *function)
 
 	device_path(path, function->address, "reset");
 	r = host_exists(host, path);
-	return r <= 0 ? r : host_write(host, path, "1");
+	if (r > 0)
+		r = host_write(host, path, "1");
+	/*
+	 * A function that was alone on its bus when it was found has the file, and no way to
+	 * be reset once it has companions: as if there were none.  vfio-pci has reset the bus
+	 * when the last of them was closed, where it can.
+	 */
+	return r == -ENOTTY ? 0 : r;
 }
 
 int function_give_back(const struct host *host, const struct function *function)
