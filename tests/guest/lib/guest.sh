@@ -212,3 +212,10 @@ broker_stop()
 	check 'ioasid-keeper ends in order' test "$status" -eq 0
 	cat /tmp/keeper.log /tmp/ioasidd.log
 }
+
+# rpc_suites [OPTION...] [SUITE...]: tests/rpc/run on the machine's own devices.  Its lines count;
+# its status says no more.
+rpc_suites()
+{
+	tests/rpc/run --build "$BUILD" --shim iommufd --slow 6 --lines "$@" || true
+}
