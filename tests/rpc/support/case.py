@@ -56,8 +56,8 @@ class Case(unittest.TestCase):
         return self.world.shim == "soft"
 
     def often(self, n):
-        """So many times; three times where each DMA takes 100 ms."""
-        return range(n if self.told else min(n, 3))
+        """So many times; twice where each DMA takes 100 ms."""
+        return range(n if self.told else min(n, 2))
 
     # -- what this server has not: a test that needs it is skipped, and counted so
 
