@@ -96,6 +96,8 @@ static int load_soft(struct process *process)
 	return r;
 }
 
+static const char iommufd_no_topology[] = "--topology: only for --shim soft";
+
 static int load_iommufd(struct process *process)
 {
 	struct iommufd_options options = {.keeper_socket = process->options.keeper};
@@ -103,7 +105,7 @@ static int load_iommufd(struct process *process)
 	int r;
 
 	if (process->options.topology) {
-		complain("--topology: only for --shim soft");
+		complain(iommufd_no_topology);
 		return -EINVAL;
 	}
 	r = iommufd_shim_new(&options, &process->shim, &problem);
@@ -118,16 +120,40 @@ static bool host_has_iommufd(void)
 	return access("/dev/iommu", F_OK) == 0;
 }
 
+static bool wants_iommufd(const struct options *options)
+{
+	if (strcmp(options->shim, "auto") != 0)
+		return !strcmp(options->shim, "iommufd");
+	/* A topology is of simulated devices: who names one wants these. */
+	return !options->topology && host_has_iommufd();
+}
+
 static int load_shim(struct process *process)
 {
-	const char *name = process->options.shim;
+	process->chosen = !strcmp(process->options.shim, "auto");
+	return wants_iommufd(&process->options) ? load_iommufd(process) : load_soft(process);
+}
 
-	/* A topology is of simulated devices: who names one wants these. */
-	process->chosen = !strcmp(name, "auto");
-	if (!strcmp(name, "iommufd") ||
-	    (process->chosen && !process->options.topology && host_has_iommufd()))
-		return load_iommufd(process);
-	return load_soft(process);
+/* The policy, and the topology if there is one.  Nothing of the machine, nor its keeper. */
+static int check_configuration(struct process *process)
+{
+	/* Both are read, so that one run shows both problems. */
+	int r = load_policy(process);
+
+	if (wants_iommufd(&process->options)) {
+		if (process->options.topology)
+			complain(iommufd_no_topology);
+		if (r || process->options.topology)
+			return -EINVAL;
+		printf("the configuration is good: %zu tenants, devices of the host\n",
+		       policy_n_tenants(process->policy) - 1);
+		return 0;
+	}
+	if (load_soft(process) || r)
+		return -EINVAL;
+	printf("the configuration is good: %zu tenants, %zu devices\n",
+	       policy_n_tenants(process->policy) - 1, shim_device_count(process->shim));
+	return 0;
 }
 
 static bool shim_is_iommufd(const struct process *process)
@@ -377,13 +403,7 @@ int main(int argc, char **argv)
 		status = 0;
 		break;
 	case OPTIONS_CHECK:
-		/* Both are read, so that one run shows both problems. */
-		r = load_policy(&process);
-		if (load_shim(&process) || r)
-			break;
-		printf("the configuration is good: %zu tenants, %zu devices\n",
-		       policy_n_tenants(process.policy) - 1, shim_device_count(process.shim));
-		status = 0;
+		status = check_configuration(&process) ? 1 : 0;
 		break;
 	case OPTIONS_SERVE:
 		prepare_process();

@@ -287,16 +287,16 @@ static struct verdict try_format(struct broker_call *call, const Ioasid__V1__All
 			policy.rule,
 		};
 	choice.format = format;
+	choice.kernel_chosen = format == SHIM_FORMAT_KERNEL_CHOSEN;
 	choice.input_bits = choice.output_bits = 64;
 	choice.page_sizes = UINT64_MAX;
 	choice.execute = true;
 	/*
 	 * x86-64 has no bit that takes reading away from a present page (formats.md 2), and what
-	 * the kernel chose may be that.
+	 * a kernel chooses may be that.
 	 */
 	choice.write_only = format != SHIM_FORMAT_X86_64_4L && format != SHIM_FORMAT_X86_64_5L &&
 			    format != SHIM_FORMAT_KERNEL_CHOSEN;
-	choice.kernel_chosen = format == SHIM_FORMAT_KERNEL_CHOSEN;
 	for (size_t i = 0; i < n->n_suited; i++) {
 		struct choice tightened = choice;
 

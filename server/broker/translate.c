@@ -89,13 +89,16 @@ static int walk_record(struct ioasid *ioasid, uint64_t iova, uint32_t access,
 		       struct shim_walk *walk)
 {
 	const struct mapping *m = mapping_at(ioasid, iova);
+	unsigned bits = ioasid->choice.input_bits;
+	enum shim_fault_cause absent =
+		bits < 64 && iova >> bits ? SHIM_FAULT_ADDRESS_WIDTH : SHIM_FAULT_NOT_PRESENT;
 
 	if (m && m->published && (m->prot & access) == access) {
 		walk->prot = m->prot;
 		return 0;
 	}
 	walk->fault = (struct shim_fault){
-		.cause = m && m->published ? SHIM_FAULT_PERMISSION : SHIM_FAULT_NOT_PRESENT,
+		.cause = m && m->published ? SHIM_FAULT_PERMISSION : absent,
 		.stage = 1,
 		.access = access,
 		.address = iova,

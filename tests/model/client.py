@@ -151,6 +151,18 @@ class Connection:
             raise RuntimeError(f"not a reply of the fd protocol: {reply!r}")
         return reply[5]
 
+    def take(self, ticket):
+        """TAKE of docs/fd-protocol.md; returns the fd."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(self.timeout)
+            with effective_uid(self.uid):
+                s.connect(self.path)
+            s.sendall(struct.pack("<4sBBH16sQ", b"IOFD", 1, 2, 0, ticket, 0))
+            reply, fds, _, _ = socket.recv_fds(s, 16, 1)
+        if len(reply) != 16 or reply[5] != 0 or len(fds) != 1:
+            raise RuntimeError(f"TAKE: {reply!r}, {len(fds)} fds")
+        return fds[0]
+
     def close(self):
         self.channel.close()
 

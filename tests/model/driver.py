@@ -25,12 +25,20 @@ flight while the others go on, and its lease must vanish; a named lease that it 
 adopted by the tenant's other connection; requests are repeated with their idempotency key,
 also twice at once; at audits everything is at rest and every list, every counter of every
 tenant and their parents, and every byte of every file is compared.
+
+--shim iommufd (tests/guest): the same on the machine's own devices, as the server describes
+them, with an ioasid-keeper.  DMA is then an edu's and takes 200 ms: every DMA_EVERY rounds one
+device copies bytes from one address of its space to another, either perhaps not mapped, and
+every byte of every file is compared.  Left out: nesting and PASIDs, which that shim has not (it
+is asked for them, and must refuse); giving back a part of a group.
 """
 
 import argparse
 import collections
+import json
 import os
 import random
+import resource
 import shutil
 import sys
 import tempfile
@@ -39,13 +47,27 @@ import time
 import ioasid_pb2 as pb
 from client import Connection, File, Server
 from generator import Generator
-from model import PAGE, STATUS, Plan, World, differ
-from world import ORG, TENANTS, V4, model_devices, policy_json, quota_tree, topology_json
+from model import PAGE, READ, STATUS, WRITE, Plan, World, differ
+from support import edu
+from support.server import EDU
+from support.server import Server as RealServer
+from world import (
+    ORG,
+    RACE_FORMAT,
+    TENANTS,
+    model_devices,
+    policy_json,
+    quota_tree,
+    real_devices,
+    real_limits,
+    topology_json,
+)
 
 SLOTS = 2  # connections of a tenant
 CONTEST_EVERY = 40  # rounds
 KILL_EVERY = 90
 AUDIT_EVERY = 400
+DMA_EVERY = 4  # of a real device
 
 
 class Divergence(Exception):
@@ -183,14 +205,18 @@ class Test:
         self.trace = open(arguments.trace, "w") if arguments.trace else None
         self.tenant_socket, self.admin_socket = sockets
         self.rng = random.Random(f"{self.seed}/test")
-        self.world = World(model_devices(), quota_tree(), TENANTS)
+        self.slow = arguments.slow
+        self.real = arguments.shim != "soft"
+        self.given = set()  # devices whose fd a tenant had: free a little later than others
+        self.late = False  # one of those has been given back
+        self.admin = Connection(self.admin_socket, os.geteuid(), 20 * self.slow)
+        self.world = World(self._devices(), quota_tree(), TENANTS, self.real)
         self.n = 0  # operations answered and compared
         self.rounds = 0
         self.tally = collections.Counter()
         self.recent = collections.deque(maxlen=20)
         self.refused_by = collections.Counter()  # (tenant path, resource)
         self.most_in_flight = 0
-        self.admin = Connection(self.admin_socket, os.geteuid())
         self.owners = []
         self.files = []
         for path, uid in TENANTS.items():
@@ -210,13 +236,21 @@ class Test:
             owner.lanes[0].files.append(self._new_file(f"{path}/huge", 1024 + 64))
         self.generator = Generator(self.world, self.owners)
 
+    def _devices(self):
+        if not self.real:
+            return model_devices()
+        answer = self.admin.call("ListDevices", pb.ListDevicesRequest(with_capabilities=True, page_size=1024))
+        if answer.code != "OK":
+            raise RuntimeError(f"ListDevices: {answer}")
+        return real_devices([d for d in answer.response.devices if d.vendor_device == EDU])
+
     def _new_file(self, label, pages):
         file = File(label.replace("/", "-"), pages, self.rng.randbytes(pages * PAGE))
         self.files.append(file)
         return file
 
     def _connect(self, owner, slot):
-        owner.connections[slot] = Connection(self.tenant_socket, owner.uid)
+        owner.connections[slot] = Connection(self.tenant_socket, owner.uid, 20 * self.slow)
         self.world.quota.add(owner.path, {"connections": 1})
 
     def lanes(self):
@@ -275,6 +309,8 @@ class Test:
                 lane.retired.append(plan.request.ioasid)
             elif plan.method == "UnregisterMemory":
                 lane.retired.append(plan.request.memory)
+            elif plan.method == "ReleaseDevice":
+                self._released(plan.request.devices)
             if plan.method != "Negotiate" and plan.request.scope.key:
                 lane.history.append((plan.method, plan.request))
         if effective.code == "OK" and plan.method == "DeviceDma":
@@ -335,6 +371,8 @@ class Test:
         self.rounds += 1
         if victim:
             self._buried(*victim)
+        if self.late:
+            self._wait_counters()
         self._give_fds()
         self._touch_memory()
 
@@ -479,21 +517,93 @@ class Test:
             self.world.quota.add(lane.owner.path, {"kept_fds": 1}, -1)
         lane.ticket = None
 
+    def _released(self, addresses):
+        self.late = self.late or bool(self.given & set(addresses))
+        self.given -= set(addresses)
+
     def _end_lease(self, lane):
+        self._released(lane.lease.devices)
         self.world.lease_closed(lane.lease)
         self._drop_ticket(lane)
         lane.lease = None
 
     def _wait_counters(self):
         """Until the broker has noticed an end: its counters must become the model's."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * self.slow
         while True:
             wrong = self._counters()
             if wrong is None:
+                self.late = False
                 return
             if time.monotonic() > deadline:
                 self.diverge("admin", "ListTenants", "", "the model's counters", wrong, "30 s after a connection ended")
             time.sleep(0.002)
+
+    # -- DMA of real devices --
+
+    def real_dma(self):
+        """One device copies some bytes through its buffer.  At rest, between rounds."""
+        able = [
+            (lane, address)
+            for lane in self.lanes()
+            if lane.lease
+            for address, pasid in sorted(lane.lease.attachments)
+            if not pasid
+        ]
+        if not able:
+            self.tally["(no device to do DMA)"] += 1
+            return
+        mapped = [(lane, address) for lane, address in able if lane.lease.attachments[address, 0].maps]
+        lane, address = self.rng.choice(mapped if mapped and self.rng.random() < 0.9 else able)
+        space = lane.lease.attachments[address, 0]
+        device = self.world.devices[address]
+        n = self.rng.choice((1, 8, 61, 64))  # of longer ones that are refused QEMU makes many faults
+        places = []
+        for access in (READ, WRITE):
+            # Not where messages go, or the end of the address space.
+            iova = next(
+                (
+                    i
+                    for i in (self.generator._address(lane, space) for _ in range(20))
+                    if i + n < 1 << 63 and not any(i < last and start < i + n for start, last in device.reserved)
+                ),
+                0,
+            )
+            places.append((iova, *self.world.moves(device, space, iova, n, access)))
+        (source, found, unread), (target, reached, unwritten) = places
+        bytes_ = b"".join(bytes(f.mirror[o : o + k]) for f, o, k in found).ljust(n, b"\0")
+
+        request = pb.GetDeviceFdRequest(device=address)
+        request.scope.lease = lane.name
+        connection = lane.owner.connections[lane.slot]
+        fd = connection.take(self._alone(lane.owner, lane.slot, "GetDeviceFd", request).ticket)
+        self.given.add(address)
+        try:
+            function = edu.Edu(fd)
+            function.load(source, n)
+            function.store(target, n)
+            function.close()
+        finally:
+            os.close(fd)
+        at = 0
+        for file, offset, k in reached:
+            file.mirror[offset : offset + k] = bytes_[at : at + k]
+            at += k
+        what = f"{address}: {n} bytes from {source:#x} to {target:#x}"
+        self.n += 1
+        self.recent.append((self.n, lane.label, "(DMA)", what, f"{unread and unread.cause} {unwritten and unwritten.cause}"))
+        self.tally[f"  edu: read {self._fate(unread, found)}, write {self._fate(unwritten, reached)}"] += 1
+        for file in self.files:
+            at = file.difference()
+            if at is not None:
+                seen, expected = file.view[at : at + 64].hex(), file.mirror[at : at + 64].hex()
+                self.diverge(lane.label, "(DMA)", what, f"{file.label} {at:#x}: {expected}", seen, "other bytes")
+
+    @staticmethod
+    def _fate(fault, pieces):
+        if fault is None:
+            return "done"
+        return "refused after some bytes" if pieces else "refused: " + pb.FaultCause.Name(fault.cause)[12:].lower()
 
     # -- named leases --
 
@@ -631,7 +741,7 @@ class Test:
             for _ in range(3):
                 request = pb.AllocRequest(kind=pb.IOASID_KIND_KERNEL, label="race")
                 request.scope.lease = lane.name
-                request.candidates.add().format = V4
+                request.candidates.add().format = RACE_FORMAT[0]
                 entries.append((lane, self.world.plan("Alloc", lane.lease, request)))
         # Room inside a reservation is nobody else's: it is filled on top of what is spare.
         if path == ORG:
@@ -858,6 +968,8 @@ class Test:
             if self.rounds % KILL_EVERY == KILL_EVERY - 1:
                 victim = (self.rng.choice(self.owners), self.rng.randrange(SLOTS))
             self.round(victim)
+            if self.real and self.rounds % DMA_EVERY == 0:
+                self.real_dma()
         self.audit()
         self.free_everything()
 
@@ -899,25 +1011,60 @@ class Test:
         plan.commit(self._alone(lane.owner, lane.slot, method, request))
 
 
-def start_server(build, folder):
+class Real:
+    """ioasid-keeper as root, and ioasidd without privileges, as the RPC suites start them."""
+
+    def __init__(self, build, slow):
+        real_limits()
+        self.server = RealServer(build, json.loads(policy_json()), slow=slow, shim="iommufd")
+        self.process = None
+        try:
+            self.server.start()
+        except BaseException:
+            self.server.remove()
+            raise
+        self.process = self.server.process
+        self.sockets = [self.server.socket("tenants"), self.server.socket("admin")]
+
+    def tail(self, n=30):
+        return "\n".join((self.server.keeper_said() + self.server.stderr()).splitlines()[-n:])
+
+    def alive(self):
+        return self.server.alive()
+
+    def stop(self):
+        problems = self.server.stop()
+        self.server.remove()
+        return "\n".join(problems) or 0
+
+
+def start_server(arguments, folder):
+    if arguments.shim == "iommufd":
+        for what, limit in ((resource.RLIMIT_MEMLOCK, resource.RLIM_INFINITY), (resource.RLIMIT_NOFILE, 65536)):
+            resource.setrlimit(what, (limit, limit))
+        server = Real(os.path.abspath(arguments.build), arguments.slow)
+        return server, server.sockets
+    build = arguments.build
     files = {"policy.json": policy_json(), "topology.json": topology_json()}
     for name, text in files.items():
         with open(os.path.join(folder, name), "w") as f:
             f.write(text)
     sockets = [os.path.join(folder, "tenants.sock"), os.path.join(folder, "admin.sock")]
-    arguments = [
+    options = [
         "--shim", "soft", "--audit", "none",
         "--policy", os.path.join(folder, "policy.json"),
         "--topology", os.path.join(folder, "topology.json"),
         "--listen", f"tenants={sockets[0]}:0666",
         "--listen", f"admin={sockets[1]}:0600",
     ]  # fmt: skip
-    return Server(os.path.join(build, "bin", "ioasidd"), folder, arguments, sockets), sockets
+    return Server(os.path.join(build, "bin", "ioasidd"), folder, options, sockets), sockets
 
 
 def main():
     parser = argparse.ArgumentParser(description="Model test of the broker.")
     parser.add_argument("--build", required=True, help="build folder with bin/ioasidd")
+    parser.add_argument("--shim", choices=("soft", "iommufd"), default="soft")
+    parser.add_argument("--slow", type=int, default=1, metavar="N", help="timeouts are N times as long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ops", type=int, default=100000)
     parser.add_argument("--trace", metavar="FILE", help="write every operation of a round there")
@@ -934,7 +1081,7 @@ def main():
     started = time.monotonic()
     test = None
     try:
-        server, sockets = start_server(arguments.build, folder)
+        server, sockets = start_server(arguments, folder)
         test = Test(arguments, sockets, server)
         test.run()
         test.admin.close()

@@ -25,7 +25,7 @@ import collections
 import ioasid_pb2 as pb
 
 PAGE = 4096
-OUTPUT_BITS = 48  # of every IOMMU of the test
+OUTPUT_BITS = 48  # of every simulated IOMMU of the test
 U64 = (1 << 64) - 1
 UNLIMITED = U64
 
@@ -67,9 +67,13 @@ KEYS_REMEMBERED = 1024
 class Format:
     """A page-table format as an address space: width, sign extension, what entries can say."""
 
-    def __init__(self, number, bits, sign_extended=False, read_implied=False):
+    def __init__(
+        self, number, bits, sign_extended=False, read_implied=False, output_bits=OUTPUT_BITS, kernel_chosen=False
+    ):
         self.number = number
         self.bits = bits
+        self.output_bits = output_bits
+        self.kernel_chosen = kernel_chosen
         self.sign_extended = sign_extended
         self.read_implied = read_implied
 
@@ -342,7 +346,9 @@ def differ(**pairs):
 
 
 class World:
-    def __init__(self, devices, tree, tenants):
+    def __init__(self, devices, tree, tenants, real=False):
+        # Of a real shim: a group has one table, and nobody sees its entries.
+        self.real = real
         self.devices = {d.address: d for d in devices}
         self.groups = {}
         for d in devices:
@@ -779,8 +785,8 @@ class World:
         f = FORMATS[choice.format]
         return differ(
             input_bits=(f.bits, choice.input_bits),
-            output_bits=(OUTPUT_BITS, choice.output_bits),
-            kernel_chosen=(False, choice.kernel_chosen),
+            output_bits=(f.output_bits, choice.output_bits),
+            kernel_chosen=(f.kernel_chosen, choice.kernel_chosen),
             enforce_snoop=(chosen.enforce_snoop, choice.enforce_snoop),
             valid=(self.valid_ranges(f, chosen.suited), [(v.start, v.last) for v in choice.valid]),
             passed_over=(chosen.passed, [p.format for p in choice.passed_over if a.candidates]),
@@ -916,12 +922,20 @@ class World:
                 offset=(offset, r.offset),
                 read=(READ in prot, r.read),
                 write=(WRITE in prot, r.write),
-                page=(True, r.page_size >= PAGE and r.page_size & (r.page_size - 1) == 0),
-                in_page=(request.iova % PAGE, r.output % PAGE),
-                walked=(True, len(r.levels) > 0),
+                **self._walk(request, r),
             )
 
         plan.check = check
+
+    def _walk(self, request, r):
+        """What is to be said of the table itself."""
+        if self.real:
+            return {"unseen": ((0, 0, 0), (len(r.levels), r.output, r.page_size))}
+        return {
+            "page": (True, r.page_size >= PAGE and r.page_size & (r.page_size - 1) == 0),
+            "in_page": (request.iova % PAGE, r.output % PAGE),
+            "walked": (True, len(r.levels) > 0),
+        }
 
     # ---- map, unmap --------------------------------------------------------------------
 
@@ -1117,6 +1131,10 @@ class World:
 
     def _compatible(self, plan, device, pasid, space):
         self._pasid_fits(plan, device, pasid)
+        if self.real:
+            for name in self.groups[device.group]:
+                if name != device.address and plan.lease.attachments.get((name, 0), space) is not space:
+                    plan.refuse("INCOMPATIBLE")
         for s in space.chain():
             if s.format.number not in device.formats:
                 plan.refuse("INCOMPATIBLE")
@@ -1233,25 +1251,10 @@ class World:
         if plan.refusals:
             return
         space = lease.attachments.get(key)
-        fault = None
-        pieces = []  # (memory, offset, bytes)
-        done = 0
-        if space is None:
-            fault = Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 0, request.iova)
-        else:
+        pieces, fault = self.moves(device, space, request.iova, length, request.access)
+        done = sum(n for _, _, n in pieces)
+        if space is not None:
             self._reads_space(plan, space)
-            while done < length:
-                address = request.iova + done
-                if address > U64:
-                    fault = Fault(None, 0, None)  # beyond 64 bits: any cause
-                    break
-                step = min(PAGE - address % PAGE, length - done)
-                place = self._reach(device, space, address, request.access)
-                if isinstance(place, Fault):
-                    fault = place
-                    break
-                pieces.append((place[0].file, place[0].offset + place[1], step))
-                done += step
             files = plan.writes if request.access == WRITE else plan.reads
             files.update(("bytes", file) for file, _, _ in pieces)
 
@@ -1293,6 +1296,23 @@ class World:
                 at += n
 
         plan.check, plan.commit = check, commit
+
+    def moves(self, device, space, iova, length, access):
+        """[(file, offset, bytes)] that a DMA gets to, and the fault that ends it, or None."""
+        if space is None:
+            return [], Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 0, iova)
+        pieces, done = [], 0
+        while done < length:
+            address = iova + done
+            if address > U64:
+                return pieces, Fault(None, 0, None)  # beyond 64 bits: any cause
+            step = min(PAGE - address % PAGE, length - done)
+            place = self._reach(device, space, address, access)
+            if isinstance(place, Fault):
+                return pieces, place
+            pieces.append((place[0].file, place[0].offset + place[1], step))
+            done += step
+        return pieces, None
 
     def _reach(self, device, space, address, access):
         for start, last in device.reserved:

@@ -10,6 +10,7 @@ parent's are less than the sum of its children's.
 import json
 
 import ioasid_pb2 as pb
+import model
 from model import PAGE, Device
 
 ORG = "org"
@@ -18,6 +19,10 @@ TENANTS = {"org/red": 50001, "org/green": 50002, "org/blue": 50003}
 X4, X5 = pb.PAGE_TABLE_FORMAT_X86_64_4L, pb.PAGE_TABLE_FORMAT_X86_64_5L
 V3, V4, V5 = pb.PAGE_TABLE_FORMAT_VTDSS_3L, pb.PAGE_TABLE_FORMAT_VTDSS_4L, pb.PAGE_TABLE_FORMAT_VTDSS_5L
 FORMAT_WORDS = {X4: "x86_64-4l", X5: "x86_64-5l", V3: "vtdss-3l", V4: "vtdss-4l", V5: "vtdss-5l"}
+
+# What lanes ask for, and races.
+FORMATS = [X4, X5, V3, V4, V5]
+RACE_FORMAT = [V4]
 
 MSI = (0xFEE00000, 0xFEEFFFFF)
 IOMMUS = {
@@ -100,3 +105,40 @@ def policy_json():
         tenants[path] = {"limits": TENANT_LIMITS, "reservations": RESERVED.get(path, {})}
         identities.append({"socket": "tenants", "uid": uid, "role": "tenant", "tenant": path})
     return json.dumps({"version": 1, "tenants": tenants, "identities": identities}, indent=1)
+
+
+# ---- a machine's own devices, in place of the ones above --------------------------------
+
+
+def real_limits():
+    """For the few devices that a test guest has; before policy_json() and quota_tree()."""
+    TENANT_LIMITS["devices"] = 4
+    ORG_LIMITS["devices"] = 6
+    RESERVED["org/green"]["devices"] = 2
+
+
+def real_devices(listing):
+    """Of ListDevices with capabilities: the model's devices, as the server describes them.
+    That these descriptions are true is for other tests; that answers agree with them, for this."""
+    devices, formats = [], {}
+    for d in listing:
+        caps = d.capabilities
+        for f in caps.formats:
+            chosen = f.format == pb.PAGE_TABLE_FORMAT_KERNEL_CHOSEN
+            formats[f.format] = model.Format(
+                f.format, f.input_bits, read_implied=chosen, output_bits=f.output_bits, kernel_chosen=chosen
+            )
+        devices.append(
+            Device(
+                d.address, d.iommu, d.group, [f.format for f in caps.formats],
+                [(r.start, r.last) for r in caps.reserved], caps.pasid_bits, caps.snoop_control, caps.max_depth,
+            )
+        )  # fmt: skip
+    # As the server prefers them; a first-stage format sign-extends and has fewer IOVAs.
+    if not set(formats) <= {pb.PAGE_TABLE_FORMAT_KERNEL_CHOSEN, V3, V4, V5}:
+        raise RuntimeError(f"the model does not know all of these formats: {sorted(formats)}")
+    model.FORMATS.clear()
+    model.FORMATS.update(formats)
+    FORMATS[:] = sorted({X4, V3, V4, *formats})
+    RACE_FORMAT[:] = [min(formats)]
+    return devices

@@ -14,6 +14,7 @@ class Formats(Case):
 
     def two_iommus(self):
         """Two devices on IOMMUs of different formats, and what they share."""
+        self.need_iommus()
         for one in self.inventory.single:
             for two in self.inventory.single:
                 f1, f2 = self.formats_of(one.address), self.formats_of(two.address)
@@ -45,7 +46,8 @@ class Formats(Case):
             with self.subTest(format=f):
                 self.assertEqual((choice.format, choice.input_bits, choice.output_bits,
                                   choice.page_sizes, choice.kernel_chosen),
-                                 (f, cap.input_bits, cap.output_bits, cap.page_sizes, False))
+                                 (f, cap.input_bits, cap.output_bits, cap.page_sizes,
+                                  f == self.pb.PAGE_TABLE_FORMAT_KERNEL_CHOSEN))
                 self.assert_valid(choice.valid, cap.input_bits, caps.reserved, f)
 
     def assert_valid(self, valid, bits, reserved, f):
@@ -142,6 +144,8 @@ class Formats(Case):
         device = self.device(self.a)
         caps = sorted(self.inventory.formats(device).values(), key=lambda f: f.input_bits)
         narrow, wide = caps[0], caps[-1]
+        if self.world.shim != "soft" and narrow.input_bits == wide.input_bits:
+            self.skipTest("all formats of the device have one width")
         self.assertLess(narrow.input_bits, wide.input_bits)
         choice = self.a.Negotiate(alloc=dict(
             kind=self.pb.IOASID_KIND_KERNEL, devices=[device], input_bits=wide.input_bits,
@@ -189,7 +193,9 @@ class Formats(Case):
             self.assertIn(refusal.reason, ("INCOMPATIBLE", "FORMAT_UNSUPPORTED"))
             self.assertIn(device, refusal.text())
             tried += 1
-        self.assertEqual(tried, 2, "the topology has IOMMUs with and without snoop control")
+        if self.world.shim == "soft":
+            self.assertEqual(tried, 2, "the topology has IOMMUs with and without snoop control")
+        self.assertTrue(tried)
         self.refused("INVALID_FIELD", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL, snoop=9,
                      field="snoop")
 
@@ -304,7 +310,12 @@ class Objects(Case):
         self.refused("NOT_FOUND", self.a.Unmap, ioasid=ioasid, all=True)
         self.assertEqual(len(self.a.ListIoasids().ioasids), 0)
         self.assertEqual(self.used("org/a", "ioasids"), 1)
-        self.assertReads(self.a, device, 0x10000, b"here")
+        if self.edu:
+            # Nothing can be mapped there any more: from one end of the page to the other.
+            self.edu.copy(self.a, device, 0x10000, 0x10800, 4)
+            self.assertEqual(memory.read(4, 0x800), b"here")
+        else:
+            self.assertReads(self.a, device, 0x10000, b"here")
         self.a.Detach(device=device)
         self.assertEqual(self.used("org/a", "ioasids", "map_entries", "mapped_bytes"), [0, 0, 0])
 

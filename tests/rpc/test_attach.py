@@ -40,6 +40,7 @@ class Attach(Case):
         self.refused("NOT_CLAIMED", self.a.Detach, device=unclaimed)
 
     def test_device_of_another_iommu_that_cannot_use_the_format(self):
+        self.need_iommus()
         formats = set(self.inventory.formats(self.dev))
         other = next(d for d in self.inventory.single
                      if formats - set(self.inventory.formats(d.address)))
@@ -53,6 +54,8 @@ class Attach(Case):
     def test_snooping_that_a_device_lacks(self):
         able = self.inventory.having(lambda c: c.snoop_control)
         unable = self.inventory.having(lambda c: not c.snoop_control)
+        if self.world.shim != "soft" and not (able and unable):
+            self.skipTest("all devices are alike in snoop control")
         if self.dev != able[0]:
             self.a.ClaimDevice(devices=able[:1])
         if self.dev != unable[0]:
@@ -119,37 +122,55 @@ class Dma(Case):
         self.attach()
         self.assertReads(self.a, self.dev, 0x100000, self.bytes[:4 * PAGE])
         fault = self.assertBlocked(self.dma_write(self.a, self.dev, 0x101000, b"x"), "PERMISSION")
-        self.assertEqual((fault.address, fault.access, fault.stage),
-                         (0x101000, self.pb.ACCESS_WRITE, 1))
+        if self.told:
+            self.assertEqual((fault.address, fault.access, fault.stage),
+                             (0x101000, self.pb.ACCESS_WRITE, 1))
         self.assertTrue(self.mem.read(64 * PAGE) == self.bytes)
 
     def test_write_only_mapping(self):
-        """Second-stage formats can express it; first-stage formats say that they cannot."""
+        """Second-stage formats can express it."""
         pb = self.pb
-        second = self.alloc(self.a, [self.dev], candidates=[
-            {"format": f} for f in (pb.PAGE_TABLE_FORMAT_VTDSS_3L, pb.PAGE_TABLE_FORMAT_VTDSS_4L)])
+        seconds = [f for f in (pb.PAGE_TABLE_FORMAT_VTDSS_3L, pb.PAGE_TABLE_FORMAT_VTDSS_4L)
+                   if f in self.inventory.formats(self.dev)]
+        if self.world.shim != "soft" and not seconds:
+            self.skipTest("the device has no second-stage format")
+        second = self.alloc(self.a, [self.dev], candidates=[{"format": f} for f in seconds])
         self.map(self.a, second, self.entry(0x100000, self.mem, 1, read=False))
         self.a.Attach(device=self.dev, ioasid=second)
         self.assertEqual(self.dma_write(self.a, self.dev, 0x100000, b"written").done, 7)
         self.assertEqual(self.mem.read(7), b"written")
         self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 7), "PERMISSION")
-        first = self.alloc(self.a, [self.dev], candidates=[
-            {"format": pb.PAGE_TABLE_FORMAT_X86_64_4L}])
-        self.refused("INVALID_FIELD", self.a.Map, ioasid=first, field="entries[0].read",
-                     entries=[self.entry(0x100000, self.mem, 1, read=False)])
+
+    def test_write_only_mapping_in_formats_that_cannot(self):
+        """First-stage formats cannot express it, and a kernel may choose one; they say so."""
+        pb = self.pb
+        tried = 0
+        for f in (pb.PAGE_TABLE_FORMAT_X86_64_4L, pb.PAGE_TABLE_FORMAT_KERNEL_CHOSEN):
+            if f in self.inventory.formats(self.dev):
+                tried += 1
+                first = self.alloc(self.a, [self.dev], candidates=[{"format": f}])
+                self.refused("INVALID_FIELD", self.a.Map, ioasid=first, field="entries[0].read",
+                             entries=[self.entry(0x100000, self.mem, 1, read=False)])
+        self.assertTrue(tried)
 
     def test_outside_of_mappings_is_blocked(self):
         self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 2))
         self.attach()
         for iova in (0xff000, 0x102000, 0x0, 0x7fffff000):
             fault = self.assertBlocked(self.dma_read(self.a, self.dev, iova, 8), "NOT_PRESENT")
-            self.assertEqual(fault.address, iova)
+            if self.told:
+                self.assertEqual(fault.address, iova)
         # Up to the edge it moves; the fault is at the edge.
         got = self.dma_read(self.a, self.dev, 0x101ff0, 32)
-        self.assertEqual((got.done, got.fault.address, got.data),
-                         (16, 0x102000, self.bytes[0x1ff0:0x2000]))
+        fault = self.assertBlocked(got, "NOT_PRESENT", done=16)
+        self.assertEqual(got.data, self.bytes[0x1ff0:0x2000])
+        if self.told:
+            self.assertEqual(fault.address, 0x102000)
         answer = self.dma_write(self.a, self.dev, 0x101ff0, b"z" * 32)
-        self.assertEqual((answer.done, answer.fault.address), (16, 0x102000))
+        fault = self.assertBlocked(answer, "NOT_PRESENT", done=16)
+        self.assertEqual(self.mem.read(32, 0x1ff0), b"z" * 16 + self.bytes[0x2000:0x2010])
+        if self.told:
+            self.assertEqual(fault.address, 0x102000)
 
     def test_address_beyond_the_width(self):
         choice = self.a.GetIoasid(ioasid=self.ioasid).ioasid.choice
@@ -166,7 +187,7 @@ class Dma(Case):
                            "NOT_PRESENT")
 
     def test_unmapped_is_blocked_at_once(self):
-        for n in range(10):
+        for n in self.often(10):
             self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4))
             if n == 0:
                 self.attach()
@@ -184,6 +205,7 @@ class Dma(Case):
 
     def test_dma_under_way_ends_before_unmap_returns(self):
         """Many accesses at once while the mapping goes: none of them after the answer."""
+        self.need_simulated("an edu does one move at a time, and tells its end too late")
         other = self.memory(self.a, pages=64)
         self.attach()
         for _ in range(5):
@@ -202,7 +224,7 @@ class Dma(Case):
     def test_detached_is_blocked_at_once(self):
         self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4))
         self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 8), "NOT_ATTACHED")
-        for _ in range(5):
+        for _ in self.often(5):
             self.attach()
             self.assertReads(self.a, self.dev, 0x100000, self.bytes[:PAGE])
             self.a.Detach(device=self.dev)
@@ -214,7 +236,7 @@ class Dma(Case):
         self.map(self.a, second, self.entry(0x100000, self.mem, 1, PAGE),
                  self.entry(0x200000, self.mem))
         self.attach()
-        for _ in range(5):
+        for _ in self.often(5):
             self.assertReads(self.a, self.dev, 0x100000, self.bytes[:PAGE])
             self.a.Replace(device=self.dev, ioasid=second)
             self.assertReads(self.a, self.dev, 0x100000, self.bytes[PAGE:2 * PAGE])
@@ -228,6 +250,7 @@ class Dma(Case):
 
     def test_punched_memory_is_an_answer_and_no_crash(self):
         """The tenant may punch its memfd later: zeros or a fault, never another's bytes."""
+        self.need_simulated("a real one goes on in the pinned page (jobs escapes-*)")
         self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4))
         self.attach()
         self.a.actor.punch(self.mem.fd, PAGE, PAGE)
@@ -242,10 +265,12 @@ class Dma(Case):
         self.map(self.a, self.ioasid, self.entry(4 * MIB, big, MIB // PAGE))
         self.attach()
         self.assertReads(self.a, self.dev, 4 * MIB, pattern(MIB, seed=3))
-        self.assertEqual(self.dma_write(self.a, self.dev, 4 * MIB, pattern(MIB, seed=4)).done, MIB)
-        self.assertTrue(big.read(MIB) == pattern(MIB, seed=4))
+        n = MIB if not self.edu else 2 * PAGE  # of which an edu moves 2 KiB in 100 ms
+        self.assertEqual(self.dma_write(self.a, self.dev, 4 * MIB, pattern(n, seed=4)).done, n)
+        self.assertTrue(big.read(MIB) == pattern(n, seed=4) + pattern(MIB, seed=3)[n:])
 
     def test_bad_requests(self):
+        self.need_simulated("these are requests of DeviceDma")
         self.attach()
         base = dict(device=self.dev, iova=0, access=self.pb.ACCESS_READ, length=8)
         for change, field in ((dict(length=0), "length"), (dict(length=MIB + 1), "length"),
@@ -273,6 +298,8 @@ class Dma(Case):
 class Pasids(Case):
     def setUp(self):
         super().setUp()
+        if self.world.shim != "soft":
+            self.need_pasids()
         able = self.inventory.having(lambda c: c.pasid_bits > 0)
         self.assertTrue(able, "the topology has a device with PASIDs")
         self.dev = able[0]

@@ -34,6 +34,15 @@ class Config(Case):
         status, said = self.check(topology=TOPOLOGY)
         self.assertEqual(status, 0, said)
 
+    def test_needs_nothing_that_runs(self):
+        """No keeper, and no IOMMU: it is the configuration that is checked."""
+        more = ["--shim", "iommufd", "--keeper", "/none.sock"]
+        status, said = self.check(more=more)
+        self.assertEqual(status, 0, said)
+        status, said = self.check(topology=TOPOLOGY, more=more)
+        self.assertEqual(status, 1, said)
+        self.assertIn("--topology", said)
+
     def test_policy_in_a_folder(self):
         folder = os.path.join(self.world.server.folder, "policy.d")
         os.mkdir(folder)
@@ -105,7 +114,8 @@ class Config(Case):
     def test_two_servers_do_not_share_a_socket(self):
         path = self.world.server.socket("tenants")
         status, said = self.world.server.check_config(
-            "--policy", self.world.server.policy, "--listen", "tenants=" + path)
+            "--policy", self.world.server.policy, "--listen", "tenants=" + path,
+            "--shim", "soft")
         self.assertEqual(status, 1, said)
         self.assertIn(path, said)
         self.a.GetStatus()

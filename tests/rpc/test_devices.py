@@ -10,10 +10,11 @@ POLICY["tenants"]["org/d"]["devices"] = [{"vendor_device": "dead:beef"}]
 
 class Listing(Case):
     def test_inventory_has_what_the_suites_need(self):
-        self.assertGreaterEqual(len(self.inventory.iommus), 2)
-        self.assertGreaterEqual(len(self.inventory.single), 2)
+        self.assertGreaterEqual(len(self.inventory.single), 3)
         self.assertGreaterEqual(len(self.inventory.groups), 1)
-        self.assertGreaterEqual(len(self.inventory.host), 1)
+        if self.world.shim == "soft":
+            self.assertGreaterEqual(len(self.inventory.iommus), 2)
+            self.assertGreaterEqual(len(self.inventory.host), 1)
 
     def test_capabilities_come_only_if_asked_for(self):
         self.assertFalse(any(d.HasField("capabilities") for d in self.a.ListDevices().devices))
@@ -151,10 +152,10 @@ class Claim(Case):
         self.a.ReleaseDevice(devices=[device])
         self.assertEqual(len(self.a.ListAttachments().attachments), 0)
         self.assertEqual(self.a.GetIoasid(ioasid=ioasid).ioasid.attachments, 0)
-        self.refused("NOT_CLAIMED", self.a.DeviceDma, device=device, access=self.pb.ACCESS_READ,
-                     iova=0x10000, length=8)
+        self.refused_dma("NOT_CLAIMED", self.a, device)
 
     def test_host_device_is_refused(self):
+        self.need_host()
         for device in self.inventory.host:
             self.refused("DEVICE_IN_USE", self.a.ClaimDevice, devices=[device.address])
             self.assertEqual(self.a.GetDevice(device=device.address).device.state,
@@ -211,6 +212,14 @@ class Groups(Case):
         self.a.ReleaseDevice(devices=self.members[:1])
         refusal = self.b.attempt("ClaimDevice", devices=self.members[:1])
         self.assertIn(getattr(refusal, "reason", "granted"), ("GROUP_INCOMPLETE", "DEVICE_IN_USE"))
+        if self.world.shim != "soft":
+            # A real group is given back as a whole: the rest has to go first.
+            self.refused("DEVICE_IN_USE", self.a.ClaimDevice, devices=self.members[:1])
+            self.assertEqual(self.used("org/a", "devices"), len(self.members))
+            self.a.ReleaseDevice(devices=self.members[1:])
+            self.assertEqual(self.world.wait_free(), [])
+            self.b.ClaimDevice(devices=self.members)
+            return
         # With what the lease already holds the group is complete.
         self.a.ClaimDevice(devices=self.members[:1])
 

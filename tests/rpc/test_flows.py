@@ -58,6 +58,7 @@ class Flows(Case):
         self.assertReads(self.a, self.dev2, 0x2000, self.bytes[0x1000:0x2000])
 
     def test_F3_software_nesting_the_childs_attachment_replaces_the_parents(self):
+        self.need_nesting()
         self.guest()
         for device in (self.dev1, self.dev2):
             self.a.Attach(device=device, ioasid=self.gpa)

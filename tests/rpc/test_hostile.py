@@ -208,7 +208,7 @@ class Killed(Case):
         pb = self.pb
         other = self.inventory.single[1].address
         many = [self.entry(0x10000000 + i * 0x200000, memory, 256) for i in range(1024)]
-        child = self.alloc(conn, [device], parent=ioasid)
+        child = self.alloc(conn, [device], **self.nested(ioasid))
         ready = [self.given(conn, conn.actor.memfd(size=PAGE)) for _ in range(4)]
         yield "ClaimDevice", [dict(devices=[other])]
         yield "ReleaseDevice", [dict(devices=[device])]
@@ -226,7 +226,10 @@ class Killed(Case):
         yield "Detach", [dict(device=device)]
         yield "Invalidate", [dict(ioasid=ioasid, entries=[
             dict(granularity=pb.INVALIDATE_GRANULARITY_ALL)] * 4096)] * 4
-        yield "DeviceDma", [dict(device=device, access=1, iova=0x10000, length=PAGE)] * 8
+        if self.world.shim == "soft":
+            yield "DeviceDma", [dict(device=device, access=1, iova=0x10000, length=PAGE)] * 8
+        else:
+            yield "GetDeviceFd", [dict(device=device)] * 8
         yield "OpenLease", [dict(name="l%d" % i) for i in range(8)]
         yield "CloseLease", [{}]
         yield "GetQuota", [{}] * 8

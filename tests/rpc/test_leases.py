@@ -14,7 +14,7 @@ class Connection(Case):
         device = self.device(other)
         ioasid, memory = self.alloc(other, [device]), self.memory(other)
         self.map(other, ioasid, self.entry(0x10000, memory))
-        child = self.alloc(other, [device], parent=ioasid)
+        child = self.alloc(other, [device], **self.nested(ioasid))
         other.Attach(device=device, ioasid=child)
         self.assertEqual(self.used("org/a", "ioasids", "devices", "leases"), [2, 1, 1])
         other.close()
@@ -264,9 +264,10 @@ class Named(Case):
         device = self.device(self.a, lease="vm")
         memory = self.memory(self.a, scope={"lease": "vm"})
         gpa = self.alloc(self.a, [device], lease="vm")
-        child = self.alloc(self.a, [device], parent=gpa, lease="vm")
+        child = self.alloc(self.a, [device], lease="vm", **self.nested(gpa))
         self.map(self.a, gpa, self.entry(0x10000, memory), lease="vm")
-        self.map(self.a, child, self.child_entry(0x1000, 0x10000), lease="vm")
+        if self.nested(gpa):
+            self.map(self.a, child, self.child_entry(0x1000, 0x10000), lease="vm")
         self.a.Attach(device=device, ioasid=child, lease="vm")
         self.a.CloseLease(lease="vm")
         self.assertEqual(self.used("org/a", "ioasids", "devices", "leases", "map_entries",

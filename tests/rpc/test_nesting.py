@@ -9,6 +9,7 @@ POLICY = policy.default()
 class Nested(Case):
     def setUp(self):
         super().setUp()
+        self.need_nesting()
         self.dev = self.device(self.a)
         self.gpa = self.alloc(self.a, [self.dev])
         self.bytes = pattern(16 * PAGE)
@@ -190,6 +191,7 @@ class Translate(Case):
         return self.a.Translate(ioasid=ioasid, iova=iova, access=access or self.pb.ACCESS_READ)
 
     def test_every_format_walks_its_levels(self):
+        self.need_levels()
         tried = 0
         for f in self.inventory.formats(self.dev):
             name = self.pb.PageTableFormat.Name(f)[len("PAGE_TABLE_FORMAT_"):]
@@ -224,10 +226,15 @@ class Translate(Case):
         self.map(self.a, ioasid, self.entry(0x10000, self.mem, write=False))
         got = self.walk(ioasid, 0x11000)
         self.assertEqual(got.fault.cause, self.pb.FAULT_CAUSE_NOT_PRESENT)
-        self.assertEqual((got.fault.stage, got.fault.level, got.fault.address), (1, 1, 0x11000))
+        self.assertEqual((got.fault.stage, got.fault.address), (1, 0x11000))
+        if self.has_levels:
+            self.assertEqual(got.fault.level, 1)
         got = self.walk(ioasid, 0x10000, self.pb.ACCESS_WRITE)
         self.assertEqual(got.fault.cause, self.pb.FAULT_CAUSE_PERMISSION)
-        self.assertEqual(got.fault.entry, got.levels[-1].entry)
+        if self.has_levels:
+            self.assertEqual(got.fault.entry, got.levels[-1].entry)
+        else:
+            self.assertEqual((got.fault.level, got.fault.entry, len(got.levels)), (0, 0, 0))
         got = self.walk(ioasid, 1 << 62)
         self.assertIn(got.fault.cause, (self.pb.FAULT_CAUSE_ADDRESS_WIDTH,
                                         self.pb.FAULT_CAUSE_NON_CANONICAL))
@@ -248,9 +255,12 @@ class Translate(Case):
                                 (self.pb.ACCESS_WRITE,
                                  lambda at: self.dma_write(self.a, self.dev, at, b"\0" * 4))):
                 walk, moved = self.walk(ioasid, iova, access), dma(iova)
-                self.assertEqual(walk.fault.cause, moved.fault.cause, hex(iova))
+                self.assertEqual(walk.HasField("fault"), moved.HasField("fault"), hex(iova))
+                if self.told:
+                    self.assertEqual(walk.fault.cause, moved.fault.cause, hex(iova))
 
     def test_nested_walk_shows_both_stages(self):
+        self.need_nesting()
         gpa = self.alloc(self.a, [self.dev])
         child = self.alloc(self.a, [self.dev], parent=gpa)
         self.map(self.a, gpa, self.entry(0x40000, self.mem, 4))

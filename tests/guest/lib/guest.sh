@@ -274,3 +274,24 @@ broker_stop()
 	check 'ioasid-keeper ends in order' test "$status" -eq 0
 	cat /tmp/keeper.log /tmp/ioasidd.log
 }
+
+# rpc_suites [OPTION...] [SUITE...]: tests/rpc/run on the machine's own devices.  Its lines count;
+# its status says no more.
+rpc_suites()
+{
+	tests/rpc/run --build "$BUILD" --shim iommufd --slow 6 --lines "$@" || true
+}
+
+# model_test [OPTION...]: tests/model/run on the machine's own devices; one check.
+model_test()
+{
+	local said name="model test $*" status=0
+
+	said=$(tests/model/run --build "$BUILD" --shim iommufd --slow 6 --verbose "$@" 2>&1) || status=$?
+	printf '%s\n' "$said"
+	if [ "$status" -eq 0 ]; then
+		ok "$name: $(grep '^seed ' <<<"$said" | tail -n 1)"
+	else
+		not_ok "$name" "$(grep -m 1 -E 'DIVERGENCE|Error|model:' <<<"$said" || tail -n 1 <<<"$said")"
+	fi
+}

@@ -14,7 +14,7 @@ import socket
 import threading
 import traceback
 
-from . import fdpass
+from . import edu, fdpass
 from .orphan import die_with_parent
 
 CHANNEL_OPTIONS = [
@@ -40,8 +40,8 @@ class _Worker:
     """The actor's side.  Each public method is an operation."""
 
     def __init__(self):
-        self.things = {}
-        self.last = 0
+        self.things, self.marked = {}, {}
+        self.last = self.page = 0
 
     def _keep(self, thing):
         self.last += 1
@@ -169,6 +169,54 @@ class _Worker:
 
     def punch(self, fd, offset, length):
         fdpass.punch(self.things[fd], offset, length)
+
+    # -- a real device's DMA, and what it leaves in memory: see dma.py
+
+    def edu_moves(self, fd, moves):
+        """[("load" or "store", iova, length)]"""
+        device = edu.Edu(self.things[fd])
+        try:
+            for what, iova, length in moves:
+                getattr(device, what)(iova, length)
+        finally:
+            device.close()
+
+    def scratch(self):
+        """The actor's page for such moves."""
+        if not self.page:
+            self.page = self.memfd(size=4096)
+        return self.page
+
+    def mark(self, fd, mark):
+        """Every byte of a memfd; False where that cannot be done, for seals or its mode."""
+        size = os.fstat(self.things[fd]).st_size
+        try:
+            before = os.pread(self.things[fd], size, 0)
+            os.pwrite(self.things[fd], bytes([mark]) * size, 0)
+        except OSError:
+            return False
+        self.marked[fd] = mark, before
+        return True
+
+    def unmark(self, fd, keep):
+        """[(offset, bytes)] that are no mark now; those stay if keep, all else is as before."""
+        mark, before = self.marked.pop(fd)
+        now = os.pread(self.things[fd], len(before), 0)
+        runs, at = [], 0
+        if now.count(mark) < len(now):
+            while at < len(now):
+                rest = now[at:at + 65536].lstrip(bytes([mark]))
+                if not rest:
+                    at += 65536
+                    continue
+                at += len(now[at:at + 65536]) - len(rest)
+                run = now[at:].split(bytes([mark]), 1)[0]
+                runs.append((at, run))
+                at += len(run)
+        os.pwrite(self.things[fd], before, 0)
+        for offset, run in runs if keep else ():
+            os.pwrite(self.things[fd], run, offset)
+        return runs
 
     def exchange(self, path, message, fds=(), timeout=10.0):
         status, got = fdpass.exchange(path, message, [self.things[f] for f in fds], timeout)

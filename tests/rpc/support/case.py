@@ -4,7 +4,7 @@ objects made in one line, and counters that must be zero afterwards."""
 import time
 import unittest
 
-from . import fdpass, policy
+from . import dma, fdpass, policy
 from .client import Refused
 from .status import problems_of
 
@@ -50,8 +50,57 @@ class Case(unittest.TestCase):
     def slow(self):
         return self.world.slow
 
+    @property
+    def told(self):
+        """Does a device say what became of its DMA, and why?  Simulated ones do."""
+        return self.world.shim == "soft"
+
+    def often(self, n):
+        """So many times; twice where each DMA takes 100 ms."""
+        return range(n if self.told else min(n, 2))
+
+    # -- what this server has not: a test that needs it is skipped, and counted so
+
+    def need_told(self, what="why the IOMMU refuses a DMA"):
+        if not self.told:
+            self.skipTest("needs simulated devices: a real one is not told " + what)
+
+    def need_simulated(self, why):
+        if self.world.shim != "soft":
+            self.skipTest("needs simulated devices: " + why)
+
+    def need_nesting(self, depth=2):
+        if all(d.capabilities.max_depth < depth for d in self.inventory.single):
+            self.skipTest("no device can be nested %d deep (max_depth)" % depth)
+
+    def need_pasids(self):
+        if not self.inventory.having(lambda c: c.pasid_bits > 0):
+            self.skipTest("no device has PASIDs (pasid_bits)")
+
+    def need_formats(self, n=2):
+        if all(len(d.capabilities.formats) < n for d in self.inventory.single):
+            self.skipTest("no device has a choice of formats")
+
+    def need_iommus(self):
+        if len(self.inventory.iommus) < 2:
+            self.skipTest("there is one IOMMU only")
+
+    def need_host(self):
+        if not self.inventory.host:
+            self.skipTest("no device that may be claimed is in use by the host")
+
+    @property
+    def has_levels(self):
+        """Does Translate show the table, level by level?"""
+        return self.world.shim == "soft"
+
+    def need_levels(self):
+        if not self.has_levels:
+            self.skipTest("Translate shows no levels: the tables are the kernel's")
+
     def setUp(self):
         self.world.revive()
+        self.edu = dma.EduDma(self) if self.world.shim == "iommufd" else None
         self._connections, self._fresh = [], []
         self.a_by_uid = {}
 
@@ -66,6 +115,7 @@ class Case(unittest.TestCase):
                         if not self.world.server.alive() else "")
         if self.ends_idle:
             self.assertEqual(self.world.wait_idle(), [], "still charged after the test")
+            self.assertEqual(self.world.wait_free(), [], "devices still held after the test")
 
     # -- connections
 
@@ -143,6 +193,8 @@ class Case(unittest.TestCase):
         scope = scope or {}
         answer = conn.RegisterMemory(ticket=self.given(conn, fd, **scope), offset=offset,
                                      length=length, read=read, write=write, label=label, **scope)
+        if self.edu:
+            self.edu.memories.append((conn.actor, fd))
         return Memory(conn.actor, fd, answer.memory, answer.length)
 
     # -- devices and address spaces
@@ -164,6 +216,11 @@ class Case(unittest.TestCase):
         return dict(iova=iova, length=pages * PAGE, memory=getattr(memory, "id", memory),
                     offset=offset, read=read, write=write, **more)
 
+    def nested(self, parent):
+        """Arguments of Alloc: a child of it, where there are such; else a space beside it."""
+        nests = any(d.capabilities.max_depth > 1 for d in self.inventory.single)
+        return {"parent": parent} if nests else {}
+
     def map(self, conn, ioasid, *entries, **scope):
         return list(conn.Map(ioasid=ioasid, entries=list(entries), **scope).iovas)
 
@@ -176,23 +233,44 @@ class Case(unittest.TestCase):
         listing = conn.ListMappings(ioasid=ioasid, page_size=1024, **scope)
         return sorted((m.iova, m.length) for m in listing.mappings)
 
-    # -- DMA
+    # -- DMA: simulated (DeviceDma), or a real device's (dma.py)
 
     def dma_read(self, conn, device, iova, length, pasid=None, **scope):
+        if self.edu:
+            return self.edu.read(conn, device, iova, length, **scope)
         return conn.DeviceDma(device=device, access=self.pb.ACCESS_READ, iova=iova, length=length,
                               pasid=None if pasid is None else {"value": pasid}, **scope)
 
     def dma_write(self, conn, device, iova, data, pasid=None, **scope):
+        if self.edu:
+            return self.edu.write(conn, device, iova, data, **scope)
         return conn.DeviceDma(device=device, access=self.pb.ACCESS_WRITE, iova=iova, data=data,
                               pasid=None if pasid is None else {"value": pasid}, **scope)
 
+    def refused_dma(self, reason, conn, device, **scope):
+        """A device that is no longer one's own cannot be driven."""
+        if self.edu:
+            return self.refused(reason, conn.GetDeviceFd, device=device, **scope)
+        return self.refused(reason, conn.DeviceDma, device=device, access=self.pb.ACCESS_READ,
+                            iova=0x10000, length=8, **scope)
+
     def assertReads(self, conn, device, iova, expected, pasid=None, **scope):
+        if self.edu:
+            wrong = self.edu.differs(conn, device, iova, expected, **scope)
+            if wrong:
+                self.fail("DMA " + wrong)
+            return
         got = self.dma_read(conn, device, iova, len(expected), pasid, **scope)
         self.assertFalse(got.HasField("fault"), "DMA at %#x: %s" % (iova, got.fault))
         self.assertEqual(got.done, len(expected))
         self.assertTrue(got.data == expected, "DMA at %#x read other bytes" % iova)
 
     def assertBlocked(self, answer, *causes, done=0):
+        """By one of these causes, where the device is told."""
+        if self.edu:
+            self.assertTrue(answer.HasField("fault"), "the DMA was not blocked")
+            self.assertEqual(answer.done, done)
+            return answer.fault
         names = [self.pb.FaultCause.Name(answer.fault.cause)[12:]] if answer.HasField("fault") \
             else ["no fault at all"]
         self.assertIn(names[0], causes)

@@ -2,6 +2,7 @@
 """
 One ioasidd in a folder of its own: made from a policy and a topology, run as a uid without
 privileges, stopped with SIGTERM and looked at: exit status, sanitizer reports, what it left.
+With the shim "iommufd" an ioasid-keeper of its own, as root, beside it.
 """
 import json
 import os
@@ -21,9 +22,14 @@ SANITIZER = re.compile(r"(ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadS
                        r"|runtime error:|Assertion .* failed|ASSERTION FAILED).*")
 
 
+# What the suites may claim on a real host: QEMU's "edu" and nothing else.
+EDU = "1234:11e8"
+
+
 class Server:
-    def __init__(self, build, policy, topology=None, slow=1, arguments=()):
+    def __init__(self, build, policy, topology=None, slow=1, arguments=(), shim="soft"):
         self.build = build
+        self.shim = shim
         self.slow = slow
         self.arguments = list(arguments)
         self.folder = tempfile.mkdtemp(prefix="ioasid-rpc-")
@@ -39,7 +45,7 @@ class Server:
         if topology:
             self.topology = os.path.join(self.folder, "topology.json")
             self._write(self.topology, topology)
-        self.process = None
+        self.process = self.keeper = None
 
     @staticmethod
     def _write(path, content):
@@ -50,15 +56,43 @@ class Server:
         os.rename(path + ".new", path)
 
     def write_policy(self, policy):
+        if self.shim == "iommufd":
+            policy = only_edu(policy)
         self._write(self.policy, policy)
 
     def socket(self, name):
         return os.path.join(self.run, name + ".sock")
 
+    def _start_keeper(self):
+        folder = os.path.join(self.folder, "keeper")
+        os.makedirs(folder, mode=0o711, exist_ok=True)
+        path = os.path.join(folder, "sock")
+        with open(os.path.join(self.folder, "keeper.stderr"), "ab") as log:
+            self.keeper = subprocess.Popen(
+                [os.path.join(self.build, "bin", "ioasid-keeper"), "--listen", path,
+                 "--client", str(SERVER_UID), "--no-fdstore",
+                 "--state", os.path.join(folder, "state")],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
+        end = time.monotonic() + 20 * self.slow
+        while not os.path.exists(path):
+            if self.keeper.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("ioasid-keeper does not start:\n" + self.keeper_said())
+            time.sleep(0.02)
+        return path
+
+    def keeper_said(self):
+        try:
+            with open(os.path.join(self.folder, "keeper.stderr"), errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
     def start(self):
         binary = os.path.join(self.build, "bin", "ioasidd")
-        argv = ["ioasidd", "--policy", self.policy, "--shim", "soft", "--audit", self.audit]
-        if self.topology:
+        argv = ["ioasidd", "--policy", self.policy, "--shim", self.shim, "--audit", self.audit]
+        if self.shim == "iommufd":
+            argv += ["--keeper", self._start_keeper()]
+        elif self.topology:
             argv += ["--topology", self.topology]
         for name in SOCKETS:
             argv += ["--listen", "%s=%s:0666" % (name, self.socket(name))]
@@ -149,7 +183,8 @@ class Server:
                 problems.append("did not end within %d s of SIGTERM" % (15 * self.slow))
                 self.process.kill()
                 self.process.wait()
-        report = SANITIZER.search(self.stderr())
+        problems += self._stop_keeper()
+        report = SANITIZER.search(self.stderr() + self.keeper_said())
         if report:
             problems.append("report on stderr: " + report.group(0))
         left = [n for n in os.listdir(self.run) if n.endswith(".sock")]
@@ -159,6 +194,19 @@ class Server:
             problems.append("stderr ends with:\n" + self.stderr()[-6000:])
         self.process = None
         return problems
+
+    def _stop_keeper(self):
+        if self.keeper is None:
+            return []
+        keeper, self.keeper = self.keeper, None
+        keeper.terminate()
+        try:
+            code = keeper.wait(15 * self.slow)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
+            code = "%s, killed: it did not end" % keeper.wait()
+        return [] if code == 0 else ["ioasid-keeper: exit status %s after SIGTERM:\n%s" % (
+            code, self.keeper_said()[-3000:])]
 
     def clear(self):
         """What a server that was brought down left behind."""
@@ -171,4 +219,19 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+        self._stop_keeper()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def only_edu(policy):
+    """The policy with the devices that suites may drive in place of any: a guest has others,
+    and lives on some of them."""
+    if isinstance(policy, str):
+        return policy
+    if isinstance(policy, dict):
+        if policy == {"any": True}:
+            return {"vendor_device": EDU}
+        return {key: only_edu(value) for key, value in policy.items()}
+    if isinstance(policy, list):
+        return [only_edu(value) for value in policy]
+    return policy

@@ -5,7 +5,7 @@ import time
 from . import policy
 from .actor import Actor
 from .client import Connection
-from .server import Server
+from .server import EDU, Server
 
 HOST_OWN = {"connections", "requests_in_flight", "watch_streams", "broker_bytes"}
 
@@ -13,7 +13,10 @@ HOST_OWN = {"connections", "requests_in_flight", "watch_streams", "broker_bytes"
 class Inventory:
     """The devices, sorted by what a test needs; from ListDevices and nothing else."""
 
-    def __init__(self, pb, devices):
+    def __init__(self, pb, devices, shim="soft"):
+        if shim == "iommufd":
+            # Of a real host only what the policy gives to tenants, see Server.
+            devices = [d for d in devices if d.vendor_device == EDU]
         self.all = {d.address: d for d in devices}
         groups = {}
         for d in devices:
@@ -37,9 +40,9 @@ class Inventory:
 
 
 class World:
-    def __init__(self, api, build, slow, policy_, topology, arguments):
+    def __init__(self, api, build, slow, policy_, topology, arguments, shim="soft"):
         self.api, self.slow = api, slow
-        self.server = Server(build, policy_, topology, slow, arguments)
+        self.server = Server(build, policy_, topology, slow, arguments, shim)
         self.actors, self.extra, self.problems = {}, [], []
         self.policy = policy_
         try:
@@ -53,7 +56,9 @@ class World:
         self.server.start()
         self.admin = self.connect(policy.ADMIN, "admin")
         listing = self.admin.ListDevices(with_capabilities=True, page_size=1024)
-        self.inventory = Inventory(self.api.pb, listing.devices)
+        # What the server says of itself decides what cannot be tried, not the runner's option.
+        self.shim = self.admin.GetStatus().shim
+        self.inventory = Inventory(self.api.pb, listing.devices, self.shim)
         # What reservations hold while nothing is charged.
         self.idle_use = {(path, name): used for path, name, _, used in self.busy_counters()}
 
@@ -113,6 +118,19 @@ class World:
                 return left
             time.sleep(0.01)
 
+    def wait_free(self, seconds=5.0):
+        """Addresses of devices that are held after a while: of a real device whoever had its
+        fd must be gone before it is free."""
+        end = time.monotonic() + seconds * self.slow
+        while True:
+            held = [d.address for d in self.admin.ListDevices(page_size=1024).devices
+                    if d.address in self.inventory.all
+                    and d.state not in (self.api.pb.DEVICE_STATE_FREE,
+                                        self.api.pb.DEVICE_STATE_HOST)]
+            if not held or time.monotonic() > end:
+                return held
+            time.sleep(0.02)
+
     def end(self):
         """Every actor goes, counters must be zero, the server ends; what was wrong."""
         problems = self.problems
@@ -132,6 +150,8 @@ class World:
             except Exception as e:
                 problems.append("the admin socket at the end: %s" % e)
         problems += self.server.stop()
+        if problems and self.server.keeper_said():
+            problems.append("ioasid-keeper said:\n" + self.server.keeper_said()[-3000:])
         self.abandon()
         return problems
 

@@ -303,6 +303,8 @@ static int kernel_write(struct fake_host *fake, const char *path_in, const char 
 		return -ENOENT;
 	if (has_holder(fake, node_of(address)))
 		fake->n_offences++;
+	if (fake->bad_reset && !strncmp(address, fake->bad_reset, strlen(fake->bad_reset)))
+		return fake->reset_error;
 	while (fake->slow && !strcmp(fake->slow, address) && fake->blocked) {
 		fake->waiting = true;
 		pthread_cond_broadcast(&fake->changed);

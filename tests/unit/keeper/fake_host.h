@@ -43,6 +43,9 @@ struct fake_host {
 	const char *stubborn;	  /* vfio-pci does not take this device */
 	const char *busy_disk;	  /* O_EXCL fails */
 	const char *with_address; /* interface */
+	/* Writes to the resets of devices whose address begins with this fail so. */
+	const char *bad_reset;
+	int reset_error;
 	/* A write to this device's reset waits while blocked is set. */
 	const char *slow;
 	bool blocked;

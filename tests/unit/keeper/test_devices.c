@@ -191,7 +191,8 @@ static void test_refusals(void **state)
 		       D ": VFIO cdev: No such file or directory");
 	fake.no_cdev = false;
 	fake.bind_error = -EPERM;
-	expect_refused(context, D, NULL, KEEPER_E_UNSUPPORTED, D ": no interrupt remapping, or a companion has a driver");
+	expect_refused(context, D, NULL, KEEPER_E_UNSUPPORTED,
+		       D ": no interrupt remapping, or a companion has a driver");
 	fake.bind_error = -EBUSY;
 	expect_refused(context, D, NULL, KEEPER_E_BUSY,
 		       D ": a program still has it open, or a driver its IOMMU group");
@@ -479,6 +480,25 @@ static void test_held_fds(void **state)
 	assert_int_equal(hold("beta", "m5"), KEEPER_E_LIMIT);
 }
 
+/* Functions of one bus have the file "reset" and no way to use it; other failures count. */
+static void test_no_reset_of_its_own(void **state)
+{
+	uint64_t context = context_new("acme");
+	int fds[2];
+
+	fake.bad_reset = "0000:3b:00.";
+	fake.reset_error = -EIO;
+	assert_int_equal(claim3(context, A, B, NULL, fds), 0);
+	wire_close(fds, 2);
+	assert_int_equal(release3(context, A, B, NULL), 0);
+	assert_int_equal(vault_is_free(vault, A, reason), KEEPER_E_BUSY);
+	fake.reset_error = -ENOTTY;
+	assert_int_equal(vault_is_free(vault, A, reason), 0);
+	assert_int_equal(vault_is_free(vault, B, reason), 0);
+	assert_int_equal(vault_context_close(vault, context, reason), 0);
+	expect_home();
+}
+
 static void *release_slow(void *arg)
 {
 	release3(*(uint64_t *)arg, C, NULL, NULL);
@@ -602,6 +622,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fail_from_nth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_holder, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_group, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_reset_of_its_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_held_fds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slow_device, setup, teardown),
