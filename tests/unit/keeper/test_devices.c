@@ -191,7 +191,8 @@ static void test_refusals(void **state)
 		       D ": VFIO cdev: No such file or directory");
 	fake.no_cdev = false;
 	fake.bind_error = -EPERM;
-	expect_refused(context, D, NULL, KEEPER_E_UNSUPPORTED, D ": no interrupt remapping, or a companion has a driver");
+	expect_refused(context, D, NULL, KEEPER_E_UNSUPPORTED,
+		       D ": no interrupt remapping, or a companion has a driver");
 	fake.bind_error = -EBUSY;
 	expect_refused(context, D, NULL, KEEPER_E_BUSY,
 		       D ": a program still has it open, or a driver its IOMMU group");
