@@ -1,13 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device list, show, claim, release: which devices there are, what they can do with their
- * IOMMU, and taking them into a lease.
+ * device list, show, claim, release, fd: which devices there are, what they can do with their
+ * IOMMU, taking them into a lease, and a program that drives one.
  */
 #include "args.h"
 #include "families.h"
 #include "objects.h"
 #include "output.h"
 #include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
 
 SESSION_CLEANUP(ioasid_device, ioasid_device_free)
 SESSION_CLEANUP(ioasid_devices, ioasid_devices_free)
@@ -162,6 +171,67 @@ static int device_release(struct cli *cli, const struct cli_args *args)
 	return cli_show(cli, document);
 }
 
+/*
+ * Runs a program that inherits the device's fd, and waits: a connection lease would end with
+ * this process.
+ */
+static int run_with_fd(struct cli *cli, char **argv, int fd)
+{
+	_cleanup_free_ char *number = cli_printf("IOASID_DEVICE_FD=%d", fd);
+	_cleanup_free_ char **environment = NULL;
+	int r = cli_flush(cli), status;
+	size_t n = 0, kept = 0;
+	pid_t pid;
+
+	if (r)
+		return r;
+	while (environ[n])
+		n++;
+	environment = cli_alloc((n + 2) * sizeof(*environment));
+	/* setenv() is not for a process with threads, and gRPC has some. */
+	for (size_t i = 0; i < n; i++)
+		if (strncmp(environ[i], "IOASID_DEVICE_FD=", 17) != 0)
+			environment[kept++] = environ[i];
+	environment[kept] = number;
+	r = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environment);
+	if (r)
+		return cli_errno(cli, r, "%s", argv[0]);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return cli_errno(cli, errno, "waiting for %s", argv[0]);
+	if (WIFSIGNALED(status))
+		return cli_fail(cli, CLI_FAILED, "UNKNOWN", "LOCAL", "%s was ended by signal %d",
+				argv[0], WTERMSIG(status));
+	if (WEXITSTATUS(status))
+		return cli_fail(cli, CLI_FAILED, "UNKNOWN", "LOCAL", "%s ended with status %d",
+				argv[0], WEXITSTATUS(status));
+	return CLI_OK;
+}
+
+static int device_fd(struct cli *cli, const struct cli_args *args)
+{
+	_cleanup_call_ struct session_call c = {};
+	size_t n;
+	_cleanup_free_ char **words = args_texts(args, "PROGRAM", &n);
+	_cleanup_free_ char **argv = cli_alloc((n + 1) * sizeof(*argv));
+	int r = session_begin(cli, &c), fd;
+
+	if (r)
+		return r;
+	if (ioasid_device_fd(c.client, &c.scope, args_text(args, "DEVICE", NULL), &fd, &c.error) <
+	    0)
+		return session_fail(cli, c.error);
+	for (size_t i = 0; i < n; i++)
+		argv[i] = words[i];
+	/* Only this program gets it: nothing else is started meanwhile. */
+	if (fcntl(fd, F_SETFD, 0) < 0)
+		r = cli_errno(cli, errno, "the fd of %s", args_text(args, "DEVICE", NULL));
+	else
+		r = run_with_fd(cli, argv, fd);
+	close(fd);
+	return r;
+}
+
 static const struct cli_column release_form[] = {{"released", "released"}, {}};
 static const struct cli_view release_view = {.form = release_form};
 
@@ -175,6 +245,12 @@ static const struct cli_param one_device[] = {
 };
 static const struct cli_param devices_args[] = {
 	{"DEVICE", CLI_DEVICE, CLI_REQUIRED | CLI_REPEATED, .help = "addresses of 1 to 64 devices"},
+	{},
+};
+static const struct cli_param fd_args[] = {
+	{"DEVICE", CLI_DEVICE, CLI_REQUIRED, .help = "address of a claimed device"},
+	{"PROGRAM", CLI_TEXT, CLI_REQUIRED | CLI_REPEATED,
+	 .help = "program and its arguments, after --"},
 	{},
 };
 
@@ -218,4 +294,17 @@ const struct cli_command cmd_device_release = {
 	.args = devices_args,
 	.view = &release_view,
 	.run = device_release,
+};
+const struct cli_command cmd_device_fd = {
+	.noun = "device",
+	.verb = "fd",
+	.roles = "tenant, agent",
+	.summary = "run a program that drives the device by its VFIO descriptor",
+	.help = "The program inherits the descriptor; its number is in $IOASID_DEVICE_FD.  A "
+		"device "
+		"that a program still has open is not free after its release.",
+	.example =
+		"ioasidctl --lease web --secret-file s device fd 0000:3b:00.0 -- ./driver --poll",
+	.args = fd_args,
+	.run = device_fd,
 };

@@ -14,7 +14,7 @@
 #include "lib/ioasid.h"
 
 extern const struct cli_command cmd_device_list, cmd_device_show, cmd_device_claim,
-	cmd_device_release;
+	cmd_device_release, cmd_device_fd;
 extern const struct cli_command cmd_memory_register, cmd_memory_unregister, cmd_memory_list,
 	cmd_memory_write, cmd_memory_fill, cmd_memory_read;
 extern const struct cli_command cmd_ioasid_negotiate, cmd_ioasid_alloc, cmd_ioasid_free,

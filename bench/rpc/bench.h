@@ -74,6 +74,9 @@ ProtobufCMessage *client_call(struct client *client, const char *path,
 			      const ProtobufCMessage *request,
 			      const ProtobufCMessageDescriptor *answer);
 
+/* A new memfd, for reading and writing, in the connection's lease; its id. */
+uint64_t client_register_memory(struct client *client, size_t size);
+
 struct lane {
 	unsigned index;
 	unsigned step;

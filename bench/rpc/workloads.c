@@ -278,7 +278,7 @@ static void give_fd(const char *path, const uint8_t ticket[16], int fd)
 	close(s);
 }
 
-static uint64_t register_memory(struct client *client, size_t size)
+uint64_t client_register_memory(struct client *client, size_t size)
 {
 	Ioasid__V1__OpenTicketRequest ticket = IOASID__V1__OPEN_TICKET_REQUEST__INIT;
 	Ioasid__V1__RegisterMemoryRequest request = IOASID__V1__REGISTER_MEMORY_REQUEST__INIT;
@@ -349,7 +349,7 @@ static size_t pack_unmap(struct lane *lane, uint64_t length, uint8_t *bytes)
 static void prepare_map(struct client *client, struct lane *lane, unsigned n_lanes)
 {
 	lane->ioasid = alloc_now(client);
-	lane->memory = register_memory(client, MEMORY);
+	lane->memory = client_register_memory(client, MEMORY);
 }
 
 static size_t request_map(struct lane *lane, const char **ret_path, uint8_t *bytes)
@@ -380,7 +380,7 @@ static void prepare_big(struct client *client, struct lane *lane, unsigned n_lan
 
 	claim(client, lane);
 	lane->ioasid = alloc_now(client);
-	lane->memory = register_memory(client, BIG);
+	lane->memory = client_register_memory(client, BIG);
 	pasid.value = lane->index;
 	attach.device = (char *)DEVICE;
 	attach.ioasid = lane->ioasid;

@@ -357,6 +357,38 @@ static int function_is_used(const struct host *host, struct search *search)
 	return 0;
 }
 
+/* ---- file systems of a hypervisor ---- */
+
+/*
+ * 9p and virtiofs have no disk, and no file tells whether one is mounted, in whatever mount
+ * namespace: perhaps it is the root of this host.
+ */
+static int visit_virtio(const struct host *host, const char *name, void *arg)
+{
+	struct search *search = arg;
+	char driver[KEEPER_DRIVER_MAX];
+	host_path path;
+	int r;
+
+	if (strncmp(name, "virtio", 6) != 0)
+		return 0;
+	path_of(path, "/sys/bus/pci/devices/%s/%s/driver", search->address, name);
+	r = host_link_name(host, path, driver, sizeof(driver));
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (strcmp(driver, "9pnet_virtio") != 0 && strcmp(driver, "virtiofs") != 0)
+		return 0;
+	return used(search, "it carries file systems of the hypervisor (%s)", driver);
+}
+
+static int shares_files(const struct host *host, struct search *search)
+{
+	host_path path;
+
+	path_of(path, "/sys/bus/pci/devices/%s", search->address);
+	return host_each(host, path, visit_virtio, search);
+}
+
 /* ---- all of them ---- */
 
 int host_use(const struct host *host, const char *address, bool thorough, char *ret_reason)
@@ -372,6 +404,8 @@ int host_use(const struct host *host, const char *address, bool thorough, char *
 	}
 	snprintf(search.component, sizeof(search.component), "/%s/", address);
 	r = function_is_used(host, &search);
+	if (!r)
+		r = shares_files(host, &search);
 	if (!r)
 		r = host_each(host, "/sys/class/block", visit_disk, &search);
 	if (!r)

@@ -161,6 +161,21 @@ static void test_display(void **state)
 	expect(true, "the display that the host booted with");
 }
 
+static void test_shared_files(void **state)
+{
+	fake_folder(&fake, "/sys/bus/pci/devices/" DEV "/virtio3");
+	expect(true, "");
+	fake_link(&fake, "/sys/bus/pci/devices/" DEV "/virtio3/driver",
+		  "../../../../bus/virtio/drivers/virtio_net");
+	expect(true, "");
+	fake_link(&fake, "/sys/bus/pci/devices/" DEV "/virtio3/driver",
+		  "../../../../bus/virtio/drivers/9pnet_virtio");
+	expect(false, "it carries file systems of the hypervisor (9pnet_virtio)");
+	fake_link(&fake, "/sys/bus/pci/devices/" DEV "/virtio3/driver",
+		  "../../../../bus/virtio/drivers/virtiofs");
+	expect(false, "it carries file systems of the hypervisor (virtiofs)");
+}
+
 static void test_allowed(void **state)
 {
 	char allowed[2][KEEPER_PCI_MAX] = {"0000:00:00.0", DEV};
@@ -240,6 +255,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_multipath, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_network, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_display, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_shared_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_allowed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_examine, setup, teardown),
