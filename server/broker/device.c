@@ -214,7 +214,7 @@ static int claim_check_device(struct broker_call *call, const struct device *d)
 					   "this lease has claimed it already");
 	if (d->held)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
-					   "its last holder still has it open");
+					   "its last holder still has it, or others of its group");
 	if (d->lease && d->revoking)
 		return refuse_precondition(call, OUTCOME_DEVICE_IN_USE, address,
 					   "being taken back from its last holder");
