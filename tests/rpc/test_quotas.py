@@ -267,7 +267,8 @@ class Races(Case):
         base = self.usage(path)[name].used
         self.limited(path, **{name: base + unit.n * unit.size})
         for conn, user in zip(conns, users):
-            conn.actor.post("burst", [conn.prepared(*user.call(i)) for i in range(tries)], 30)
+            conn.actor.post("burst", [conn.prepared(*user.call(i)) for i in range(tries)],
+                            30 * self.slow)
         won = 0
         for conn in conns:
             for outcome in conn.actor.collect():
