@@ -585,6 +585,10 @@ class Test:
         request = pb.GetDeviceFdRequest(device=address)
         request.scope.lease = lane.name
         connection = lane.owner.connections[lane.slot]
+        if not self.world.quota.fits(lane.owner.path, {"kept_fds": 1}, {}):
+            # It would wait in its ticket, as given ones do.
+            self._alone(lane.owner, lane.slot, "GetDeviceFd", request, ["QUOTA"])
+            return
         fd = connection.take(self._alone(lane.owner, lane.slot, "GetDeviceFd", request).ticket)
         self.given.add(address)
         try:
