@@ -207,6 +207,8 @@ class Test:
         self.rng = random.Random(f"{self.seed}/test")
         self.slow = arguments.slow
         self.real = arguments.shim != "soft"
+        # Seconds for a ticket of 10, less what a round may take.
+        self.patience = 4 if self.real else 7
         self.given = set()  # devices whose fd a tenant had: free a little later than others
         self.late = False  # one of those has been given back
         self.admin = Connection(self.admin_socket, os.geteuid(), 20 * self.slow)
@@ -432,13 +434,12 @@ class Test:
             ticket.rounds += 1
             if ticket.file:
                 age = time.monotonic() - ticket.opened
-                if age > 7:  # it still found no room; let it expire, at 10 s, before going on
+                if age > self.patience:  # it still found no room; let it expire, at 10 s, before going on
                     time.sleep(max(0, 10.05 - age))
-                    self.tally["(ticket expired)"] += 1
-                    self._drop_ticket(lane)
+                    self._drop_expired()
                     self._wait_counters()
                 continue
-            if ticket.rounds > 100 or time.monotonic() - ticket.opened > 9:
+            if ticket.rounds > 100 or time.monotonic() - ticket.opened > self.patience + 2:
                 lane.ticket = None  # it holds nothing and expires
                 continue
             if ticket.refused and lane.rng.random() < 0.9:
@@ -521,6 +522,13 @@ class Test:
         self.late = self.late or bool(self.given & set(addresses))
         self.given -= set(addresses)
 
+    def _drop_expired(self):
+        for owner in self.owners:
+            for lane in owner.lanes:
+                if lane.ticket and lane.ticket.file and time.monotonic() - lane.ticket.opened > 10:
+                    self.tally["(ticket expired)"] += 1
+                    self._drop_ticket(lane)
+
     def _end_lease(self, lane):
         self._released(lane.lease.devices)
         self.world.lease_closed(lane.lease)
@@ -535,6 +543,7 @@ class Test:
             if wrong is None:
                 self.late = False
                 return
+            self._drop_expired()
             if time.monotonic() > deadline:
                 self.diverge("admin", "ListTenants", "", "the model's counters", wrong, "30 s after a connection ended")
             time.sleep(0.002)
@@ -576,6 +585,10 @@ class Test:
         request = pb.GetDeviceFdRequest(device=address)
         request.scope.lease = lane.name
         connection = lane.owner.connections[lane.slot]
+        if not self.world.quota.fits(lane.owner.path, {"kept_fds": 1}, {}):
+            # It would wait in its ticket, as given ones do.
+            self._alone(lane.owner, lane.slot, "GetDeviceFd", request, ["QUOTA"])
+            return
         fd = connection.take(self._alone(lane.owner, lane.slot, "GetDeviceFd", request).ticket)
         self.given.add(address)
         try:

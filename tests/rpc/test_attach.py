@@ -95,6 +95,21 @@ class Dma(Case):
     def attach(self):
         self.a.Attach(device=self.dev, ioasid=self.ioasid)
 
+    def test_the_test_can_tell(self):
+        """Other bytes are no success, and a DMA that gets there is not blocked."""
+        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 1))
+        self.attach()
+        other = self.bytes[:63] + bytes([self.bytes[63] ^ 1])
+        with self.assertRaises(self.failureException):
+            self.assertReads(self.a, self.dev, 0x100000, other)
+        with self.assertRaises(self.failureException):
+            self.assertReads(self.a, self.dev, 0x101000, bytes(64))
+        for answer in (self.dma_read(self.a, self.dev, 0x100000, 64),
+                       self.dma_write(self.a, self.dev, 0x100000, b"x" * 64)):
+            with self.assertRaises(self.failureException):
+                self.assertBlocked(answer, "NOT_PRESENT")
+        self.assertEqual(self.mem.read(PAGE), b"x" * 64 + self.bytes[64:PAGE])
+
     def test_reads_and_writes_are_the_memory(self):
         self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 64))
         self.attach()

@@ -214,7 +214,8 @@ class Groups(Case):
         self.assertIn(getattr(refusal, "reason", "granted"), ("GROUP_INCOMPLETE", "DEVICE_IN_USE"))
         if self.world.shim != "soft":
             # A real group is given back as a whole: the rest has to go first.
-            self.refused("DEVICE_IN_USE", self.a.ClaimDevice, devices=self.members[:1])
+            self.refused("DEVICE_IN_USE", self.a.ClaimDevice, devices=self.members[:1],
+                         text="group")
             self.assertEqual(self.used("org/a", "devices"), len(self.members))
             self.a.ReleaseDevice(devices=self.members[1:])
             self.assertEqual(self.world.wait_free(), [])

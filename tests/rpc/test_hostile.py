@@ -164,10 +164,10 @@ class Hostile(Case):
     def test_unary_calls_with_no_message_or_two(self):
         bad = self.connect(policy.B)
         path = self.world.api.method("GetStatus").path
-        outcome = bad.actor.call_messages(bad.channel, path, [], 10)
+        outcome = bad.actor.call_messages(bad.channel, path, [], 10 * self.slow)
         self.assertEqual(outcome[0], "INVALID_ARGUMENT")
         for datas in ([b"", b""], [b""] * 100):
-            self.assertIn(bad.actor.call_messages(bad.channel, path, datas, 10)[0],
+            self.assertIn(bad.actor.call_messages(bad.channel, path, datas, 10 * self.slow)[0],
                           ("OK", "INVALID_ARGUMENT", "UNIMPLEMENTED", "INTERNAL", "CANCELLED"))
         self.assertOthersGoOn(bad)
 
@@ -272,7 +272,7 @@ class Killed(Case):
                 self.given(conn, actor.memfd(size=PAGE))
             actor.kill()
         self.assertEqual(self.world.wait_idle(), [])
-        end = time.monotonic() + 5
+        end = time.monotonic() + 5 * self.slow
         while self.world.server.open_fds() > before + 2:
             self.assertLess(time.monotonic(), end)
             time.sleep(0.02)

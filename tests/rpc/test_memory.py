@@ -314,7 +314,7 @@ class Tickets(Case):
         for first in (b"GET ", b"IOFX", b"\0\0\0\0", b"iofd"):
             raw = self.a.actor.raw(self.path())
             self.a.actor.raw_send(raw, first + b"\0" * 60)
-            self.assertTrue(self.a.actor.raw_closed(raw, 5))
+            self.assertTrue(self.a.actor.raw_closed(raw, 5 * self.slow))
 
     def test_many_fds_in_one_message_are_closed(self):
         before = self.world.server.open_fds()
@@ -362,4 +362,5 @@ class Tickets(Case):
             self.a.actor.raw_send(raw, whole[:cut])
             halves.append(raw)
         for raw in halves:
-            self.assertTrue(self.a.actor.raw_closed(raw, 6), "half a request was kept open")
+            self.assertTrue(self.a.actor.raw_closed(raw, 6 * self.slow),
+                            "half a request was kept open")

@@ -91,6 +91,9 @@ class World:
         return actor
 
     def connect(self, uid, socket="tenants", actor=None, gid=None, options=()):
+        if self.slow > 1:
+            # By its name the least pause between two attempts, it is the time that one may take.
+            options = [("grpc.min_reconnect_backoff_ms", 20000 * self.slow), *options]
         return Connection(self.api, actor or self.actor(uid, gid), self.server.socket(socket),
                           20 * self.slow, options)
 
