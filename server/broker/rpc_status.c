@@ -2,26 +2,52 @@
 /* GetStatus: who the server is, who the caller is to it, and what it can do, by name. */
 #include "server/broker/rpc_status.h"
 
+#include "server/broker/state.h"
+
+/* Of the server, whatever its shim. */
 static const char *const capabilities[] = {
-	"kind-kernel", "nesting-kernel", "negotiate",	  "translate",	 "pasid-attach",
-	"invalidate",  "named-leases",	 "lease-watch",	  "idempotency", "quotas",
-	"events",      "policy-reload",	 "fd-protocol-1",
+	"kind-kernel", "negotiate", "translate", "invalidate",	  "named-leases",  "lease-watch",
+	"idempotency", "quotas",    "events",	 "policy-reload", "fd-protocol-1",
 };
+#define N_CAPABILITIES	    (sizeof(capabilities) / sizeof(capabilities[0]))
+#define N_SHIM_CAPABILITIES 4
+
+/* What the shim has, for one device at least. */
+static size_t shim_capabilities(const struct broker *broker, char **ret_names)
+{
+	const struct shim_ops *ops = broker->shim->ops;
+	bool nests = false, pasids = false;
+	size_t n = 0;
+
+	for (size_t i = 0; i < broker->n_devices; i++) {
+		nests |= broker->devices[i].info->caps.max_depth > 1;
+		pasids |= broker->devices[i].info->caps.pasid_bits > 0;
+	}
+	if (nests)
+		ret_names[n++] = (char *)"nesting-kernel";
+	if (pasids)
+		ret_names[n++] = (char *)"pasid-attach";
+	if (ops->dma)
+		ret_names[n++] = (char *)"device-dma";
+	if (ops->dev_fd)
+		ret_names[n++] = (char *)"device-fd";
+	return n;
+}
 
 int rpc_get_status(struct broker_call *call)
 {
-	const size_t n = sizeof(capabilities) / sizeof(capabilities[0]);
 	Ioasid__V1__GetStatusResponse *p = call_response(call);
 	struct broker *broker = call->broker;
 
 	if (p)
-		p->capabilities = scratch_calloc(&call->scratch, n + 1, sizeof(*p->capabilities));
+		p->capabilities =
+			scratch_calloc(&call->scratch, N_CAPABILITIES + N_SHIM_CAPABILITIES,
+				       sizeof(*p->capabilities));
 	if (!p || !p->capabilities)
 		return refuse_no_memory(call);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < N_CAPABILITIES; i++)
 		p->capabilities[p->n_capabilities++] = (char *)capabilities[i];
-	if (broker->shim->ops->dma)
-		p->capabilities[p->n_capabilities++] = (char *)"device-dma";
+	p->n_capabilities += shim_capabilities(broker, p->capabilities + N_CAPABILITIES);
 	p->version = (char *)IOASID_VERSION;
 	p->shim = (char *)broker->shim->ops->name;
 	p->role = (char *)policy_role_name(call->session->role);
