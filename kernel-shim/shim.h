@@ -26,7 +26,9 @@
  *
  * Order.  shim_pt_unmap(), shim_detach(), shim_replace(), shim_dev_release() and
  * shim_ctx_free() return only after IOTLBs, the paging-structure cache and every nested
- * child's combined entries are flushed and DMA that was translated before is over.
+ * child's combined entries are flushed and DMA that was translated before is over.  A kernel
+ * may give a group one table: there a detached or released device still goes through it until
+ * the last of its group, which the same context has, is detached too.
  *
  * Ownership.  The caller destroys what it made, leaf first: attachments, children,
  * page tables, memory, devices, context.  shim_ctx_free() does all of it at once, in that
