@@ -153,7 +153,7 @@ int iommufd_dev_bind(struct shim_ctx *base, const char *const *addresses, size_t
 		goto fail;
 	for (size_t i = 0; i < n; i++) {
 		devs[i]->fd = fds[i];
-		IOMMUFD_LIST_ADD(ctx->devices, devs[i]);
+		SHIM_LIST_ADD(ctx->devices, devs[i]);
 	}
 	r = bind_all(devs, n, ret_reason);
 	if (r) {
@@ -177,7 +177,7 @@ void iommufd_dev_close(struct iommufd_dev *dev, struct iommufd_debt **debts)
 	const struct iommufd_sys *sys = sys_of(dev->ctx);
 
 	sys->close(sys->user, dev->fd);
-	IOMMUFD_LIST_REMOVE(dev->ctx->devices, dev);
+	SHIM_LIST_REMOVE(dev->ctx->devices, dev);
 	dev->debt->next = *debts;
 	*debts = dev->debt;
 	dev->debt = NULL;

@@ -18,6 +18,7 @@
 #include "iommufd/host.h"
 #include "iommufd/tables.h"
 #include "iommufd/uapi.h"
+#include "list.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -142,24 +143,6 @@ static inline struct iommufd_pt *iommufd_pt_of(struct shim_pt *pt)
 {
 	return (struct iommufd_pt *)pt;
 }
-
-#define IOMMUFD_LIST_ADD(head, item)                                                               \
-	do {                                                                                       \
-		(item)->prev = NULL;                                                               \
-		(item)->next = (head);                                                             \
-		if (head)                                                                          \
-			(head)->prev = (item);                                                     \
-		(head) = (item);                                                                   \
-	} while (0)
-#define IOMMUFD_LIST_REMOVE(head, item)                                                            \
-	do {                                                                                       \
-		if ((item)->prev)                                                                  \
-			(item)->prev->next = (item)->next;                                         \
-		else                                                                               \
-			(head) = (item)->next;                                                     \
-		if ((item)->next)                                                                  \
-			(item)->next->prev = (item)->prev;                                         \
-	} while (0)
 
 /* Writes a reason of SHIM_REASON_MAX bytes, if one is wanted, and returns error. */
 int iommufd_refuse(char *ret_reason, int error, const char *format, ...)

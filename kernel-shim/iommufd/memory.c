@@ -33,7 +33,7 @@ int iommufd_mem_register(struct shim_ctx *base, int fd, uint64_t offset, uint64_
 	mem->offset = offset;
 	mem->length = length;
 	mem->prot = prot;
-	IOMMUFD_LIST_ADD(ctx->memories, mem);
+	SHIM_LIST_ADD(ctx->memories, mem);
 	*ret_mem = &mem->base;
 	return 0;
 }
@@ -44,6 +44,6 @@ void iommufd_mem_unregister(struct shim_mem *base)
 
 	if (!mem)
 		return;
-	IOMMUFD_LIST_REMOVE(mem->ctx->memories, mem);
+	SHIM_LIST_REMOVE(mem->ctx->memories, mem);
 	free(mem);
 }

@@ -179,7 +179,7 @@ int iommufd_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, ch
 		free(pt);
 		return r;
 	}
-	IOMMUFD_LIST_ADD(ctx->tables, pt);
+	SHIM_LIST_ADD(ctx->tables, pt);
 	*ret_pt = &pt->base;
 	return 0;
 }
@@ -218,7 +218,7 @@ void iommufd_pt_end(struct iommufd_pt *pt)
 		free(hwpt);
 	}
 	tables_clear(&pt->tables);
-	IOMMUFD_LIST_REMOVE(pt->ctx->tables, pt);
+	SHIM_LIST_REMOVE(pt->ctx->tables, pt);
 	free(pt);
 }
 

@@ -57,7 +57,7 @@ static int bind_one(struct soft_ctx *ctx, const char *address, char *ret_reason)
 		free(dev);
 		return SHIM_E_DEVICE_BUSY;
 	}
-	SOFT_LIST_ADD(ctx->devices, dev);
+	SHIM_LIST_ADD(ctx->devices, dev);
 	return 0;
 }
 
@@ -99,7 +99,7 @@ void soft_dev_release(struct shim_dev *base)
 	if (dev->attached)
 		forget(dev->attached);
 	soft_pasid_drain(&dev->pasids, forget);
-	SOFT_LIST_REMOVE(dev->ctx->devices, dev);
+	SHIM_LIST_REMOVE(dev->ctx->devices, dev);
 	pthread_mutex_lock(&shim->lock);
 	dev->slot->owner = NULL;
 	pthread_mutex_unlock(&shim->lock);

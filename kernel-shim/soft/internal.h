@@ -18,6 +18,7 @@
  * beside (attachments, roots, table entries, tags) is written atomically.
  */
 
+#include "list.h"
 #include "soft/iotlb.h"
 #include "soft/pasid.h"
 #include "soft/tables.h"
@@ -132,24 +133,6 @@ static inline struct soft_pt *soft_pt_of(struct shim_pt *pt)
 {
 	return (struct soft_pt *)pt;
 }
-
-#define SOFT_LIST_ADD(head, item)                                                                  \
-	do {                                                                                       \
-		(item)->prev = NULL;                                                               \
-		(item)->next = (head);                                                             \
-		if (head)                                                                          \
-			(head)->prev = (item);                                                     \
-		(head) = (item);                                                                   \
-	} while (0)
-#define SOFT_LIST_REMOVE(head, item)                                                               \
-	do {                                                                                       \
-		if ((item)->prev)                                                                  \
-			(item)->prev->next = (item)->next;                                         \
-		else                                                                               \
-			(head) = (item)->next;                                                     \
-		if ((item)->next)                                                                  \
-			(item)->next->prev = (item)->prev;                                         \
-	} while (0)
 
 /* context.c */
 int soft_ctx_new(struct shim *shim, const char *owner, char *ret_reason, struct shim_ctx **ret_ctx);

@@ -38,7 +38,7 @@ int soft_mem_register(struct shim_ctx *base, int fd, uint64_t offset, uint64_t l
 	mem->base.shim = base->shim;
 	mem->ctx = ctx;
 	mem->prot = prot;
-	SOFT_LIST_ADD(ctx->memories, mem);
+	SHIM_LIST_ADD(ctx->memories, mem);
 	*ret_mem = &mem->base;
 	return 0;
 }
@@ -49,7 +49,7 @@ void soft_mem_unregister(struct shim_mem *base)
 
 	if (!mem)
 		return;
-	SOFT_LIST_REMOVE(mem->ctx->memories, mem);
+	SHIM_LIST_REMOVE(mem->ctx->memories, mem);
 	mem->ctx = NULL;
 	soft_window_unmap(&soft_shim_of(base->shim)->window, &mem->piece);
 }

@@ -149,7 +149,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 		pt->parent->n_children++;
 		pt->depth = (uint8_t)(pt->parent->depth + 1);
 	}
-	SOFT_LIST_ADD(ctx->tables, pt);
+	SHIM_LIST_ADD(ctx->tables, pt);
 	*ret_pt = &pt->base;
 	return 0;
 }
@@ -174,7 +174,7 @@ void soft_pt_destroy(struct shim_pt *base)
 	soft_tables_put(&shim_of(pt)->tables, &dead);
 	if (pt->parent)
 		pt->parent->n_children--;
-	SOFT_LIST_REMOVE(pt->ctx->tables, pt);
+	SHIM_LIST_REMOVE(pt->ctx->tables, pt);
 	free(pt);
 }
 
