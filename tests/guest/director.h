@@ -81,27 +81,16 @@ static inline bool revoking_in_time(struct ioasid_client *admin, const char *dev
 	return false;
 }
 
-/* Once no lease is left, in five seconds: the counters that a tenant's objects move. */
-static inline void director_check_idle(struct ioasid_client *admin, const char *tenant)
+/* What of a tenant's counters is not zero, into ret_what; "": nothing. */
+static inline void director_used(struct ioasid_client *admin, const char *tenant, char *ret_what,
+				 size_t size)
 {
 	struct ioasid_tenants *list;
 	struct ioasid_error *error;
-	char name[80], why[160] = "";
 
-	for (int i = 0; i < 50; i++) {
-		struct ioasid_server_status *status;
-		bool idle;
-
-		if (ioasid_server_status(admin, NULL, &status, NULL) < 0)
-			break;
-		idle = status->leases == 0;
-		ioasid_server_status_free(status);
-		if (idle)
-			break;
-		usleep(100000);
-	}
+	ret_what[0] = '\0';
 	if (ioasid_tenant_list(admin, NULL, tenant, true, &list, &error) < 0) {
-		report(0, "tenants", error->message);
+		snprintf(ret_what, size, "%s", error->message);
 		ioasid_error_free(error);
 		return;
 	}
@@ -109,12 +98,28 @@ static inline void director_check_idle(struct ioasid_client *admin, const char *
 		const struct ioasid_resource_usage *r = list->items[0]->resources[i];
 
 		if (r->used)
-			snprintf(why, sizeof(why), "%s: %llu", r->resource,
+			snprintf(ret_what, size, "%s: %llu", r->resource,
 				 (unsigned long long)r->used);
 	}
 	ioasid_tenants_free(list);
+}
+
+/*
+ * The counters that a tenant's objects move, in ten seconds: a lease ends behind its client,
+ * and a device is charged until the keeper has found that nobody has it.
+ */
+static inline void director_check_idle(struct ioasid_client *admin, const char *tenant)
+{
+	char name[80], what[160];
+
+	for (int i = 0; i < 100; i++) {
+		director_used(admin, tenant, what, sizeof(what));
+		if (!what[0])
+			break;
+		usleep(100000);
+	}
 	snprintf(name, sizeof(name), "every counter of %s is zero", tenant);
-	report(!why[0], name, why);
+	report(!what[0], name, what);
 }
 
 #endif
