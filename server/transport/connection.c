@@ -16,6 +16,7 @@
 #include <grpc/impl/codegen/compression_types.h>
 #include <limits.h>
 #include <linux/sockios.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,8 +28,6 @@
 /* A client may send this much metadata; it is never looked at. */
 #define METADATA_MAX 8192
 #define N_ARMED	     2
-/* How long who misused HTTP/2 has to wait before it is served again. */
-#define BARRED_US UINT64_C(300000000)
 /* Looks at the sockets, this far apart, and how often one must have been emptied a little. */
 #define STALL_SAMPLES	  20
 #define STALL_INTERVAL_US 1000
@@ -210,7 +209,10 @@ void connection_expel(struct connection *connection, const char *why)
 {
 	struct transport *transport = connection->transport;
 
-	principal_bar(transport->principals, connection->principal, clock_us() + BARRED_US);
+	/* Its last bytes are read yet, and it may be found to misuse them once more. */
+	if (atomic_exchange(&connection->expelled, true))
+		return;
+	principal_bar(transport->principals, connection->principal, clock_us());
 	transport_log(transport, LOG_WARNING, "closing a connection of uid %u: %s",
 		      connection->peer.uid, why);
 	connection_kick(connection);

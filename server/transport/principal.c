@@ -21,6 +21,7 @@ struct principal {
 	uint64_t credit_us;
 	uint64_t credited_at_us;
 	uint64_t barred_until_us;
+	unsigned n_offences;
 	grpc_resource_quota *quota;
 	size_t unsent; /* the state thread's, without the lock */
 };
@@ -34,6 +35,10 @@ struct principal_table {
 
 /* A full bucket of credit. */
 #define SECOND_US UINT64_C(1000000)
+/* A bar is of a second, then of four times as long as the last, and so long at most. */
+#define BAR_MAX_US (300 * SECOND_US)
+/* Offences are forgotten so long after the last bar is over. */
+#define BAR_MEMORY_US (600 * SECOND_US)
 
 static struct principal **bucket_of(struct principal_table *table, size_t listener, uid_t uid)
 {
@@ -85,6 +90,12 @@ static void principal_credit(struct principal *principal, uint64_t now_us)
 	principal->credited_at_us = now_us;
 }
 
+static void principal_forgive(struct principal *principal, uint64_t now_us)
+{
+	if (principal->barred_until_us + BAR_MEMORY_US <= now_us)
+		principal->n_offences = 0;
+}
+
 /*
  * Frees entries of the chain that have nothing open and their full credit.  An entry that
  * has not is kept: else closing before the next connect would reset the rate.
@@ -95,8 +106,9 @@ static void bucket_sweep(struct principal **link, uint64_t now_us)
 		struct principal *principal = *link;
 
 		principal_credit(principal, now_us);
+		principal_forgive(principal, now_us);
 		if (principal->n_pending || principal->n_open || principal->credit_us < SECOND_US ||
-		    principal->barred_until_us > now_us) {
+		    principal->n_offences) {
 			link = &principal->next;
 			continue;
 		}
@@ -198,11 +210,19 @@ grpc_resource_quota *principal_quota(struct principal_table *table, struct princ
 	return principal->quota;
 }
 
-void principal_bar(struct principal_table *table, struct principal *principal, uint64_t until_us)
+void principal_bar(struct principal_table *table, struct principal *principal, uint64_t now_us)
 {
+	uint64_t bar = SECOND_US;
+
 	pthread_mutex_lock(&table->lock);
-	if (principal->barred_until_us < until_us)
-		principal->barred_until_us = until_us;
+	/* Several connections that are expelled together are one offence. */
+	if (principal->barred_until_us <= now_us) {
+		principal_forgive(principal, now_us);
+		for (unsigned i = 0; i < principal->n_offences && bar < BAR_MAX_US; i++)
+			bar *= 4;
+		principal->n_offences++;
+		principal->barred_until_us = now_us + (bar < BAR_MAX_US ? bar : BAR_MAX_US);
+	}
 	pthread_mutex_unlock(&table->lock);
 }
 

@@ -59,8 +59,11 @@ void principal_leave_pending(struct principal_table *table, struct principal *pr
 int principal_promote(struct principal_table *table, struct principal *principal, uint64_t now_us,
 		      uint64_t *ret_retry_us);
 void principal_leave(struct principal_table *table, struct principal *principal, uint64_t now_us);
-/* No promotion before until_us. */
-void principal_bar(struct principal_table *table, struct principal *principal, uint64_t until_us);
+/*
+ * No promotion for a second; for four seconds the next time, and so on up to five minutes: a
+ * machine that is slow may take a large message for misuse once.
+ */
+void principal_bar(struct principal_table *table, struct principal *principal, uint64_t now_us);
 /*
  * Bytes of answers that wait to be taken, all connections together; for as long as something
  * of the principal is open.  The state thread's alone.

@@ -103,6 +103,7 @@ struct connection {
 	unsigned n_unarmed; /* calls to be armed */
 	unsigned n_resets;  /* calls reset before they were read; a leaky bucket */
 	uint64_t resets_at;
+	_Atomic bool expelled;
 	/* The acceptor's, while it looks for who stalls gRPC; under the lock of the watches. */
 	int unread;
 	unsigned n_drains;

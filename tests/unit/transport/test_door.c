@@ -135,6 +135,53 @@ static void test_open_limits(void **state)
 	principal_table_free(table);
 }
 
+static int promote(struct principal_table *table, uint64_t now, struct principal *a,
+		   uint64_t *ret_retry)
+{
+	int r = principal_promote(table, a, now, ret_retry);
+
+	if (!r) {
+		principal_leave(table, a, now);
+		assert_int_equal(arrive(table, 0, 1, now, &a), 0);
+	}
+	return r;
+}
+
+static void test_bar(void **state)
+{
+	static const uint64_t bars[] = {1, 4, 16, 64, 256, 300, 300};
+	struct principal_table *table = table_new();
+	uint64_t now = 5000000, retry = 0;
+	struct principal *a, *b;
+
+	assert_int_equal(arrive(table, 0, 1, now, &a), 0);
+	assert_int_equal(arrive(table, 0, 2, now, &b), 0);
+	for (size_t i = 0; i < sizeof(bars) / sizeof(bars[0]); i++) {
+		uint64_t bar = bars[i] * 1000000;
+
+		principal_bar(table, a, now);
+		/* At the same time: the same offence. */
+		principal_bar(table, a, now + 1);
+		assert_int_equal(promote(table, now + bar - 1, a, &retry), PRINCIPAL_E_RATE);
+		assert_int_equal(retry, 1);
+		now += bar;
+		assert_int_equal(promote(table, now, a, &retry), 0);
+	}
+	/* Nobody else. */
+	assert_int_equal(principal_promote(table, b, now, &retry), 0);
+	principal_leave(table, b, now);
+	/* Ten minutes later it is forgotten, and not a microsecond sooner. */
+	principal_bar(table, a, now + 600000000 - 1);
+	assert_int_equal(promote(table, now + 600000000, a, &retry), PRINCIPAL_E_RATE);
+	assert_int_equal(retry, 300000000 - 1);
+	now += 600000000 - 1 + 300000000 + 600000000;
+	principal_bar(table, a, now);
+	assert_int_equal(promote(table, now, a, &retry), PRINCIPAL_E_RATE);
+	assert_int_equal(retry, 1000000);
+	principal_leave_pending(table, a, now);
+	principal_table_free(table);
+}
+
 static void test_rate(void **state)
 {
 	struct principal_table *table = table_new();
@@ -172,7 +219,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_request),	    cmocka_unit_test(test_request_refusals),
 		cmocka_unit_test(test_reply),	    cmocka_unit_test(test_pending_limit),
-		cmocka_unit_test(test_open_limits), cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_open_limits), cmocka_unit_test(test_bar),
+		cmocka_unit_test(test_rate),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
