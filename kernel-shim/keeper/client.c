@@ -6,8 +6,10 @@
  * waits where CONNECTIONS_MAX are in use.  A connection on which anything went wrong is
  * closed, never reused.
  *
- * A call is tried again on a new connection only where its request was certainly not
- * delivered: the keeper was restarted while the connection lay idle.
+ * The keeper may be restarted at any time, and no caller notices where that can be: a call is
+ * tried once more, on a new connection, where its request was certainly not delivered (the
+ * connection lay idle meanwhile), and where doing it twice is doing it once.  Where systemd has
+ * the keeper's socket, the new connection waits for the new keeper.
  */
 #include "client.h"
 
@@ -22,8 +24,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* Half of what the keeper takes, so that a successor of this process finds room. */
-#define CONNECTIONS_MAX 32
+/* With a watch half of what the keeper takes, so that a successor of this process finds room. */
+#define CONNECTIONS_MAX 31
 
 struct keeper {
 	struct sockaddr_un address;
@@ -103,6 +105,59 @@ static int receive_reply(int sock, const struct keeper_request *request,
 	return r;
 }
 
+/* What the keeper may have done before it ended without an answer, and may do again. */
+static bool is_repeatable(enum keeper_op op)
+{
+	switch (op) {
+	case KEEPER_OP_HELLO:
+	case KEEPER_OP_CONTEXT_NEXT:
+	case KEEPER_OP_CONTEXT_TAKE:
+	case KEEPER_OP_DEVICE_TAKE:
+	case KEEPER_OP_CLAIM_NEXT:
+	case KEEPER_OP_IS_FREE:
+	case KEEPER_OP_EXAMINE:
+	case KEEPER_OP_FD_HOLD:
+	case KEEPER_OP_FD_TAKE:
+	case KEEPER_OP_FD_NEXT:
+		return true;
+	case KEEPER_OP_CONTEXT_OPEN:
+	case KEEPER_OP_CONTEXT_CLOSE:
+	case KEEPER_OP_CLAIM:
+	case KEEPER_OP_RELEASE:
+	case KEEPER_OP_FD_DROP:
+	case _KEEPER_OP_MAX:
+		break;
+	}
+	return false;
+}
+
+/* On one connection.  *ret_delivered is always set: the keeper may have got it. */
+static int try_call(struct keeper *keeper, bool fresh, const struct keeper_request *request, int fd,
+		    struct keeper_reply *ret_reply, int *ret_fds, bool *ret_delivered)
+{
+	uint8_t bytes[KEEPER_REQUEST_SIZE];
+	int sock = connection_take(keeper, fresh), r;
+
+	*ret_delivered = false;
+	keeper_request_build(request, bytes);
+	if (sock < 0)
+		sock = connection_new(keeper);
+	if (sock < 0) {
+		connection_put(keeper, -1);
+		return sock;
+	}
+	r = wire_send(sock, bytes, sizeof(bytes), &fd, fd >= 0);
+	if (r == -ECONNRESET)
+		r = -EPIPE;
+	*ret_delivered = r != -EPIPE;
+	if (!r)
+		r = receive_reply(sock, request, ret_reply, ret_fds);
+	if (r < 0)
+		close_fd(&sock);
+	connection_put(keeper, sock);
+	return r;
+}
+
 /* One request, one reply.  The status of the reply is returned; ret_reply may be NULL. */
 static int call(struct keeper *keeper, const struct keeper_request *request, int fd,
 		struct keeper_reply *ret_reply, int *ret_fds)
@@ -110,33 +165,15 @@ static int call(struct keeper *keeper, const struct keeper_request *request, int
 	uint8_t bytes[KEEPER_REQUEST_SIZE];
 	struct keeper_request checked;
 	struct keeper_reply reply;
-	int sock, r = 0;
+	bool delivered;
+	int r;
 
 	keeper_request_build(request, bytes);
 	if (keeper_request_parse(bytes, sizeof(bytes), fd >= 0, &checked) < 0)
 		return -EINVAL; /* what the protocol cannot say */
-	sock = connection_take(keeper, false);
-	for (bool fresh = sock < 0;; fresh = true) {
-		if (sock < 0)
-			sock = connection_new(keeper);
-		if (sock < 0) {
-			connection_put(keeper, -1);
-			return sock;
-		}
-		r = wire_send(sock, bytes, sizeof(bytes), &fd, fd >= 0);
-		if (r == -ECONNRESET)
-			r = -EPIPE;
-		if (r != -EPIPE || fresh)
-			break;
-		close_fd(&sock);
-		connection_put(keeper, -1);
-		sock = connection_take(keeper, true);
-	}
-	if (!r)
-		r = receive_reply(sock, request, &reply, ret_fds);
-	if (r < 0)
-		close_fd(&sock);
-	connection_put(keeper, sock);
+	r = try_call(keeper, false, request, fd, &reply, ret_fds, &delivered);
+	if (r == -EPIPE && (!delivered || is_repeatable(request->op)))
+		r = try_call(keeper, true, request, fd, &reply, ret_fds, &delivered);
 	if (r < 0)
 		return r;
 	if (ret_reply)
@@ -165,6 +202,31 @@ int keeper_connect(const char *path, struct keeper **ret_keeper)
 		return r < 0 ? r : -EPROTO;
 	}
 	*ret_keeper = keeper;
+	return 0;
+}
+
+int keeper_watch(struct keeper *keeper, int *ret_fd)
+{
+	struct keeper_request request = {.op = KEEPER_OP_HELLO};
+	__attribute__((cleanup(close_fd))) int sock = -1;
+	uint8_t bytes[KEEPER_REQUEST_SIZE];
+	struct keeper_reply reply;
+	int r;
+
+	keeper_request_build(&request, bytes);
+	sock = connection_new(keeper);
+	if (sock < 0)
+		return sock;
+	r = wire_send(sock, bytes, sizeof(bytes), NULL, 0);
+	/* A connection that the keeper did not take is at its end. */
+	if (!r)
+		r = receive_reply(sock, &request, &reply, NULL);
+	if (r < 0)
+		return r == -ECONNRESET ? -EPIPE : r;
+	if (reply.status)
+		return -EPROTO;
+	*ret_fd = sock;
+	sock = -1;
 	return 0;
 }
 
@@ -267,6 +329,29 @@ int keeper_devices_release(struct keeper *keeper, struct keeper_context_id conte
 	return r < 0 ? r : call(keeper, &request, -1, NULL, NULL);
 }
 
+int keeper_devices_take(struct keeper *keeper, struct keeper_context_id context,
+			const char *const *addresses, size_t n, int *ret_fds)
+{
+	struct keeper_request request = {.op = KEEPER_OP_DEVICE_TAKE, .context = context.value};
+	int r = put_addresses(&request, addresses, n);
+
+	return r < 0 ? r : call(keeper, &request, -1, NULL, ret_fds);
+}
+
+int keeper_claim_next(struct keeper *keeper, struct keeper_context_id context, const char *after,
+		      char ret_address[static KEEPER_ADDRESS_MAX])
+{
+	struct keeper_request request = {.op = KEEPER_OP_CLAIM_NEXT, .context = context.value};
+	struct keeper_reply reply;
+	int r = put_addresses(&request, &after, after && *after);
+
+	if (!r)
+		r = call(keeper, &request, -1, &reply, NULL);
+	if (!r)
+		memcpy(ret_address, reply.name, KEEPER_ADDRESS_MAX);
+	return r;
+}
+
 int keeper_device_is_free(struct keeper *keeper, const char *address)
 {
 	struct keeper_request request = {.op = KEEPER_OP_IS_FREE, .n_addresses = 1};
@@ -312,4 +397,19 @@ int keeper_fd_drop(struct keeper *keeper, const char *name)
 
 	put(request.name, sizeof(request.name), name);
 	return call(keeper, &request, -1, NULL, NULL);
+}
+
+int keeper_fd_next(struct keeper *keeper, const char *after, char ret_name[static KEEPER_NAME_MAX])
+{
+	struct keeper_request request = {.op = KEEPER_OP_FD_NEXT};
+	struct keeper_reply reply;
+	int r;
+
+	if (strlen(after) >= sizeof(request.name))
+		return -EINVAL;
+	put(request.name, sizeof(request.name), after);
+	r = call(keeper, &request, -1, &reply, NULL);
+	if (!r)
+		memcpy(ret_name, reply.name, KEEPER_NAME_MAX);
+	return r;
 }

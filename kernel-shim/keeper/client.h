@@ -24,10 +24,11 @@ struct keeper;
 #define KEEPER_ADDRESS_MAX 32  /* "0000:3b:00.0" with its NUL */
 #define KEEPER_OWNER_MAX   256 /* a tenant's path with its NUL */
 #define KEEPER_REASON_MAX  160
-#define KEEPER_DEVICES_MAX 64 /* of one claim or release */
+#define KEEPER_NAME_MAX	   64 /* of a held fd, with its NUL */
+#define KEEPER_DEVICES_MAX 64 /* of one claim, release or take */
 
 enum keeper_error {
-	/* The host has no such device, or no such context is kept. */
+	/* The host has no such device, no such context or fd is kept, or no further one. */
 	KEEPER_E_NOT_FOUND = 1,
 	/* Claimed already, or its last holder still has the device's fd. */
 	KEEPER_E_BUSY,
@@ -64,6 +65,14 @@ int keeper_connect(const char *path, struct keeper **ret_keeper);
 void keeper_free(struct keeper *keeper); /* NULL-safe */
 
 /*
+ * A connection on which nothing is ever said.  It polls as readable, at its end, as soon as
+ * the keeper that answers now ends; only the caller closes it.  A keeper that ends loses the
+ * held fds: who wants to notice watches first and holds then.  It needs a place of its own
+ * among the keeper's connections: one a process.
+ */
+int keeper_watch(struct keeper *keeper, int *ret_fd);
+
+/*
  * Opens /dev/iommu.  owner: whom the keeper's limits count it for.  The keeper holds a
  * duplicate until keeper_context_close().  LIMIT, UNSUPPORTED; ret_reason (KEEPER_REASON_MAX
  * bytes) says why wherever a KEEPER_E_* is returned, also below.
@@ -82,7 +91,11 @@ int keeper_context_close(struct keeper *keeper, struct keeper_context_id context
  */
 int keeper_context_next(struct keeper *keeper, struct keeper_context_id after,
 			struct keeper_context_id *ret_context);
-/* Another duplicate of the context's iommufd.  NOT_FOUND. */
+/*
+ * Another duplicate of the context's iommufd.  NOT_FOUND.  An id is one context's for ever, at
+ * least until the host is booted again, whatever became of the keeper: what it finds is what
+ * was opened under it.
+ */
 int keeper_context_take(struct keeper *keeper, struct keeper_context_id context, int *ret_fd);
 
 /*
@@ -103,6 +116,19 @@ int keeper_devices_claim(struct keeper *keeper, struct keeper_context_id context
  */
 int keeper_devices_release(struct keeper *keeper, struct keeper_context_id context,
 			   const char *const *addresses, size_t n);
+/*
+ * ret_fds[i] is another duplicate of the cdev of addresses[i], which is bound to what it was
+ * bound to: all duplicates share one open file.  All or none.  NOT_FOUND: one of them is not
+ * claimed for the context.
+ */
+int keeper_devices_take(struct keeper *keeper, struct keeper_context_id context,
+			const char *const *addresses, size_t n, int *ret_fds);
+/*
+ * The device claimed for the context whose address is the smallest, by strcmp(3), above after
+ * (NULL or "": the first).  NOT_FOUND: there is none, or no such context.
+ */
+int keeper_claim_next(struct keeper *keeper, struct keeper_context_id context, const char *after,
+		      char ret_address[static KEEPER_ADDRESS_MAX]);
 /* 0: it can be claimed; BUSY: it is claimed, or its last holder still has its fd.  NOT_FOUND. */
 int keeper_device_is_free(struct keeper *keeper, const char *address);
 
@@ -117,5 +143,7 @@ int keeper_device_examine(struct keeper *keeper, const char *address,
 int keeper_fd_hold(struct keeper *keeper, const char *owner, const char *name, int fd);
 int keeper_fd_take(struct keeper *keeper, const char *name, int *ret_fd);
 int keeper_fd_drop(struct keeper *keeper, const char *name);
+/* The smallest name, by strcmp(3), above after ("": the first).  NOT_FOUND: there is none. */
+int keeper_fd_next(struct keeper *keeper, const char *after, char ret_name[static KEEPER_NAME_MAX]);
 
 #endif

@@ -216,9 +216,14 @@ static void claim_undo(struct claim *claim)
 	}
 }
 
-static void claim_end(struct claim *claim, bool success)
+/*
+ * A claim that is not in the file is nobody's after a restart, and so it has failed.  Where a
+ * failure is not in the file, the next start finds that these have their drivers.
+ */
+static int claim_end(struct claim *claim, bool success)
 {
 	struct vault *vault = claim->vault;
+	int r;
 
 	VAULT_LOCKED(vault);
 	for (size_t i = 0; i < claim->n; i++) {
@@ -231,8 +236,10 @@ static void claim_end(struct claim *claim, bool success)
 	}
 	/* A context with a claim under way is not closed. */
 	vault_find_context(vault, claim->context)->n_claims--;
-	/* If the file stays old, the next start finds that these have their drivers. */
-	(void)vault_save(vault);
+	r = vault_save(vault);
+	for (size_t i = 0; i < claim->n && success && r < 0; i++)
+		claim->devices[i]->state = DEVICE_LEFT;
+	return success ? r : 0;
 }
 
 int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[KEEPER_PCI_MAX],
@@ -246,7 +253,7 @@ int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[K
 		.n = n,
 		.reason = ret_reason,
 	};
-	int r;
+	int r, saved;
 
 	for (size_t i = 0; i < n; i++)
 		claim.copies[i] = -1;
@@ -269,9 +276,16 @@ int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[K
 
 		device_backup_name(addresses[i], name);
 		backup_put(&vault->config.backup, name, claim.devices[i]->fd);
-		ret_fds[i] = claim.copies[i];
 	}
-	claim_end(&claim, r == 0);
+	saved = claim_end(&claim, r == 0);
+	if (saved < 0) {
+		wire_close(claim.copies, n);
+		for (size_t i = 0; i < n; i++)
+			settle_device(vault, addresses[i]);
+		return saved;
+	}
+	if (!r)
+		memcpy(ret_fds, claim.copies, n * sizeof(*ret_fds));
 	return r;
 }
 

@@ -27,8 +27,8 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
-/* Beside what is held: two of each connection and more while requests run. */
-#define FDS_BESIDE 2048
+/* Beside what is held: each connection with the copies of its reply, and the process's own. */
+#define FDS_BESIDE (SERVER_CONNECTIONS_MAX * (KEEPER_DEVICES_MAX + 2) + 128)
 
 struct process {
 	struct options options;
@@ -49,20 +49,25 @@ static int fail(const char *what, int r)
 /* Everything the limits allow must find room, or the limits are a lie. */
 static int raise_fd_limit(const struct charge_limits *limits)
 {
-	rlim_t need = FDS_BESIDE;
+	rlim_t need = FDS_BESIDE, allowed;
 	struct rlimit files;
 
 	for (size_t i = 0; i < _CHARGE_KINDS; i++)
 		need += limits->total[i];
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
 		return fail("RLIMIT_NOFILE", -errno);
-	if (files.rlim_max < need) {
-		keeper_log(LOG_ERR, "the limits need %ju open files, and only %ju are allowed",
-			   (uintmax_t)need, (uintmax_t)files.rlim_max);
-		return -EMFILE;
-	}
+	allowed = files.rlim_max;
+	/* Beyond the hard limit only a root with all its capabilities may go. */
+	if (files.rlim_max < need)
+		files.rlim_max = need;
 	files.rlim_cur = files.rlim_max;
-	return setrlimit(RLIMIT_NOFILE, &files) < 0 ? fail("RLIMIT_NOFILE", -errno) : 0;
+	if (setrlimit(RLIMIT_NOFILE, &files) == 0)
+		return 0;
+	if (errno != EPERM)
+		return fail("RLIMIT_NOFILE", -errno);
+	keeper_log(LOG_ERR, "the limits need %ju open files, and only %ju are allowed",
+		   (uintmax_t)need, (uintmax_t)allowed);
+	return -EMFILE;
 }
 
 static int block_signals(int *ret_fd)

@@ -29,8 +29,8 @@ const char options_help[] =
 	"  --max-contexts-per-owner N  (256)\n"
 	"  --max-devices N             in total (256)\n"
 	"  --max-devices-per-owner N   (64)\n"
-	"  --max-fds N                 held fds in total (8192)\n"
-	"  --max-fds-per-owner N       (2048)\n"
+	"  --max-fds N                 held fds in total (32768)\n"
+	"  --max-fds-per-owner N       (16384)\n"
 	"  --help, --version\n";
 
 enum {
@@ -131,7 +131,7 @@ int options_parse(int argc, char **argv, struct options *ret_options, char *ret_
 	struct options options = {
 		.state = OPTIONS_STATE,
 		.fd_store = true,
-		.limits = {.total = {1024, 256, 8192}, .owner = {256, 64, 2048}},
+		.limits = {.total = {1024, 256, 32768}, .owner = {256, 64, 16384}},
 	};
 	int option, r = 0;
 

@@ -34,6 +34,7 @@ struct wire_reply {
 	char reason[KEEPER_REASON_MAX];
 	char driver[KEEPER_DRIVER_MAX];
 	char host_use[KEEPER_REASON_MAX];
+	char name[KEEPER_NAME_MAX];
 };
 
 _Static_assert(sizeof(struct wire_request) == KEEPER_REQUEST_SIZE, "docs/keeper-protocol.md");
@@ -48,32 +49,46 @@ enum {
 	PASID_BITS_MAX = 20,
 };
 
+enum use {
+	UNUSED,
+	USED,
+	OPTIONAL, /* zero: from the first */
+};
+
 /* Which fields an operation uses; all others are zero. */
 static const struct rule {
-	bool context;
+	enum use context;
+	enum use name;
 	bool owner;
-	bool name;
 	uint8_t min_addresses;
 	uint8_t max_addresses;
 	uint8_t fds;	   /* with the request */
-	uint8_t reply_fds; /* with a successful reply; a claim's are as many as its addresses */
+	uint8_t reply_fds; /* with a successful reply */
+	bool fd_each;	   /* instead: as many as its addresses */
 } rules[_KEEPER_OP_MAX] = {
 	[KEEPER_OP_HELLO] = {0},
 	[KEEPER_OP_CONTEXT_OPEN] = {.owner = true, .reply_fds = 1},
-	[KEEPER_OP_CONTEXT_CLOSE] = {.context = true},
-	[KEEPER_OP_CONTEXT_NEXT] = {0}, /* its context may be zero: the first */
-	[KEEPER_OP_CLAIM] = {.context = true,
+	[KEEPER_OP_CONTEXT_CLOSE] = {.context = USED},
+	[KEEPER_OP_CONTEXT_NEXT] = {.context = OPTIONAL},
+	[KEEPER_OP_CLAIM] = {.context = USED,
 			     .min_addresses = 1,
-			     .max_addresses = KEEPER_DEVICES_MAX},
-	[KEEPER_OP_RELEASE] = {.context = true,
+			     .max_addresses = KEEPER_DEVICES_MAX,
+			     .fd_each = true},
+	[KEEPER_OP_RELEASE] = {.context = USED,
 			       .min_addresses = 1,
 			       .max_addresses = KEEPER_DEVICES_MAX},
 	[KEEPER_OP_IS_FREE] = {.min_addresses = 1, .max_addresses = 1},
 	[KEEPER_OP_EXAMINE] = {.min_addresses = 1, .max_addresses = 1},
-	[KEEPER_OP_FD_HOLD] = {.owner = true, .name = true, .fds = 1},
-	[KEEPER_OP_FD_TAKE] = {.name = true, .reply_fds = 1},
-	[KEEPER_OP_FD_DROP] = {.name = true},
-	[KEEPER_OP_CONTEXT_TAKE] = {.context = true, .reply_fds = 1},
+	[KEEPER_OP_FD_HOLD] = {.owner = true, .name = USED, .fds = 1},
+	[KEEPER_OP_FD_TAKE] = {.name = USED, .reply_fds = 1},
+	[KEEPER_OP_FD_DROP] = {.name = USED},
+	[KEEPER_OP_CONTEXT_TAKE] = {.context = USED, .reply_fds = 1},
+	[KEEPER_OP_FD_NEXT] = {.name = OPTIONAL},
+	[KEEPER_OP_DEVICE_TAKE] = {.context = USED,
+				   .min_addresses = 1,
+				   .max_addresses = KEEPER_DEVICES_MAX,
+				   .fd_each = true},
+	[KEEPER_OP_CLAIM_NEXT] = {.context = USED, .max_addresses = 1},
 };
 
 bool keeper_address_is_valid(const char *address)
@@ -148,12 +163,18 @@ static bool addresses_are_valid(const struct keeper_request *request)
 		       (KEEPER_DEVICES_MAX - request->n_addresses) * KEEPER_PCI_MAX);
 }
 
+static bool use_is_kept(enum use use, bool present)
+{
+	return use == OPTIONAL || present == (use == USED);
+}
+
 int keeper_request_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 			 struct keeper_request *ret_request)
 {
 	struct keeper_request request = {0};
 	struct wire_request wire;
 	const struct rule *rule;
+	bool named;
 
 	if (size != sizeof(wire))
 		return -EPROTO;
@@ -172,13 +193,13 @@ int keeper_request_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 	if (n_fds != rule->fds || request.n_addresses < rule->min_addresses ||
 	    request.n_addresses > rule->max_addresses)
 		return -EPROTO;
-	if (request.op != KEEPER_OP_CONTEXT_NEXT && rule->context != (request.context != 0))
+	if (!use_is_kept(rule->context, request.context != 0))
 		return -EPROTO;
 	if (rule->owner ? !owner_is_valid(request.owner)
 			: !is_zero(request.owner, sizeof(request.owner)))
 		return -EPROTO;
-	if (rule->name ? !name_is_valid(request.name)
-		       : !is_zero(request.name, sizeof(request.name)))
+	named = !is_zero(request.name, sizeof(request.name));
+	if (!use_is_kept(rule->name, named) || (named && !name_is_valid(request.name)))
 		return -EPROTO;
 	if (!addresses_are_valid(&request))
 		return -EPROTO;
@@ -205,7 +226,29 @@ void keeper_request_build(const struct keeper_request *request,
 
 size_t keeper_request_reply_fds(const struct keeper_request *request)
 {
-	return request->op == KEEPER_OP_CLAIM ? request->n_addresses : rules[request->op].reply_fds;
+	const struct rule *rule = &rules[request->op];
+
+	return rule->fd_each ? request->n_addresses : rule->reply_fds;
+}
+
+/*
+ * What the client puts into a caller's buffer, and asks for the next one with.  One that is
+ * not behind what was asked for would make it walk in circles.
+ */
+static bool reply_name_is_valid(const struct keeper_request *request, const struct wire_reply *wire)
+{
+	if (wire->status)
+		return is_zero(wire->name, sizeof(wire->name));
+	switch (request->op) {
+	case KEEPER_OP_FD_NEXT:
+		return name_is_valid(wire->name) && strcmp(wire->name, request->name) > 0;
+	case KEEPER_OP_CLAIM_NEXT:
+		return string_is_valid(wire->name, sizeof(wire->name)) &&
+		       keeper_address_is_valid(wire->name) &&
+		       strcmp(wire->name, request->addresses[0]) > 0;
+	default:
+		return is_zero(wire->name, sizeof(wire->name));
+	}
 }
 
 int keeper_reply_parse(const uint8_t *bytes, size_t size, size_t n_fds,
@@ -223,7 +266,8 @@ int keeper_reply_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 	    wire.pasid_bits > PASID_BITS_MAX ||
 	    !string_is_valid(wire.reason, sizeof(wire.reason)) ||
 	    !string_is_valid(wire.driver, sizeof(wire.driver)) ||
-	    !string_is_valid(wire.host_use, sizeof(wire.host_use)))
+	    !string_is_valid(wire.host_use, sizeof(wire.host_use)) ||
+	    !reply_name_is_valid(request, &wire))
 		return -EPROTO;
 	reply.op = wire.op;
 	reply.status = (int32_t)le32toh(wire.status);
@@ -239,6 +283,7 @@ int keeper_reply_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 	reply.device.reset = wire.flags & FLAG_RESET;
 	memcpy(reply.device.driver, wire.driver, sizeof(wire.driver));
 	memcpy(reply.device.host_use, wire.host_use, sizeof(wire.host_use));
+	memcpy(reply.name, wire.name, sizeof(wire.name));
 	*ret_reply = reply;
 	return 0;
 }
@@ -267,5 +312,6 @@ void keeper_reply_build(const struct keeper_reply *reply,
 	string_copy(wire.reason, reply->reason, sizeof(wire.reason));
 	string_copy(wire.driver, device->driver, sizeof(wire.driver));
 	string_copy(wire.host_use, device->host_use, sizeof(wire.host_use));
+	string_copy(wire.name, reply->name, sizeof(wire.name));
 	memcpy(ret_bytes, &wire, sizeof(wire));
 }

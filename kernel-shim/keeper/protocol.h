@@ -11,12 +11,11 @@
 
 #include "client.h"
 
-#define KEEPER_VERSION	    1
-#define KEEPER_NAME_MAX	    64 /* of a held fd, with its NUL */
+#define KEEPER_VERSION	    2
 #define KEEPER_PCI_MAX	    16 /* "0000:3b:00.0" and zeroes, on the wire */
 #define KEEPER_DRIVER_MAX   32
 #define KEEPER_REQUEST_SIZE 1360
-#define KEEPER_REPLY_SIZE   384
+#define KEEPER_REPLY_SIZE   448
 
 /* On the wire; 0 is none. */
 enum keeper_op {
@@ -32,6 +31,9 @@ enum keeper_op {
 	KEEPER_OP_FD_TAKE,
 	KEEPER_OP_FD_DROP,
 	KEEPER_OP_CONTEXT_TAKE,
+	KEEPER_OP_FD_NEXT,
+	KEEPER_OP_DEVICE_TAKE,
+	KEEPER_OP_CLAIM_NEXT,
 	_KEEPER_OP_MAX,
 };
 
@@ -52,6 +54,8 @@ struct keeper_reply {
 	uint64_t context;
 	char reason[KEEPER_REASON_MAX];
 	struct keeper_device device;
+	/* FD_NEXT: of a held fd; CLAIM_NEXT: an address. */
+	char name[KEEPER_NAME_MAX];
 };
 
 /* "dddd:bb:dd.f", hex digits in lower case; nothing else may become part of a path. */

@@ -60,6 +60,12 @@ static int execute(const struct server_config *config, struct exchange *exchange
 	case KEEPER_OP_RELEASE:
 		return vault_release(vault, request->context, addresses, request->n_addresses,
 				     reply->reason);
+	case KEEPER_OP_DEVICE_TAKE:
+		return vault_take(vault, request->context, addresses, request->n_addresses,
+				  reply->reason, exchange->fds);
+	case KEEPER_OP_CLAIM_NEXT:
+		return vault_claim_next(vault, request->context, request->addresses[0],
+					reply->name);
 	case KEEPER_OP_IS_FREE:
 		return vault_is_free(vault, request->addresses[0], reply->reason);
 	case KEEPER_OP_EXAMINE:
@@ -70,6 +76,8 @@ static int execute(const struct server_config *config, struct exchange *exchange
 		return vault_fd_take(vault, request->name, &exchange->fds[0]);
 	case KEEPER_OP_FD_DROP:
 		return vault_fd_drop(vault, request->name);
+	case KEEPER_OP_FD_NEXT:
+		return vault_fd_next(vault, request->name, reply->name);
 	default:
 		return -EPROTO;
 	}

@@ -7,7 +7,9 @@
  *   context        ID      OWNER
  *   device         ADDRESS CONTEXT GROUP OWNER DRIVER OVERRIDE
  *
- * CONTEXT 0: of none.  The file is the keeper's own and in a folder of root's; what cannot be
+ * CONTEXT 0: of none.  NEXT-CONTEXT is above every id that was given out: ioasidd's registry
+ * names contexts by id, so one that meant another context later would give a tenant's mappings
+ * to the next.  The file is the keeper's own and in a folder of root's; what cannot be
  * read is nevertheless refused, and with it the start: else drivers would be forgotten.
  */
 #include "vault_internal.h"
@@ -21,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define WORDS_MAX 8
 
@@ -200,7 +203,31 @@ static int restore_file(struct restore *restore, FILE *file)
 	free(line);
 	if (!r && ferror(file))
 		r = -EIO;
+	if (!r && !restore->begun)
+		r = -EBADMSG;
 	return r;
+}
+
+/*
+ * Microseconds since the host was booted: above the ids of all keepers of this boot that began
+ * likewise, as no context is opened in less time.  The file may have been removed.
+ */
+static uint64_t first_context(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + 1;
+}
+
+/* An fd that no line names may be all that is left of the id. */
+static void skip_context(struct vault *vault, const char *name)
+{
+	uint64_t id;
+
+	if (!strncmp(name, "ctx.", 4) && parse_number(name + 4, UINT64_MAX - 1, &id) &&
+	    id >= vault->next_context)
+		vault->next_context = id + 1;
 }
 
 int vault_restore(struct vault *vault, struct backup_fd *fds, size_t n_fds)
@@ -220,11 +247,14 @@ int vault_restore(struct vault *vault, struct backup_fd *fds, size_t n_fds)
 		fclose(file);
 	} else if (path && errno != ENOENT) {
 		r = -errno;
+	} else {
+		vault->next_context = first_context();
 	}
 	for (size_t i = 0; i < n_fds; i++) {
 		if (fds[i].fd < 0)
 			continue;
 		keeper_log(LOG_WARNING, "%s of the fd store is in no state file", fds[i].name);
+		skip_context(vault, fds[i].name);
 		backup_remove(&vault->config.backup, fds[i].name);
 		close_fd(&fds[i].fd);
 	}

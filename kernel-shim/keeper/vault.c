@@ -333,3 +333,36 @@ int vault_fd_drop(struct vault *vault, const char *name)
 	free(held);
 	return 0;
 }
+
+struct successor {
+	const char *after;
+	const char *name; /* the best so far */
+};
+
+static int compare_successor(const void *key, const void *node)
+{
+	struct successor *successor = (struct successor *)key;
+	const struct held_fd *held = node;
+
+	if (strcmp(held->name, successor->after) <= 0)
+		return 1;
+	successor->name = held->name;
+	return -1;
+}
+
+/*
+ * A search that finds nothing: on its way down to where something just above after would be,
+ * the last that it turned left at is the next one.  A walk over the whole tree for each
+ * name would take the lock for long.
+ */
+int vault_fd_next(struct vault *vault, const char *after, char ret_name[static KEEPER_NAME_MAX])
+{
+	struct successor successor = {.after = after};
+
+	VAULT_LOCKED(vault);
+	(void)tfind(&successor, &vault->fds, compare_successor);
+	if (!successor.name)
+		return KEEPER_E_NOT_FOUND;
+	memcpy(ret_name, successor.name, KEEPER_NAME_MAX);
+	return 0;
+}

@@ -53,6 +53,11 @@ int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[K
 		size_t n, char *ret_reason, int *ret_fds);
 int vault_release(struct vault *vault, uint64_t context, const char (*addresses)[KEEPER_PCI_MAX],
 		  size_t n, char *ret_reason);
+int vault_take(struct vault *vault, uint64_t context, const char (*addresses)[KEEPER_PCI_MAX],
+	       size_t n, char *ret_reason, int *ret_fds);
+/* after "": the first. */
+int vault_claim_next(struct vault *vault, uint64_t context, const char *after,
+		     char ret_address[static KEEPER_PCI_MAX]);
 int vault_is_free(struct vault *vault, const char *address, char *ret_reason);
 
 /* Takes *fd on success. */
@@ -60,5 +65,6 @@ int vault_fd_hold(struct vault *vault, const char *owner, const char *name, int 
 		  char *ret_reason);
 int vault_fd_take(struct vault *vault, const char *name, int *ret_fd);
 int vault_fd_drop(struct vault *vault, const char *name);
+int vault_fd_next(struct vault *vault, const char *after, char ret_name[static KEEPER_NAME_MAX]);
 
 #endif

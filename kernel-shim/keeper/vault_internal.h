@@ -3,7 +3,7 @@
 #define IOASID_KEEPER_VAULT_INTERNAL_H
 
 /*
- * The objects of the vault, for vault.c, devices.c and state.c.
+ * The objects of the vault, for vault.c, devices.c, claims.c and state.c.
  *
  * The lock rule.  vault->lock guards the lists, the charges and every member below, with one
  * exception: while a device is busy, function and what follows it are its worker's alone, and

@@ -2,7 +2,8 @@
 /*
  * The keeper's datagrams: first byte of the input = number of fds that came, the rest = a
  * request, or a reply to each operation.  What is accepted must be the one encoding of what
- * it was read as; an address that is accepted can be nothing but a name in sysfs.
+ * it was read as; an address that is accepted can be nothing but a name in sysfs, and a name
+ * in a reply nothing but what fits the client's buffer.
  */
 #include "keeper/protocol.h"
 
@@ -42,6 +43,13 @@ static void try_reply(const uint8_t *data, size_t size, size_t n_fds)
 			continue;
 		keeper_reply_build(&reply, again);
 		if (size != sizeof(again) || memcmp(data, again, sizeof(again)) != 0)
+			abort();
+		if (strnlen(reply.name, sizeof(reply.name)) == sizeof(reply.name) ||
+		    strchr(reply.name, '/'))
+			abort();
+		if (op == KEEPER_OP_CLAIM_NEXT && !reply.status && strlen(reply.name) != 12)
+			abort();
+		if (op == KEEPER_OP_FD_NEXT && !reply.status && !*reply.name)
 			abort();
 	}
 }

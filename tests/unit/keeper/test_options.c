@@ -28,7 +28,8 @@ static void test_defaults(void **state)
 	assert_int_equal(options.client, 0);
 	assert_null(options.listen);
 	assert_true(options.fd_store);
-	assert_int_equal(options.limits.total[CHARGE_FD], 8192);
+	assert_int_equal(options.limits.total[CHARGE_FD], 32768);
+	assert_int_equal(options.limits.owner[CHARGE_FD], 16384);
 	assert_int_equal(options.limits.owner[CHARGE_DEVICE], 64);
 }
 

@@ -35,6 +35,7 @@ static struct keeper_request sample(enum keeper_op op)
 		break;
 	case KEEPER_OP_CLAIM:
 	case KEEPER_OP_RELEASE:
+	case KEEPER_OP_DEVICE_TAKE:
 		request.context = 7;
 		request.n_addresses = 2;
 		strcpy(request.addresses[0], "0000:3b:00.0");
@@ -45,12 +46,18 @@ static struct keeper_request sample(enum keeper_op op)
 		request.n_addresses = 1;
 		strcpy(request.addresses[0], "0000:3b:00.0");
 		break;
+	case KEEPER_OP_CLAIM_NEXT:
+		request.context = 7;
+		request.n_addresses = 1;
+		strcpy(request.addresses[0], "0000:3b:00.0");
+		break;
 	case KEEPER_OP_FD_HOLD:
 		strcpy(request.owner, "acme/ml");
 		strcpy(request.name, "mem.1");
 		break;
 	case KEEPER_OP_FD_TAKE:
 	case KEEPER_OP_FD_DROP:
+	case KEEPER_OP_FD_NEXT:
 		strcpy(request.name, "mem.1");
 		break;
 	default:
@@ -146,7 +153,7 @@ static void test_layout(void **state)
 	strcpy(request.name, "n");
 	request.context = 0x0807060504030201;
 	keeper_request_build(&request, bytes);
-	assert_memory_equal(bytes, "IOKP\1\5\2\0\1\2\3\4\5\6\7\10o", 17);
+	assert_memory_equal(bytes, "IOKP\2\5\2\0\1\2\3\4\5\6\7\10o", 17);
 	assert_int_equal(bytes[AT_NAME], 'n');
 	assert_memory_equal(bytes + AT_ADDRESSES + 16, "0000:3b:00.1", 13);
 }
@@ -272,6 +279,126 @@ static void test_reply(void **state)
 	}
 }
 
+/* What the walks begin with, and what they do not take. */
+static void test_next(void **state)
+{
+	struct keeper_request request = {.op = KEEPER_OP_FD_NEXT};
+
+	assert_int_equal(parse(&request, 0), 0);
+	request.name[1] = 'x'; /* none, and something behind its NUL */
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request.name[0] = '/';
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	memset(request.name, 'a', KEEPER_NAME_MAX);
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_FD_NEXT);
+	strcpy(request.owner, "acme");
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_FD_NEXT);
+	request.context = 1;
+	assert_int_equal(parse(&request, 0), -EPROTO);
+
+	request = (struct keeper_request){.op = KEEPER_OP_CLAIM_NEXT, .context = 1};
+	assert_int_equal(parse(&request, 0), 0);
+	request.context = 0;
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_CLAIM_NEXT);
+	strcpy(request.addresses[1], "0000:3b:00.1");
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request.n_addresses = 2;
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_CLAIM_NEXT);
+	request.n_addresses = 0;
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_CLAIM_NEXT);
+	strcpy(request.addresses[0], "../../x");
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_CLAIM_NEXT);
+	strcpy(request.name, "n");
+	assert_int_equal(parse(&request, 0), -EPROTO);
+}
+
+static void test_device_take(void **state)
+{
+	struct keeper_request request = sample(KEEPER_OP_DEVICE_TAKE);
+
+	assert_int_equal(keeper_request_reply_fds(&request), 2);
+	request.context = 0;
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_DEVICE_TAKE);
+	strcpy(request.addresses[1], request.addresses[0]);
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = sample(KEEPER_OP_DEVICE_TAKE);
+	strcpy(request.name, "n");
+	assert_int_equal(parse(&request, 0), -EPROTO);
+	request = (struct keeper_request){.op = KEEPER_OP_DEVICE_TAKE, .context = 1};
+	for (unsigned n = 0; n <= KEEPER_DEVICES_MAX; n++) {
+		request.n_addresses = n;
+		if (n)
+			sprintf(request.addresses[n - 1], "0000:%02x:00.0", n);
+		assert_int_equal(parse(&request, 0), n ? 0 : -EPROTO);
+	}
+	request.n_addresses = KEEPER_DEVICES_MAX + 1;
+	assert_int_equal(parse(&request, 0), -EPROTO);
+}
+
+/* A reply of zeroes, but for these. */
+static int parse_name(const struct keeper_request *request, int status, const char *name)
+{
+	struct keeper_reply reply = {.op = request->op, .status = status}, back;
+	uint8_t bytes[KEEPER_REPLY_SIZE];
+	size_t n_fds = status ? 0 : keeper_request_reply_fds(request);
+	int r;
+
+	strcpy(reply.name, name);
+	keeper_reply_build(&reply, bytes);
+	r = keeper_reply_parse(bytes, sizeof(bytes), n_fds, request, &back);
+	if (!r)
+		assert_memory_equal(&back, &reply, sizeof(back));
+	bytes[KEEPER_REPLY_SIZE - 1] = 'x';
+	assert_int_equal(keeper_reply_parse(bytes, sizeof(bytes), n_fds, request, &back), -EPROTO);
+	return r;
+}
+
+static void test_reply_name(void **state)
+{
+	struct keeper_request request = sample(KEEPER_OP_FD_NEXT);
+
+	assert_int_equal(parse_name(&request, 0, "mem.10"), 0);
+	assert_int_equal(parse_name(&request, 0, "mem.2"), 0);
+	assert_int_equal(parse_name(&request, KEEPER_E_NOT_FOUND, ""), 0);
+	assert_int_equal(parse_name(&request, KEEPER_E_NOT_FOUND, "mem.2"), -EPROTO);
+	assert_int_equal(parse_name(&request, -ENOMEM, "mem.2"), -EPROTO);
+	/* No name; none that is behind "mem.1". */
+	assert_int_equal(parse_name(&request, 0, ""), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, "n/m"), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, "mem.1"), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, "mem.0"), -EPROTO);
+	request.name[0] = '\0';
+	assert_int_equal(parse_name(&request, 0, "-"), 0);
+
+	request = sample(KEEPER_OP_CLAIM_NEXT);
+	assert_int_equal(parse_name(&request, 0, "0000:3b:00.1"), 0);
+	assert_int_equal(parse_name(&request, KEEPER_E_NOT_FOUND, ""), 0);
+	assert_int_equal(parse_name(&request, KEEPER_E_NOT_FOUND, "0000:3b:00.1"), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, ""), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, "mem.1"), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, "0000:3b:00.12"), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, "0000:3b:00.0"), -EPROTO);
+	assert_int_equal(parse_name(&request, 0, "0000:3a:00.0"), -EPROTO);
+	request.n_addresses = 0;
+	memset(request.addresses, 0, sizeof(request.addresses));
+	assert_int_equal(parse_name(&request, 0, "0000:00:00.0"), 0);
+
+	for (enum keeper_op op = 1; op < _KEEPER_OP_MAX; op++) {
+		if (op == KEEPER_OP_FD_NEXT || op == KEEPER_OP_CLAIM_NEXT)
+			continue;
+		request = sample(op);
+		assert_int_equal(parse_name(&request, 0, ""), 0);
+		assert_int_equal(parse_name(&request, 0, "mem.2"), -EPROTO);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +406,8 @@ int main(void)
 		cmocka_unit_test(test_header),	   cmocka_unit_test(test_layout),
 		cmocka_unit_test(test_addresses),  cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_strings),	   cmocka_unit_test(test_reply),
+		cmocka_unit_test(test_next),	   cmocka_unit_test(test_device_take),
+		cmocka_unit_test(test_reply_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

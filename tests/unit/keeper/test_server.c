@@ -174,10 +174,143 @@ static void test_every_call(void **state)
 	keeper_free(NULL);
 }
 
+/* A broker that is started anew has only what its registry says: all else it finds. */
+static void test_find_again(void **state)
+{
+	struct keeper *keeper = client_new();
+	const char *const both[] = {D, C}, *const bad[] = {"../../x"};
+	struct keeper_context_id context, other = {0};
+	char found[KEEPER_ADDRESS_MAX] = "as it was", name[KEEPER_NAME_MAX] = "as it was";
+	int fd, fds[2] = {-1, -1}, copies[2] = {-7, -7};
+	int memory = memfd_create("m", MFD_CLOEXEC), second = memfd_create("n", MFD_CLOEXEC);
+
+	assert_int_equal(keeper_context_open(keeper, "acme", reason, &context, &fd), 0);
+	close(fd);
+	assert_int_equal(keeper_claim_next(keeper, context, NULL, found), KEEPER_E_NOT_FOUND);
+	assert_int_equal(keeper_claim_next(keeper, other, NULL, found), -EINVAL);
+	assert_int_equal(keeper_claim_next(keeper, context, bad[0], found), -EINVAL);
+	assert_int_equal(keeper_devices_take(keeper, context, both, 2, copies), KEEPER_E_NOT_FOUND);
+	assert_int_equal(keeper_devices_claim(keeper, context, both, 2, reason, fds), 0);
+	assert_int_equal(keeper_devices_take(keeper, context, both, 0, copies), -EINVAL);
+	assert_int_equal(keeper_devices_take(keeper, context, both, 65, copies), -EINVAL);
+	assert_int_equal(keeper_devices_take(keeper, context, bad, 1, copies), -EINVAL);
+	other.value = context.value + 1;
+	assert_int_equal(keeper_devices_take(keeper, other, both, 2, copies), KEEPER_E_NOT_FOUND);
+	assert_int_equal(keeper_claim_next(keeper, other, NULL, found), KEEPER_E_NOT_FOUND);
+	assert_int_equal(copies[0], -7);
+	assert_string_equal(found, "as it was");
+	keeper_free(keeper);
+
+	keeper = client_new();
+	assert_int_equal(keeper_claim_next(keeper, context, NULL, found), 0);
+	assert_string_equal(found, C);
+	assert_int_equal(keeper_claim_next(keeper, context, "", found), 0);
+	assert_string_equal(found, C);
+	assert_int_equal(keeper_claim_next(keeper, context, found, found), 0);
+	assert_string_equal(found, D);
+	assert_int_equal(keeper_claim_next(keeper, context, found, found), KEEPER_E_NOT_FOUND);
+	assert_int_equal(keeper_devices_take(keeper, context, both, 2, copies), 0);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(inode_of(copies[i]), inode_of(fds[i]));
+		assert_true(fcntl(copies[i], F_GETFD) & FD_CLOEXEC);
+	}
+	wire_close(fds, 2);
+	wire_close(copies, 2);
+	assert_int_equal(keeper_context_close(keeper, context), 0);
+
+	assert_int_equal(keeper_fd_next(keeper, "", name), KEEPER_E_NOT_FOUND);
+	assert_int_equal(keeper_fd_next(keeper, "a/b", name), -EINVAL);
+	assert_int_equal(
+		keeper_fd_next(keeper,
+			       "a-name-of-sixty-four-characters-that-has-no-room-for-the-nul-ab",
+			       name),
+		KEEPER_E_NOT_FOUND);
+	assert_int_equal(
+		keeper_fd_next(keeper,
+			       "a-name-of-sixty-four-characters-that-has-no-room-for-the-nul-abc",
+			       name),
+		-EINVAL);
+	assert_string_equal(name, "as it was");
+	assert_int_equal(keeper_fd_hold(keeper, "acme", "mem.2", memory), 0);
+	assert_int_equal(keeper_fd_hold(keeper, "acme", "mem.1", memory), 0);
+	/* One that exists is replaced, also for another owner. */
+	assert_int_equal(keeper_fd_hold(keeper, "beta", "mem.1", second), 0);
+	assert_int_equal(keeper_fd_next(keeper, "", name), 0);
+	assert_string_equal(name, "mem.1");
+	assert_int_equal(keeper_fd_take(keeper, name, &fd), 0);
+	assert_int_equal(inode_of(fd), inode_of(second));
+	close(fd);
+	assert_int_equal(keeper_fd_next(keeper, name, name), 0);
+	assert_string_equal(name, "mem.2");
+	assert_int_equal(keeper_fd_next(keeper, name, name), KEEPER_E_NOT_FOUND);
+	close(memory);
+	close(second);
+	keeper_free(keeper);
+}
+
+static bool is_readable(int fd, int patience)
+{
+	struct pollfd polled = {.fd = fd, .events = POLLIN};
+
+	return poll(&polled, 1, patience) == 1 && (polled.revents & (POLLIN | POLLHUP));
+}
+
+static void test_watch(void **state)
+{
+	struct keeper *keeper = client_new();
+	int watch = -7, second = -7;
+	char byte;
+
+	assert_int_equal(keeper_watch(keeper, &watch), 0);
+	assert_true(fcntl(watch, F_GETFD) & FD_CLOEXEC);
+	/* Whatever else is said, and whoever ends, nothing happens on it. */
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(keeper_device_is_free(keeper, C), 0);
+	keeper_free(client_new());
+	keeper_free(keeper);
+	assert_false(is_readable(watch, 300));
+	server_end();
+	assert_true(is_readable(watch, 5000));
+	assert_int_equal(recv(watch, &byte, 1, 0), 0);
+	close(watch);
+	server_start();
+	keeper = client_new();
+	assert_int_equal(keeper_watch(keeper, &watch), 0);
+	assert_false(is_readable(watch, 0));
+	server_end();
+	assert_int_equal(keeper_watch(keeper, &second), -ECONNREFUSED);
+	assert_int_equal(second, -7);
+	close(watch);
+	server_start();
+	keeper_free(keeper);
+}
+
+/* A watch takes a place among the 64, and without one it says so. */
+static void test_watch_without_place(void **state)
+{
+	struct keeper *keeper = client_new();
+	int watches[SERVER_CONNECTIONS_MAX], fd = -7;
+	size_t n = 0;
+
+	/* One place is the pool's. */
+	while (n < SERVER_CONNECTIONS_MAX - 1)
+		assert_int_equal(keeper_watch(keeper, &watches[n++]), 0);
+	assert_int_equal(keeper_watch(keeper, &fd), -EPIPE);
+	assert_int_equal(fd, -7);
+	for (size_t i = 0; i < n; i++)
+		assert_false(is_readable(watches[i], 0));
+	assert_int_equal(keeper_device_is_free(keeper, C), 0);
+	wire_close(watches, n);
+	keeper_free(keeper);
+}
+
 /* A connection that lay idle while the keeper was restarted is replaced. */
 static void test_restart(void **state)
 {
 	struct keeper *keeper = client_new();
+	const char *const one[] = {C};
+	struct keeper_context_id context;
+	int fd;
 
 	server_end();
 	assert_int_equal(keeper_device_is_free(keeper, C), -ECONNREFUSED);
@@ -186,8 +319,125 @@ static void test_restart(void **state)
 	server_end();
 	server_start();
 	assert_int_equal(keeper_device_is_free(keeper, C), 0);
+	/* Not delivered is not done, whatever it is. */
+	server_end();
+	server_start();
+	assert_int_equal(keeper_context_open(keeper, "acme", reason, &context, &fd), 0);
+	server_end();
+	server_start();
+	assert_int_equal(keeper_devices_release(keeper, context, one, 1), KEEPER_E_NOT_FOUND);
+	server_end();
+	server_start();
+	assert_int_equal(keeper_context_close(keeper, context), 0);
+	close(fd);
 	keeper_free(keeper);
 	assert_int_equal(keeper_connect("/nonexistent/socket", &keeper), -ENOENT);
+}
+
+/* ---- a keeper that ends in the middle of a call ---- */
+
+struct dying {
+	int listener;
+	_Atomic unsigned deaths; /* so many requests are taken and not answered */
+	_Atomic unsigned taken;
+};
+
+/* Whether the connection goes on. */
+static bool dying_serve(struct dying *dying, int sock)
+{
+	uint8_t bytes[KEEPER_REQUEST_SIZE], answer[KEEPER_REPLY_SIZE];
+	struct keeper_request request;
+	struct keeper_reply reply = {0};
+	int fds[WIRE_FDS_MAX];
+	size_t n;
+
+	if (wire_receive(sock, bytes, sizeof(bytes), fds, &n) != sizeof(bytes))
+		return false;
+	assert_int_equal(keeper_request_parse(bytes, sizeof(bytes), n, &request), 0);
+	wire_close(fds, n);
+	if (dying->taken++ < dying->deaths)
+		return false;
+	reply.op = request.op;
+	keeper_reply_build(&reply, answer);
+	return !wire_send(sock, answer, sizeof(answer), NULL, 0);
+}
+
+static void *dying_main(void *arg)
+{
+	struct dying *dying = arg;
+	int sock;
+
+	while ((sock = accept(dying->listener, NULL, NULL)) >= 0) {
+		while (dying_serve(dying, sock))
+			;
+		close(sock);
+	}
+	return NULL;
+}
+
+static void expect_taken(struct dying *dying, struct keeper *keeper, unsigned deaths,
+			 unsigned taken, int expected, int (*run)(struct keeper *))
+{
+	dying->deaths = deaths;
+	dying->taken = 0;
+	assert_int_equal(run(keeper), expected);
+	assert_int_equal(dying->taken, taken);
+}
+
+static int run_is_free(struct keeper *keeper)
+{
+	return keeper_device_is_free(keeper, C);
+}
+
+static int run_hold(struct keeper *keeper)
+{
+	return keeper_fd_hold(keeper, "acme", "mem.1", STDERR_FILENO);
+}
+
+static int run_drop(struct keeper *keeper)
+{
+	return keeper_fd_drop(keeper, "mem.1");
+}
+
+static int run_release(struct keeper *keeper)
+{
+	const char *const one[] = {C};
+	struct keeper_context_id context = {7};
+
+	return keeper_devices_release(keeper, context, one, 1);
+}
+
+static int run_close(struct keeper *keeper)
+{
+	return keeper_context_close(keeper, (struct keeper_context_id){7});
+}
+
+static void test_dies_in_a_call(void **state)
+{
+	struct sockaddr_un own = {.sun_family = AF_UNIX};
+	struct dying dying = {.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+	struct keeper *keeper;
+	pthread_t thread;
+
+	snprintf(own.sun_path, sizeof(own.sun_path), "%s/dying", fake.root);
+	assert_int_equal(bind(dying.listener, (struct sockaddr *)&own, sizeof(own)), 0);
+	assert_int_equal(listen(dying.listener, 8), 0);
+	assert_int_equal(pthread_create(&thread, NULL, dying_main, &dying), 0);
+	assert_int_equal(keeper_connect(own.sun_path, &keeper), 0);
+	/* What may be done twice is asked twice, and not for ever. */
+	expect_taken(&dying, keeper, 0, 1, 0, run_is_free);
+	expect_taken(&dying, keeper, 1, 2, 0, run_is_free);
+	expect_taken(&dying, keeper, 1, 2, 0, run_hold);
+	expect_taken(&dying, keeper, 2, 2, -EPIPE, run_is_free);
+	/* The others may have been done. */
+	expect_taken(&dying, keeper, 1, 1, -EPIPE, run_drop);
+	expect_taken(&dying, keeper, 1, 1, -EPIPE, run_release);
+	expect_taken(&dying, keeper, 1, 1, -EPIPE, run_close);
+	expect_taken(&dying, keeper, 0, 1, 0, run_release);
+	keeper_free(keeper);
+	shutdown(dying.listener, SHUT_RDWR);
+	pthread_join(thread, NULL);
+	close(dying.listener);
 }
 
 static void expect_malformed(const void *bytes, size_t size, const int *fds, size_t n_fds)
@@ -382,7 +632,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_call, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_find_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_watch_without_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_dies_in_a_call, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_malformed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gone_client, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <cmocka.h>
@@ -177,13 +178,51 @@ static uint64_t context_new(const char *owner)
 static const char pair[2][KEEPER_PCI_MAX] = {A, B};
 static const char single[1][KEEPER_PCI_MAX] = {C};
 
+/* Whatever a broker that starts asks for; the inodes are those of the cdevs of the pair. */
+static void expect_found(uint64_t context, uint64_t last, const ino_t *inodes)
+{
+	char address[KEEPER_PCI_MAX] = "", name[KEEPER_NAME_MAX];
+	uint64_t next;
+	int fds[2] = {-1, -1};
+	struct stat st;
+
+	assert_int_equal(vault_context_next(vault, 0, &next), 0);
+	assert_int_equal(next, context);
+	assert_int_equal(vault_context_next(vault, context, &next), 0);
+	assert_int_equal(next, last);
+	assert_int_equal(vault_context_next(vault, last, &next), KEEPER_E_NOT_FOUND);
+	assert_int_equal(vault_context_take(vault, context, &fds[0]), 0);
+	close(fds[0]);
+	assert_int_equal(vault_claim_next(vault, context, "", address), 0);
+	assert_string_equal(address, A);
+	assert_int_equal(vault_claim_next(vault, context, address, address), 0);
+	assert_string_equal(address, B);
+	assert_int_equal(vault_claim_next(vault, context, address, address), KEEPER_E_NOT_FOUND);
+	assert_int_equal(vault_claim_next(vault, last, "", address), KEEPER_E_NOT_FOUND);
+	assert_int_equal(vault_take(vault, last, pair, 2, reason, fds), KEEPER_E_NOT_FOUND);
+	assert_int_equal(vault_take(vault, context, pair, 2, reason, fds), 0);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(fstat(fds[i], &st), 0);
+		assert_int_equal(st.st_ino, inodes[i]);
+	}
+	wire_close(fds, 2);
+	assert_int_equal(vault_fd_next(vault, "", name), KEEPER_E_NOT_FOUND);
+}
+
 static void test_restart(void **state)
 {
+	ino_t inodes[2];
+	struct stat st;
 	uint64_t context = context_new("acme"), last = context_new("beta"), next;
 	int fds[2], fd;
 
 	assert_int_equal(vault_claim(vault, context, pair, 2, reason, fds), 0);
 	assert_int_equal(manager_count(), 4);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(fstat(fds[i], &st), 0);
+		inodes[i] = st.st_ino;
+	}
+	expect_found(context, last, inodes);
 	fd = memfd_create("m", MFD_CLOEXEC);
 	assert_int_equal(vault_fd_hold(vault, "acme", "m", &fd, reason), 0);
 	assert_int_equal(manager_count(), 4);
@@ -191,6 +230,7 @@ static void test_restart(void **state)
 		assert_int_equal(restart(true), 0);
 		vault_settle(vault, 0);
 		assert_int_equal(vault_is_free(vault, A, reason), KEEPER_E_BUSY);
+		expect_found(context, last, inodes);
 	}
 	assert_int_equal(vault_fd_take(vault, "m", &fd), KEEPER_E_NOT_FOUND);
 	assert_int_equal(vault_context_next(vault, 0, &next), 0);
@@ -299,6 +339,7 @@ static void test_killed_in_claim(void **state)
 static void test_bad_files(void **state)
 {
 	static const char *const bad[] = {
+		"",
 		"x",
 		"ioasid-keeper\t2\t1\n",
 		"ioasid-keeper\t1\t0\n",
@@ -356,7 +397,48 @@ static void test_odd_ends(void **state)
 	assert_int_equal(vault_context_next(vault, 0, &next), KEEPER_E_NOT_FOUND);
 	assert_int_equal(vault_release(vault, 5, single, 1, reason), KEEPER_E_NOT_FOUND);
 	assert_int_equal(vault_is_free(vault, C, reason), 0);
-	assert_int_equal(context_new("acme"), 20);
+	/* An id of which only the fd was left is not given again, either. */
+	assert_int_equal(context_new("acme"), 78);
+}
+
+/* Ids of one boot are all different, whatever became of the file and of the contexts. */
+static void test_ids(void **state)
+{
+	uint64_t id, last = 0;
+
+	for (int i = 0; i < 12; i++) {
+		if (i % 3 == 1)
+			assert_int_equal(unlink(state_path), 0);
+		assert_int_equal(restart(i % 2), 0);
+		id = context_new("acme");
+		assert_true(id > last);
+		last = context_new("beta");
+		assert_int_equal(last, id + 1);
+		assert_int_equal(vault_context_close(vault, last, reason), 0);
+	}
+	/* The last one is closed, and nobody else has been given its id. */
+	assert_int_equal(restart(true), 0);
+	assert_int_equal(context_new("acme"), last + 1);
+}
+
+static void test_odd_ids(void **state)
+{
+	static const char *const odd[] = {"ctx.18446744073709551615", "ctx.", "ctx.-1", "ctx.1x",
+					  "ctx.99999999999999999999"};
+
+	for (size_t i = 0; i < sizeof(odd) / sizeof(*odd); i++) {
+		struct backup_fd fd = {.fd = dup(0)};
+		FILE *file = fopen(state_path, "w");
+
+		assert_non_null(file);
+		fputs("ioasid-keeper\t1\t20\n", file);
+		fclose(file);
+		snprintf(fd.name, sizeof(fd.name), "%s", odd[i]);
+		vault_free(vault);
+		start(true);
+		assert_int_equal(vault_restore(vault, &fd, 1), 0);
+		assert_int_equal(context_new("acme"), 20);
+	}
 }
 
 /* A claim does not begin where its intent cannot be written. */
@@ -374,6 +456,43 @@ static void test_no_state_file(void **state)
 	wire_close(fds, 2);
 }
 
+/* No further file from the moment at which the first driver is touched. */
+static struct host_ops blocking_ops;
+static int (*true_write)(void *data, const char *path, const char *text);
+
+static int write_and_block(void *data, const char *path, const char *text)
+{
+	fake_folder(&fake, "/state.new");
+	return true_write(data, path, text);
+}
+
+/* What the next keeper would not know is no claim: all goes back. */
+static void test_no_state_file_at_the_end(void **state)
+{
+	uint64_t context = context_new("acme");
+	char address[KEEPER_PCI_MAX];
+	int fds[2] = {-7, -7};
+
+	blocking_ops = *fake.host.ops;
+	true_write = blocking_ops.write;
+	blocking_ops.write = write_and_block;
+	fake.host.ops = &blocking_ops;
+	assert_int_equal(vault_claim(vault, context, pair, 2, reason, fds), -EISDIR);
+	assert_int_equal(fds[0], -7);
+	assert_int_equal(vault_claim_next(vault, context, "", address), KEEPER_E_NOT_FOUND);
+	blocking_ops.write = true_write;
+	fake_remove(&fake, "/state.new");
+	assert_int_equal(vault_is_free(vault, A, reason), 0);
+	assert_int_equal(vault_is_free(vault, B, reason), 0);
+	assert_string_equal(fake_driver(&fake, A), "e1000e");
+	assert_int_equal(fake_open_cdevs(&fake), 0);
+	assert_int_equal(manager_count(), 1);
+	assert_int_equal(restart(true), 0);
+	assert_int_equal(vault_is_free(vault, A, reason), 0);
+	assert_int_equal(vault_claim(vault, context, pair, 2, reason, fds), 0);
+	wire_close(fds, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,7 +502,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_killed_in_claim, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_odd_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ids, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_odd_ids, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_state_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_state_file_at_the_end, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
