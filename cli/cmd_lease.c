@@ -33,6 +33,7 @@ static const struct cli_column list_columns[] = {
 	{"tenant", "TENANT"},
 	{"mine", "MINE", RENDER_BOOL},
 	{"held", "HELD", RENDER_BOOL},
+	{"awaited", "AWAITED", RENDER_BOOL, .optional = true},
 	{"closing", "CLOSING", RENDER_BOOL, .optional = true},
 	{"linger_seconds", "LINGER"},
 	{"devices", "DEVICES"},

@@ -28,7 +28,8 @@ extern const struct cli_command cmd_tenant_list, cmd_tenant_show, cmd_tenant_dra
 	cmd_tenant_revoke, cmd_tenant_set_limit;
 extern const struct cli_command cmd_quota_show, cmd_quota_set, cmd_quota_explain;
 extern const struct cli_command cmd_policy_check, cmd_policy_explain, cmd_policy_reload;
-extern const struct cli_command cmd_status, cmd_events, cmd_tree;
+extern const struct cli_command cmd_registry_dump, cmd_registry_check;
+extern const struct cli_command cmd_status, cmd_check, cmd_events, cmd_tree;
 extern const struct cli_command cmd_shell, cmd_completion, cmd_help;
 
 /* Columns of a resource's limit and counters. */

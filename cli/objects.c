@@ -286,6 +286,7 @@ struct json_object *object_lease(const struct ioasid_lease *l)
 	doc_put_u64(o, "memories", l->memories);
 	doc_put_u64(o, "ioasids", l->ioasids);
 	doc_put_u64(o, "attachments", l->attachments);
+	doc_put_bool(o, "awaited", l->awaited);
 	if (l->serial) {
 		doc_put_u64(o, "serial", l->serial);
 		doc_put_u64(o, "uid", l->uid);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The connection of one run of ioasidctl.  It is made by the first command that needs it;
- * each run of the program, or each shell, has one.  It is never made a second time: the
- * connection lease would be another one.
+ * each run of the program, or each shell, has one.  It is never made a second time here: the
+ * connection lease would be another one.  A restart of the broker is libioasid's to mend.
  */
 #include "session.h"
 #include "doc.h"

@@ -33,6 +33,23 @@
  * Ownership.  The caller destroys what it made, leaf first: attachments, children,
  * page tables, memory, devices, context.  shim_ctx_free() does all of it at once, in that
  * order, for whatever is left.
+ *
+ * Restart.  Where a shim says so (shim_restores()), its objects live in the kernel and with the
+ * keeper, and outlive the broker, DMA included.  The caller keeps of each a struct shim_saved,
+ * and what it asked for.  After a restart, for each context, in this order:
+ *
+ *	ctx_restore; dev_restore, mem_register, pt_restore; pt_restore_map; attach_restore:
+ *		the record of the finished calls.  Nothing changes in the kernel.
+ *	then what was cut short, at most one call a context, is undone or redone.  Undone:
+ *		pt_undo_map() for a map; detach() for an attach, which need not be recorded;
+ *		nothing, or a replace() back; nothing for pt_create() and dev_bind().  Redone, by
+ *		the same call again: pt_unmap(), detach(), pt_destroy(), dev_release(),
+ *		ctx_free().  They all accept that the kernel has done it already, in part or as a
+ *		whole.  Instead of pt_unmap(): pt_undo_map() of what was not restored.
+ *	ctx_restored: what is there and was not restored ends, and each device is put where its
+ *		record says.  A device that is there already notices nothing.
+ *
+ * A shim that failed in between is asked again, or its context ended.
  */
 
 #include <errno.h>
@@ -67,6 +84,8 @@ enum shim_error {
 	SHIM_E_REFUSED,
 	/* Out of something that the shim bounds for the owner; the reason buffer says what. */
 	SHIM_E_LIMIT,
+	/* Of what was saved nothing is left. */
+	SHIM_E_GONE,
 };
 
 /* Page-table formats: the numbers of ioasid.v1.PageTableFormat. */
@@ -244,6 +263,16 @@ struct shim_invalidate {
 	struct shim_dev *dev; /* DEVICE_TLB; NULL: all */
 };
 
+/*
+ * What a shim must know to find an object again after a restart of the broker.  Its bytes
+ * mean something to this shim only, also to later releases of it.
+ */
+#define SHIM_SAVED_MAX 24
+struct shim_saved {
+	uint8_t n; /* 0: nothing */
+	uint8_t bytes[SHIM_SAVED_MAX];
+};
+
 enum shim_fault_cause { /* the numbers of ioasid.v1.FaultCause */
 			SHIM_FAULT_NONE = 0,
 			SHIM_FAULT_NOT_PRESENT = 1,
@@ -325,7 +354,8 @@ struct shim_ops {
 	 * a group together.  They then reach no memory until they are attached.  Whether
 	 * devices that the host uses may be had is for the caller to decide, unless
 	 * asks_host_use says otherwise.  ret_devs: n of them.  NO_DEVICE, DEVICE_BUSY, REFUSED,
-	 * LIMIT: ret_reason, SHIM_REASON_MAX bytes, says which device and why.
+	 * LIMIT: ret_reason, SHIM_REASON_MAX bytes, says which device and why.  GONE: what
+	 * devices are bound with has lost the context; ret_reason says how.
 	 */
 	int (*dev_bind)(struct shim_ctx *ctx, const char *const *addresses, size_t n,
 			char *ret_reason, struct shim_dev **ret_devs);
@@ -407,6 +437,64 @@ struct shim_ops {
 	 */
 	int (*dma)(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
 		   size_t len, size_t *ret_done, struct shim_fault *ret_fault);
+
+	/*
+	 * Restart: all of what follows, or nothing (NULL: objects end with the broker, and are
+	 * made anew).
+	 */
+
+	/*
+	 * What to keep of an object, from when it was made; no calls, always succeed.  An
+	 * attachment's changes with each replace.  After a map that failed with an errno the
+	 * table is to be saved anew.  Of what is not attached: nothing.
+	 */
+	void (*ctx_save)(struct shim_ctx *ctx, struct shim_saved *ret_saved);
+	void (*dev_save)(struct shim_dev *dev, struct shim_saved *ret_saved);
+	void (*pt_save)(struct shim_pt *pt, struct shim_saved *ret_saved);
+	void (*attach_save)(struct shim_dev *dev, uint32_t pasid, struct shim_saved *ret_saved);
+
+	/* [blocking] owner as in ctx_new().  GONE. */
+	int (*ctx_restore)(struct shim *shim, const char *owner, const struct shim_saved *saved,
+			   struct shim_ctx **ret_ctx);
+	/*
+	 * [blocking] GONE: it does not belong to the context any more.  NO_DEVICE: the host has
+	 * lost it.
+	 */
+	int (*dev_restore)(struct shim_ctx *ctx, const char *address,
+			   const struct shim_saved *saved, struct shim_dev **ret_dev);
+	/* [blocking] spec: as the table was made, devices are not needed.  GONE. */
+	int (*pt_restore)(struct shim_ctx *ctx, const struct shim_pt_spec *spec,
+			  const struct shim_saved *saved, struct shim_pt **ret_pt);
+	/* What is mapped.  All or none. */
+	int (*pt_restore_map)(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+	/*
+	 * Nothing saved: of an attach that was cut short; it is to be detached before
+	 * ctx_restored().  ATTACHED.
+	 */
+	int (*attach_restore)(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
+			      const struct shim_saved *saved);
+	/*
+	 * [blocking] Unmaps what of these ranges is mapped: of a map that was cut short, whose
+	 * mappings were not restored.  That there is nothing is fine.
+	 */
+	int (*pt_undo_map)(struct shim_pt *pt, const struct shim_unmap *ranges, size_t n);
+	/*
+	 * [blocking] Everything that the context has was restored, and what was cut short is
+	 * done with.  *ret_strays: how many objects and devices ended that were not.  On failure
+	 * some of it may be done, and it can be called again.  Attachments are to be saved anew:
+	 * what a replace had ended was made anew, and its old id may soon be another object's.
+	 */
+	int (*ctx_restored)(struct shim_ctx *ctx, size_t *ret_strays);
+
+	/* The broker ends and the objects stay; frees what represents them here.  NULL-safe. */
+	void (*ctx_leave)(struct shim_ctx *ctx);
+	/*
+	 * [blocking] Ends all contexts that earlier brokers left but the known ones: memory
+	 * first, so that no DMA of their devices reaches any.  For the one broker of a host,
+	 * before it makes any.
+	 */
+	int (*sweep)(struct shim *shim, const struct shim_saved *known, size_t n,
+		     size_t *ret_ended);
 };
 
 /*
@@ -544,6 +632,95 @@ static inline int shim_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access
 	if (!dev->shim->ops->dma)
 		return SHIM_E_UNSUPPORTED;
 	return dev->shim->ops->dma(dev, pasid, access, iova, buf, len, ret_done, ret_fault);
+}
+
+/* ---- restart ---- */
+
+/* Whether objects outlive the broker. */
+static inline bool shim_restores(const struct shim *shim)
+{
+	return shim->ops->ctx_restore;
+}
+static inline void shim_ctx_save(struct shim_ctx *ctx, struct shim_saved *ret_saved)
+{
+	*ret_saved = (struct shim_saved){0};
+	if (ctx->shim->ops->ctx_save)
+		ctx->shim->ops->ctx_save(ctx, ret_saved);
+}
+static inline void shim_dev_save(struct shim_dev *dev, struct shim_saved *ret_saved)
+{
+	*ret_saved = (struct shim_saved){0};
+	if (dev->shim->ops->dev_save)
+		dev->shim->ops->dev_save(dev, ret_saved);
+}
+static inline void shim_pt_save(struct shim_pt *pt, struct shim_saved *ret_saved)
+{
+	*ret_saved = (struct shim_saved){0};
+	if (pt->shim->ops->pt_save)
+		pt->shim->ops->pt_save(pt, ret_saved);
+}
+static inline void shim_attach_save(struct shim_dev *dev, uint32_t pasid,
+				    struct shim_saved *ret_saved)
+{
+	*ret_saved = (struct shim_saved){0};
+	if (dev->shim->ops->attach_save)
+		dev->shim->ops->attach_save(dev, pasid, ret_saved);
+}
+static inline int shim_ctx_restore(struct shim *shim, const char *owner,
+				   const struct shim_saved *saved, struct shim_ctx **ret_ctx)
+{
+	return shim->ops->ctx_restore ? shim->ops->ctx_restore(shim, owner, saved, ret_ctx)
+				      : SHIM_E_GONE;
+}
+static inline int shim_dev_restore(struct shim_ctx *ctx, const char *address,
+				   const struct shim_saved *saved, struct shim_dev **ret_dev)
+{
+	return ctx->shim->ops->dev_restore
+		       ? ctx->shim->ops->dev_restore(ctx, address, saved, ret_dev)
+		       : SHIM_E_GONE;
+}
+static inline int shim_pt_restore(struct shim_ctx *ctx, const struct shim_pt_spec *spec,
+				  const struct shim_saved *saved, struct shim_pt **ret_pt)
+{
+	return ctx->shim->ops->pt_restore ? ctx->shim->ops->pt_restore(ctx, spec, saved, ret_pt)
+					  : SHIM_E_GONE;
+}
+static inline int shim_pt_restore_map(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+{
+	return pt->shim->ops->pt_restore_map ? pt->shim->ops->pt_restore_map(pt, maps, n)
+					     : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_attach_restore(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
+				      const struct shim_saved *saved)
+{
+	return dev->shim->ops->attach_restore
+		       ? dev->shim->ops->attach_restore(dev, pasid, pt, saved)
+		       : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_pt_undo_map(struct shim_pt *pt, const struct shim_unmap *ranges, size_t n)
+{
+	return pt->shim->ops->pt_undo_map ? pt->shim->ops->pt_undo_map(pt, ranges, n)
+					  : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_ctx_restored(struct shim_ctx *ctx, size_t *ret_strays)
+{
+	return ctx->shim->ops->ctx_restored ? ctx->shim->ops->ctx_restored(ctx, ret_strays)
+					    : SHIM_E_UNSUPPORTED;
+}
+static inline void shim_ctx_leave(struct shim_ctx *ctx)
+{
+	if (ctx && ctx->shim->ops->ctx_leave)
+		ctx->shim->ops->ctx_leave(ctx);
+	else
+		shim_ctx_free(ctx);
+}
+static inline int shim_sweep(struct shim *shim, const struct shim_saved *known, size_t n,
+			     size_t *ret_ended)
+{
+	if (shim->ops->sweep)
+		return shim->ops->sweep(shim, known, n, ret_ended);
+	*ret_ended = 0;
+	return 0;
 }
 
 #endif

@@ -26,7 +26,7 @@ int ioasid_tenant_list(struct ioasid_client *client, const struct ioasid_scope *
 		       struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Admin", "ListTenants", list_tenants_response, false);
+		METHOD("Admin", "ListTenants", list_tenants_response, false, OUTSIDE_LEASES);
 	Ioasid__V1__ListTenantsRequest request = IOASID__V1__LIST_TENANTS_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_tenants), ret_error);
@@ -45,7 +45,8 @@ int ioasid_limits_set(struct ioasid_client *client, const struct ioasid_scope *s
 		      size_t n_limits, struct ioasid_tenant **ret_tenant,
 		      struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Admin", "SetLimits", set_limits_response, true);
+	static const struct method method =
+		METHOD("Admin", "SetLimits", set_limits_response, true, OUTSIDE_LEASES);
 	Ioasid__V1__SetLimitsRequest request = IOASID__V1__SET_LIMITS_REQUEST__INIT;
 	Ioasid__V1__SetLimitsResponse *response;
 	CALL_AUTO struct call call;
@@ -71,7 +72,7 @@ int ioasid_policy_reload(struct ioasid_client *client, const struct ioasid_scope
 			 struct ioasid_reload **ret_reload, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Admin", "ReloadPolicy", reload_policy_response, true);
+		METHOD("Admin", "ReloadPolicy", reload_policy_response, true, OUTSIDE_LEASES);
 	Ioasid__V1__ReloadPolicyRequest request = IOASID__V1__RELOAD_POLICY_REQUEST__INIT;
 	Ioasid__V1__ReloadPolicyResponse *response;
 	struct ioasid_reload *to;
@@ -96,7 +97,7 @@ int ioasid_tenant_drain(struct ioasid_client *client, const struct ioasid_scope 
 			uint64_t *ret_leases_closed, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Admin", "DrainTenant", drain_tenant_response, true);
+		METHOD("Admin", "DrainTenant", drain_tenant_response, true, OUTSIDE_LEASES);
 	Ioasid__V1__DrainTenantRequest request = IOASID__V1__DRAIN_TENANT_REQUEST__INIT;
 	Ioasid__V1__DrainTenantResponse *response;
 	CALL_AUTO struct call call;
@@ -116,7 +117,8 @@ int ioasid_tenant_drain(struct ioasid_client *client, const struct ioasid_scope 
 
 static int revoke(struct call *call, Ioasid__V1__RevokeRequest *request)
 {
-	static const struct method method = METHOD("Admin", "Revoke", revoke_response, true);
+	static const struct method method =
+		METHOD("Admin", "Revoke", revoke_response, true, OUTSIDE_LEASES);
 	Ioasid__V1__RevokeResponse *response;
 
 	request->key = call_key(call);
@@ -180,7 +182,7 @@ int ioasid_object_list(struct ioasid_client *client, const struct ioasid_scope *
 		       struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Admin", "ListObjects", list_objects_response, false);
+		METHOD("Admin", "ListObjects", list_objects_response, false, OUTSIDE_LEASES);
 	Ioasid__V1__ListObjectsRequest request = IOASID__V1__LIST_OBJECTS_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_objects), ret_error);

@@ -17,7 +17,8 @@ int ioasid_attach(struct ioasid_client *client, const struct ioasid_scope *scope
 		  const char *device, uint32_t pasid, uint64_t ioasid,
 		  struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "Attach", attach_response, true);
+	static const struct method method =
+		METHOD("Broker", "Attach", attach_response, true, IN_LEASE);
 	Ioasid__V1__AttachRequest request = IOASID__V1__ATTACH_REQUEST__INIT;
 	Ioasid__V1__AttachResponse *response;
 	Ioasid__V1__Pasid message;
@@ -36,7 +37,8 @@ int ioasid_attach(struct ioasid_client *client, const struct ioasid_scope *scope
 int ioasid_detach(struct ioasid_client *client, const struct ioasid_scope *scope,
 		  const char *device, uint32_t pasid, struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "Detach", detach_response, true);
+	static const struct method method =
+		METHOD("Broker", "Detach", detach_response, true, IN_LEASE);
 	Ioasid__V1__DetachRequest request = IOASID__V1__DETACH_REQUEST__INIT;
 	Ioasid__V1__DetachResponse *response;
 	Ioasid__V1__Pasid message;
@@ -55,7 +57,8 @@ int ioasid_replace(struct ioasid_client *client, const struct ioasid_scope *scop
 		   const char *device, uint32_t pasid, uint64_t ioasid,
 		   struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "Replace", replace_response, true);
+	static const struct method method =
+		METHOD("Broker", "Replace", replace_response, true, IN_LEASE);
 	Ioasid__V1__ReplaceRequest request = IOASID__V1__REPLACE_REQUEST__INIT;
 	Ioasid__V1__ReplaceResponse *response;
 	Ioasid__V1__Pasid message;
@@ -76,7 +79,7 @@ int ioasid_attachment_list(struct ioasid_client *client, const struct ioasid_sco
 			   struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ListAttachments", list_attachments_response, false);
+		METHOD("Broker", "ListAttachments", list_attachments_response, false, IN_LEASE);
 	Ioasid__V1__ListAttachmentsRequest request = IOASID__V1__LIST_ATTACHMENTS_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_attachments), ret_error);

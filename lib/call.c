@@ -8,7 +8,7 @@
  * from gRPC: the deadline, our own cancellation, the end of the connection, or a peer that
  * is no broker.
  */
-#include "call.h"
+#include "mend.h"
 #include "cancel.h"
 #include "socket.h"
 
@@ -25,6 +25,8 @@
 /* Between two tries of a call that found the broker busy, when it names no delay. */
 #define RETRY_FIRST_MS 5
 #define RETRY_MAX_MS   500
+/* Between a cancelled call and the end of the connection, when the broker goes away. */
+#define HANG_UP_MS 100
 
 int ioasid_key_make(char ret_key[IOASID_KEY_SIZE])
 {
@@ -62,21 +64,22 @@ int call_begin(struct call *call, struct ioasid_client *client, const struct ioa
 	call->scope.lease = (char *)(scope->lease ?: client->lease);
 	call->scope.tenant = (char *)(scope->tenant ?: client->tenant);
 	call->key = scope->key ?: "";
-	if (!*call->key && call->flags & IOASID_SCOPE_RETRY) {
-		int r = ioasid_key_make(call->key_made);
-
-		if (r < 0)
-			return error_make(
-				&(const struct error_info){
-					.error = r,
-					.code = IOASID_INTERNAL,
-					.reason = "INVALID_CALL",
-				},
-				ret_error, "the kernel gave no random bytes for a key");
-		call->key = call->key_made;
-	}
 	call->result = result_new(root_size);
 	return call->result ? 0 : error_no_memory(ret_error);
+}
+
+char *call_key(struct call *call)
+{
+	const struct ioasid_client *client = call->client;
+
+	/* Whatever may be sent twice has a key. */
+	if (!*call->key && !call->key_error &&
+	    (call->flags & IOASID_SCOPE_RETRY || client->mend.limit_ms)) {
+		call->key_error = ioasid_key_make(call->key_made);
+		if (!call->key_error)
+			call->key = call->key_made;
+	}
+	return (char *)call->key;
 }
 
 void call_end(struct call *call)
@@ -147,15 +150,25 @@ static void copy_text(grpc_slice slice, char *to, size_t size)
 	to[n] = 0;
 }
 
-int call_outcome_error(const struct call_outcome *outcome, struct ioasid_client *client,
+/* A broker that goes away may cancel what is under way before it hangs up. */
+static bool is_lost(const struct call_outcome *outcome, const struct link *link)
+{
+	if (outcome->status == GRPC_STATUS_UNAVAILABLE)
+		return true;
+	return link_hung_up(link, outcome->status == GRPC_STATUS_CANCELLED ? HANG_UP_MS : 0);
+}
+
+int call_outcome_error(const struct call_outcome *outcome, struct link *link,
 		       struct ioasid_cancel *cancel, const char *method,
 		       struct ioasid_error **ret_error)
 {
 	enum ioasid_code code = (enum ioasid_code)outcome->status;
 	char message[1024];
 
-	if (outcome->status == GRPC_STATUS_OK)
+	if (outcome->status == GRPC_STATUS_OK) {
+		link->answered = true;
 		return 0;
+	}
 	copy_text(outcome->details, message, sizeof(message));
 	for (size_t i = 0; i < outcome->trailing.count; i++) {
 		const grpc_metadata *entry = &outcome->trailing.metadata[i];
@@ -165,15 +178,17 @@ int call_outcome_error(const struct call_outcome *outcome, struct ioasid_client 
 			continue;
 		r = error_from_details(method, code, message, GRPC_SLICE_START_PTR(entry->value),
 				       GRPC_SLICE_LENGTH(entry->value), ret_error);
-		if (r != -EBADMSG)
+		if (r != -EBADMSG) {
+			link->answered = true;
 			return r;
+		}
 	}
 
 	if (cancel_fired(cancel))
 		return error_cancelled(method, ret_error);
 	if (outcome->status == GRPC_STATUS_DEADLINE_EXCEEDED)
 		return error_timed_out(method, ret_error);
-	if (outcome->status == GRPC_STATUS_UNAVAILABLE || client_hung_up(client))
+	if (is_lost(outcome, link))
 		return error_connection_lost(method, message, ret_error);
 	return error_make(
 		&(const struct error_info){
@@ -226,8 +241,8 @@ int call_unpack(const struct method *method, grpc_byte_buffer *buffer, struct re
 	return r;
 }
 
-grpc_call *call_create(struct ioasid_client *client, const struct method *method,
-		       grpc_completion_queue *queue, uint64_t deadline_us)
+grpc_call *call_create(struct link *link, const struct method *method, grpc_completion_queue *queue,
+		       uint64_t deadline_us)
 {
 	gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 
@@ -238,16 +253,16 @@ grpc_call *call_create(struct ioasid_client *client, const struct method *method
 		deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
 					gpr_time_from_micros(left, GPR_TIMESPAN));
 	}
-	return grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
+	return grpc_channel_create_call(link->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
 					grpc_slice_from_static_string(method->path), NULL, deadline,
 					NULL);
 }
 
-static int once(struct call *call, const struct method *method, const ProtobufCMessage *request,
-		struct result *into, ProtobufCMessage **ret_response,
-		struct ioasid_error **ret_error)
+int call_once(const struct call_target *target, const struct method *method,
+	      const ProtobufCMessage *request, struct result *into, ProtobufCMessage **ret_response,
+	      struct ioasid_error **ret_error)
 {
-	struct ioasid_client *client = call->client;
+	struct ioasid_client *client = target->client;
 	grpc_byte_buffer *sent, *received = NULL;
 	grpc_completion_queue *queue;
 	grpc_metadata_array initial;
@@ -257,13 +272,13 @@ static int once(struct call *call, const struct method *method, const ProtobufCM
 	grpc_call *c;
 	int r;
 
-	if (cancel_fired(call->cancel))
+	if (cancel_fired(target->cancel))
 		return error_cancelled(method->name, ret_error);
 	r = call_pack(method, request, &sent, ret_error);
 	if (r < 0)
 		return r;
 	queue = client_queue_get(client);
-	c = call_create(client, method, queue, call->deadline_us);
+	c = call_create(target->link, method, queue, target->deadline_us);
 	grpc_metadata_array_init(&initial);
 	call_outcome_init(&outcome);
 
@@ -282,11 +297,12 @@ static int once(struct call *call, const struct method *method, const ProtobufCM
 
 	/* A well-formed first batch on a fresh call is always accepted. */
 	if (grpc_call_start_batch(c, ops, 6, c, NULL) == GRPC_CALL_OK) {
-		cancel_add(call->cancel, &node, c);
+		cancel_add(target->cancel, &node, c);
 		/* The call ends by its own deadline at the latest. */
 		grpc_completion_queue_pluck(queue, c, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-		cancel_remove(call->cancel, &node);
-		r = call_outcome_error(&outcome, client, call->cancel, method->name, ret_error);
+		cancel_remove(target->cancel, &node);
+		r = call_outcome_error(&outcome, target->link, target->cancel, method->name,
+				       ret_error);
 		if (!r && !received)
 			r = error_bad_answer(method->name, "there is none", ret_error);
 		if (!r)
@@ -304,16 +320,42 @@ static int once(struct call *call, const struct method *method, const ProtobufCM
 	return r;
 }
 
+bool call_is_trouble(const struct ioasid_error *error)
+{
+	return error->code == IOASID_UNAVAILABLE &&
+	       (!strcmp(error->reason, "SHUTTING_DOWN") || !strcmp(error->reason, "RECONCILING"));
+}
+
+bool call_waits_for_broker(struct call *call)
+{
+	uint32_t limit_ms = call->client->mend.limit_ms;
+	uint64_t now = time_now_us();
+
+	if (!limit_ms)
+		return false;
+	if (!call->trouble_us)
+		call->trouble_us = now;
+	return limit_ms == IOASID_NO_TIMEOUT || now - call->trouble_us < limit_ms * UINT64_C(1000);
+}
+
+static bool is_worth_waiting(struct call *call, const struct ioasid_error *error)
+{
+	if (error->origin != IOASID_ORIGIN_BROKER)
+		return false;
+	if (call_is_trouble(error))
+		return call_waits_for_broker(call);
+	/* One that was cut off may be under way still, and its repetition counts for the rate. */
+	return (call->interrupted || call->flags & IOASID_SCOPE_RETRY) &&
+	       (error->code == IOASID_ABORTED || !strcmp(error->reason, "RATE"));
+}
+
 /* May the call be sent again, and when?  Sleeps until then. */
 static bool again(struct call *call, const struct ioasid_error *error, uint64_t *backoff_ms)
 {
 	uint64_t delay_ms = *backoff_ms;
 	int left_ms = time_left_ms(call->deadline_us);
 
-	if (!(call->flags & IOASID_SCOPE_RETRY))
-		return false;
-	if (error->origin != IOASID_ORIGIN_BROKER ||
-	    (error->code != IOASID_ABORTED && strcmp(error->reason, "RATE")))
+	if (!is_worth_waiting(call, error))
 		return false;
 	if (error->retry_delay_ms > 0)
 		delay_ms = (uint64_t)error->retry_delay_ms;
@@ -325,17 +367,57 @@ static bool again(struct call *call, const struct ioasid_error *error, uint64_t 
 	return true;
 }
 
+/* *ret_cut_off: a connection has ended under it, and the next one makes that good. */
+static int send_once(struct call *call, const struct method *method,
+		     const ProtobufCMessage *request, struct result *into,
+		     ProtobufCMessage **ret_response, bool *ret_cut_off,
+		     struct ioasid_error **ret_error)
+{
+	struct ioasid_client *client = call->client;
+	struct call_target target = {client, NULL, call->cancel, call->deadline_us};
+	int r = mend_enter(call, method, NULL, &target.link, ret_error);
+
+	*ret_cut_off = false;
+	if (r < 0)
+		return r;
+	r = call_once(&target, method, request, into, ret_response, ret_error);
+	if (r < 0) {
+		*ret_cut_off = mend_cuts_off(client, target.link, *ret_error);
+		if (*ret_cut_off)
+			mend_break(client, target.link);
+	} else {
+		*ret_cut_off = !mend_settle(call, method, target.link);
+	}
+	link_unref(target.link);
+	return r;
+}
+
 int call_unary_into(struct call *call, const struct method *method, const ProtobufCMessage *request,
 		    struct result *into, void *ret_response)
 {
 	uint64_t backoff_ms = RETRY_FIRST_MS;
 	ProtobufCMessage *response;
 
-	call->scope.key = (char *)(method->keyed ? call->key : "");
+	call->scope.key = method->keyed ? call_key(call) : (char *)"";
+	if (call->key_error)
+		return error_make(
+			&(const struct error_info){
+				.error = call->key_error,
+				.code = IOASID_INTERNAL,
+				.reason = "INVALID_CALL",
+				.method = method->name,
+			},
+			call->ret_error, "the kernel gave no random bytes for a key");
 	for (;;) {
 		struct ioasid_error *error = NULL;
-		int r = once(call, method, request, into, &response, &error);
+		bool cut_off;
+		int r = send_once(call, method, request, into, &response, &cut_off, &error);
 
+		if (cut_off) {
+			call->interrupted = true;
+			ioasid_error_free(error);
+			continue;
+		}
 		if (!r) {
 			*(ProtobufCMessage **)ret_response = response;
 			return 0;

@@ -2,7 +2,8 @@
 /*
  * A token holds the list of gRPC calls that were started with it; firing cancels each and
  * stays in force.  The lock is held over grpc_call_cancel(), which calls nothing of ours,
- * so that a call cannot be destroyed while it is being cancelled.
+ * so that a call cannot be destroyed while it is being cancelled.  The lock of a waiter is
+ * taken inside it; whether a token was fired can be asked without any.
  */
 #include "cancel.h"
 
@@ -15,8 +16,9 @@ struct ioasid_cancel {
 	_Atomic unsigned references;
 	pthread_mutex_t lock;
 	pthread_cond_t fired_cond;
+	/* Changes under lock. */
+	_Atomic bool fired;
 	/* Under lock. */
-	bool fired;
 	struct cancel_node *calls;
 };
 
@@ -60,25 +62,49 @@ void ioasid_cancel_fire(struct ioasid_cancel *cancel)
 		return;
 	pthread_mutex_lock(&cancel->lock);
 	cancel->fired = true;
-	for (struct cancel_node *node = cancel->calls; node; node = node->next)
-		grpc_call_cancel(node->call, NULL);
+	for (struct cancel_node *node = cancel->calls; node; node = node->next) {
+		if (node->call) {
+			grpc_call_cancel(node->call, NULL);
+		} else {
+			pthread_mutex_lock(node->lock);
+			pthread_cond_broadcast(node->wake);
+			pthread_mutex_unlock(node->lock);
+		}
+	}
 	pthread_cond_broadcast(&cancel->fired_cond);
 	pthread_mutex_unlock(&cancel->lock);
+}
+
+/* Under lock. */
+static void insert(struct ioasid_cancel *cancel, struct cancel_node *node)
+{
+	node->next = cancel->calls;
+	node->link = &cancel->calls;
+	if (node->next)
+		node->next->link = &node->next;
+	cancel->calls = node;
 }
 
 void cancel_add(struct ioasid_cancel *cancel, struct cancel_node *node, grpc_call *call)
 {
 	if (!cancel)
 		return;
+	*node = (struct cancel_node){.call = call};
 	pthread_mutex_lock(&cancel->lock);
-	node->call = call;
-	node->next = cancel->calls;
-	node->link = &cancel->calls;
-	if (node->next)
-		node->next->link = &node->next;
-	cancel->calls = node;
+	insert(cancel, node);
 	if (cancel->fired)
 		grpc_call_cancel(call, NULL);
+	pthread_mutex_unlock(&cancel->lock);
+}
+
+void cancel_add_waiter(struct ioasid_cancel *cancel, struct cancel_node *node,
+		       pthread_mutex_t *lock, pthread_cond_t *wake)
+{
+	if (!cancel)
+		return;
+	*node = (struct cancel_node){.lock = lock, .wake = wake};
+	pthread_mutex_lock(&cancel->lock);
+	insert(cancel, node);
 	pthread_mutex_unlock(&cancel->lock);
 }
 
@@ -95,14 +121,7 @@ void cancel_remove(struct ioasid_cancel *cancel, struct cancel_node *node)
 
 bool cancel_fired(struct ioasid_cancel *cancel)
 {
-	bool fired;
-
-	if (!cancel)
-		return false;
-	pthread_mutex_lock(&cancel->lock);
-	fired = cancel->fired;
-	pthread_mutex_unlock(&cancel->lock);
-	return fired;
+	return cancel && cancel->fired;
 }
 
 void cancel_sleep(struct ioasid_cancel *cancel, uint64_t microseconds)

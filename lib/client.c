@@ -5,27 +5,21 @@
  * gRPC is initialised once for each client (it counts); nothing else here is global.  Its
  * threads are started with every signal blocked, so that they never take a signal that the
  * program expects elsewhere.
- *
- * The channel is made from a socket that is connected already, and has no resolver, no
- * reconnect and no retry: when that socket ends, so does the client.
  */
-#include "client.h"
+#include "mend.h"
 #include "error.h"
 #include "socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grpc/grpc_posix.h>
-#include <grpc/grpc_security.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS 30000
+#define TIMEOUT_MS   30000
+#define RECONNECT_MS 30000
 
 const char *ioasid_version(void)
 {
@@ -40,55 +34,32 @@ static bool reserved_is_zero(const uint64_t *reserved, size_t n)
 	return true;
 }
 
-/* Takes the socket over, whatever comes. */
-static grpc_channel *make_channel(int fd)
-{
-	grpc_arg args[] = {
-		{
-			.type = GRPC_ARG_INTEGER,
-			.key = (char *)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-			.value.integer = CLIENT_MESSAGE_MAX,
-		},
-		{
-			.type = GRPC_ARG_STRING,
-			.key = (char *)GRPC_ARG_DEFAULT_AUTHORITY,
-			.value.string = (char *)"localhost",
-		},
-		{
-			.type = GRPC_ARG_STRING,
-			.key = (char *)GRPC_ARG_PRIMARY_USER_AGENT_STRING,
-			.value.string = (char *)"libioasid/" IOASID_VERSION,
-		},
-	};
-	const grpc_channel_args channel_args = {sizeof(args) / sizeof(args[0]), args};
-	grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
-	grpc_channel *channel;
-
-	channel = grpc_channel_create_from_fd("ioasid", fd, credentials, &channel_args);
-	grpc_channel_credentials_release(credentials);
-	return channel;
-}
-
 static void client_free(struct ioasid_client *client)
 {
-	if (client->fd >= 0) {
-		/* The broker sees the end now, not when gRPC has tidied up. */
-		(void)shutdown(client->fd, SHUT_RDWR);
+	mend_stop(client);
+	link_unref(client->link);
+	if (client->fd >= 0)
 		close(client->fd);
-	}
 	for (size_t i = 0; i < client->n_pool; i++) {
 		grpc_completion_queue_shutdown(client->pool[i]);
 		grpc_completion_queue_destroy(client->pool[i]);
 	}
-	if (client->channel) {
-		grpc_channel_destroy(client->channel);
-		grpc_shutdown();
-	}
+	grpc_shutdown();
+	mend_deinit(&client->mend);
 	pthread_mutex_destroy(&client->pool_lock);
+	pthread_mutex_destroy(&client->lock);
 	free(client->path);
 	free(client->lease);
 	free(client->tenant);
 	free(client);
+}
+
+/* 0: never. */
+static uint32_t reconnect_ms(const struct ioasid_options *options)
+{
+	if (options->reconnect_ms == IOASID_NO_RECONNECT)
+		return 0;
+	return options->reconnect_ms ?: RECONNECT_MS;
 }
 
 int ioasid_connect(const char *socket_path, const struct ioasid_options *options,
@@ -97,35 +68,46 @@ int ioasid_connect(const char *socket_path, const struct ioasid_options *options
 	static const struct ioasid_options defaults;
 	struct ioasid_client *client;
 	sigset_t all, before;
-	int fd = -1, r;
+	int r;
 
 	if (!options)
 		options = &defaults;
 	if (!ret_client)
 		return error_invalid("connect", ret_error, "ret_client is NULL");
-	if (!reserved_is_zero(options->reserved, 4))
+	if (!reserved_is_zero(options->reserved, 3))
 		return error_invalid("connect", ret_error, "options: reserved members are not 0");
+	if (options->flags)
+		return error_invalid("connect", ret_error, "options: unknown flags %#x",
+				     options->flags);
 
 	client = calloc(1, sizeof(*client));
 	if (!client)
 		return error_no_memory(ret_error);
 	client->references = 1;
 	client->fd = -1;
+	pthread_mutex_init(&client->lock, NULL);
 	pthread_mutex_init(&client->pool_lock, NULL);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	grpc_init();
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	client->timeout_ms = options->timeout_ms ?: TIMEOUT_MS;
 	client->connect_timeout_ms = options->connect_timeout_ms ?: SOCKET_TIMEOUT_MS;
 	client->path = strdup(socket_path_or_default(socket_path));
 	client->lease = strdup(options->lease ?: "");
 	client->tenant = strdup(options->tenant ?: "");
-	if (!client->path || !client->lease || !client->tenant) {
+	if (!mend_init(&client->mend, reconnect_ms(options)) || !client->path || !client->lease ||
+	    !client->tenant) {
 		r = error_no_memory(ret_error);
 		goto fail;
 	}
 
-	r = socket_connect(client->path, client->connect_timeout_ms, &fd, ret_error);
+	client->epoch = 1;
+	r = link_open(client->path, client->connect_timeout_ms, client->epoch, &client->link,
+		      ret_error);
 	if (r < 0)
 		goto fail;
-	client->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	client->fd = fcntl(client->link->fd, F_DUPFD_CLOEXEC, 3);
 	if (client->fd < 0) {
 		r = error_make(
 			&(const struct error_info){
@@ -135,16 +117,8 @@ int ioasid_connect(const char *socket_path, const struct ioasid_options *options
 				.method = "connect",
 			},
 			ret_error, "cannot duplicate a socket: %m");
-		close(fd);
 		goto fail;
 	}
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	grpc_init();
-	client->channel = make_channel(fd);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-
 	*ret_client = client;
 	return 0;
 
@@ -180,14 +154,22 @@ int ioasid_client_fd(const struct ioasid_client *client)
 void ioasid_client_disconnect(struct ioasid_client *client)
 {
 	if (client)
-		(void)shutdown(client->fd, SHUT_RDWR);
+		mend_disconnect(client);
 }
 
-bool client_hung_up(const struct ioasid_client *client)
+uint64_t ioasid_client_restarts(const struct ioasid_client *client)
 {
-	struct pollfd p = {.fd = client->fd, .events = POLLRDHUP};
+	return client->mend.restarts;
+}
 
-	return poll(&p, 1, 0) > 0;
+unsigned ioasid_client_forget_lost(struct ioasid_client *client)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&client->lock);
+	n = holds_forget_lost(&client->mend.holds);
+	pthread_mutex_unlock(&client->lock);
+	return n;
 }
 
 grpc_completion_queue *client_queue_get(struct ioasid_client *client)

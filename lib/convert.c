@@ -82,6 +82,7 @@ void convert_lease(struct result *result, const void *message, void *ret_lease)
 	to->uid = from->uid;
 	to->pid = from->pid;
 	to->serial = from->serial;
+	to->awaited = from->awaited;
 }
 
 void convert_usage(struct result *result, const void *message, void *ret_usage)

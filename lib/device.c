@@ -95,7 +95,7 @@ int ioasid_device_list(struct ioasid_client *client, const struct ioasid_scope *
 		       struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ListDevices", list_devices_response, false);
+		METHOD("Broker", "ListDevices", list_devices_response, false, OUTSIDE_LEASES);
 	Ioasid__V1__ListDevicesRequest request = IOASID__V1__LIST_DEVICES_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_devices), ret_error);
@@ -114,7 +114,7 @@ int ioasid_device_get(struct ioasid_client *client, const struct ioasid_scope *s
 		      struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "GetDevice", get_device_response, false);
+		METHOD("Broker", "GetDevice", get_device_response, false, OUTSIDE_LEASES);
 	Ioasid__V1__GetDeviceRequest request = IOASID__V1__GET_DEVICE_REQUEST__INIT;
 	Ioasid__V1__GetDeviceResponse *response;
 	CALL_AUTO struct call call;
@@ -138,7 +138,7 @@ int ioasid_claim(struct ioasid_client *client, const struct ioasid_scope *scope,
 		 struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ClaimDevice", claim_device_response, true);
+		METHOD("Broker", "ClaimDevice", claim_device_response, true, MAKES_LEASE);
 	Ioasid__V1__ClaimDeviceRequest request = IOASID__V1__CLAIM_DEVICE_REQUEST__INIT;
 	Ioasid__V1__ClaimDeviceResponse *response;
 	struct ioasid_devices *root;
@@ -167,7 +167,7 @@ int ioasid_release(struct ioasid_client *client, const struct ioasid_scope *scop
 		   const char *const *devices, size_t n_devices, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ReleaseDevice", release_device_response, true);
+		METHOD("Broker", "ReleaseDevice", release_device_response, true, IN_LEASE);
 	Ioasid__V1__ReleaseDeviceRequest request = IOASID__V1__RELEASE_DEVICE_REQUEST__INIT;
 	Ioasid__V1__ReleaseDeviceResponse *response;
 	CALL_AUTO struct call call;
@@ -184,34 +184,47 @@ int ioasid_release(struct ioasid_client *client, const struct ioasid_scope *scop
 	return call_unary(&call, &method, &request.base, &response);
 }
 
+static int ask_ticket(struct call *call, const char *device, struct ioasid_ticket *ret_ticket)
+{
+	static const struct method method =
+		METHOD("Broker", "GetDeviceFd", get_device_fd_response, false, IN_LEASE);
+	Ioasid__V1__GetDeviceFdRequest request = IOASID__V1__GET_DEVICE_FD_REQUEST__INIT;
+	Ioasid__V1__GetDeviceFdResponse *response;
+	int r;
+
+	request.scope = call_scope(call);
+	request.device = text_or_empty(device);
+	r = call_unary(call, &method, &request.base, &response);
+	return r < 0 ? r : fd_pass_ticket(call, method.name, &response->ticket, 0, ret_ticket);
+}
+
 int ioasid_device_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
 			 const char *device, struct ioasid_ticket *ret_ticket,
 			 struct ioasid_error **ret_error)
 {
-	static const struct method method =
-		METHOD("Broker", "GetDeviceFd", get_device_fd_response, false);
-	Ioasid__V1__GetDeviceFdRequest request = IOASID__V1__GET_DEVICE_FD_REQUEST__INIT;
-	Ioasid__V1__GetDeviceFdResponse *response;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, 0, ret_error);
 
-	if (r < 0)
-		return r;
-	request.scope = call_scope(&call);
-	request.device = text_or_empty(device);
-	r = call_unary(&call, &method, &request.base, &response);
-	return r < 0 ? r : fd_pass_ticket(&call, method.name, &response->ticket, 0, ret_ticket);
+	return r < 0 ? r : ask_ticket(&call, device, ret_ticket);
 }
 
 int ioasid_device_fd(struct ioasid_client *client, const struct ioasid_scope *scope,
 		     const char *device, int *ret_fd, struct ioasid_error **ret_error)
 {
+	struct fd_pass_retry retry;
 	struct ioasid_ticket ticket;
-	int r = ioasid_device_ticket(client, scope, device, &ticket, ret_error);
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, 0, ret_error);
 
-	return r < 0 ? r
-		     : ioasid_ticket_take(client->path, ticket.bytes, client->connect_timeout_ms,
-					  ret_fd, ret_error);
+	if (r < 0)
+		return r;
+	fd_pass_begin(&retry, &call);
+	do {
+		r = ask_ticket(&call, device, &ticket);
+		if (!r)
+			r = fd_pass_take(&call, ticket.bytes, ret_fd);
+	} while (fd_pass_again(&retry, r));
+	return fd_pass_end(&retry, r);
 }
 
 void ioasid_device_free(struct ioasid_device *device)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which pages devices have written: switched on and off, and read as one bitmap. */
+#include "mend.h"
 #include "stream.h"
 
 #include <string.h>
@@ -11,7 +12,7 @@ int ioasid_dirty_set(struct ioasid_client *client, const struct ioasid_scope *sc
 		     uint64_t ioasid, bool enable, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "SetDirtyTracking", set_dirty_tracking_response, true);
+		METHOD("Broker", "SetDirtyTracking", set_dirty_tracking_response, true, IN_LEASE);
 	Ioasid__V1__SetDirtyTrackingRequest request = IOASID__V1__SET_DIRTY_TRACKING_REQUEST__INIT;
 	Ioasid__V1__SetDirtyTrackingResponse *response;
 	CALL_AUTO struct call call;
@@ -76,11 +77,13 @@ int ioasid_dirty_read(struct ioasid_client *client, const struct ioasid_scope *s
 		      struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ReadDirtyBitmap", read_dirty_bitmap_response, false);
+		METHOD("Broker", "ReadDirtyBitmap", read_dirty_bitmap_response, false, IN_LEASE);
 	Ioasid__V1__ReadDirtyBitmapRequest request = IOASID__V1__READ_DIRTY_BITMAP_REQUEST__INIT;
 	struct ioasid_dirty_bitmap *bitmap;
+	struct ioasid_error *error = NULL;
 	struct stream stream = {0};
 	CALL_AUTO struct call call;
+	bool opened;
 	uint8_t *bits;
 	int r = call_begin(&call, client, scope, sizeof(*bitmap), ret_error);
 
@@ -105,11 +108,24 @@ int ioasid_dirty_read(struct ioasid_client *client, const struct ioasid_scope *s
 	request.length = length;
 	request.page_size = page_size;
 	request.no_clear = !clear;
-	r = stream_open(&stream, &call, &method, &request.base);
-	if (r < 0)
-		return r;
-	r = read_parts(&call, &stream, bitmap, bits);
-	stream_close(&stream);
+	do {
+		ioasid_error_free(error);
+		error = NULL;
+		call.ret_error = &error;
+		r = stream_open(&stream, &call, &method, &request.base, NULL);
+		if (!r) {
+			opened = true;
+			r = read_parts(&call, &stream, bitmap, bits);
+			stream_close(&stream);
+		} else {
+			opened = false;
+		}
+	} while (r < 0 && opened && !clear && mend_helps(client, error));
+	call.ret_error = ret_error;
+	if (r < 0 && ret_error)
+		*ret_error = error;
+	else
+		ioasid_error_free(error);
 	return r < 0 ? r : call_publish(&call, ret_bitmap);
 }
 

@@ -26,7 +26,7 @@ static int chunk(struct call *call, const struct transfer *transfer, size_t offs
 		 size_t *ret_done)
 {
 	static const struct method method =
-		METHOD("Broker", "DeviceDma", device_dma_response, false);
+		METHOD("Broker", "DeviceDma", device_dma_response, false, IN_LEASE);
 	__attribute__((cleanup(result_freep))) struct result *scratch = NULL;
 	Ioasid__V1__DeviceDmaRequest request = IOASID__V1__DEVICE_DMA_REQUEST__INIT;
 	Ioasid__V1__Pasid pasid = IOASID__V1__PASID__INIT;

@@ -273,6 +273,12 @@ bool ioasid_error_is_no_server(const struct ioasid_error *error)
 		error->origin == IOASID_ORIGIN_CONNECTION);
 }
 
+bool ioasid_error_is_lease_lost(const struct ioasid_error *error)
+{
+	return error && error->origin == IOASID_ORIGIN_LOCAL &&
+	       !strcmp(error->reason, "LEASE_LOST");
+}
+
 bool ioasid_error_is_retryable(const struct ioasid_error *error)
 {
 	if (!error || error->origin != IOASID_ORIGIN_BROKER)

@@ -6,7 +6,7 @@ static int invalidate(struct call *call, Ioasid__V1__InvalidateRequest *request,
 		      uint32_t *ret_retry_after_ms)
 {
 	static const struct method method =
-		METHOD("Broker", "Invalidate", invalidate_response, true);
+		METHOD("Broker", "Invalidate", invalidate_response, true, IN_LEASE);
 	Ioasid__V1__InvalidateResponse *response;
 	int r = call_unary(call, &method, &request->base, &response);
 

@@ -6,11 +6,12 @@
  * libioasid: the C client library of ioasidd, the broker between tenants and a host's
  * IOMMUs.  docs/libioasid.md is the guide, lib/example/dma.c a whole program.
  *
- * One client is one connection.  The library never reconnects by itself: objects of the
- * connection's lease end with the connection, and a silent second connection would hide
- * that.  When the connection is lost, every call fails with an error for which
- * ioasid_error_is_no_server() is true; connect again, and adopt the named lease if there
- * was one.
+ * One client is one connection, and when the broker is restarted, one after the other.  The
+ * library makes the next connection by itself, has it take back the leases that the last one
+ * held, and sends what was cut off once more under the same key: a program sees calls that
+ * take longer.  What could not be taken back is never replaced in silence: calls in such a
+ * lease fail, ioasid_error_is_lease_lost(), until the program acknowledges it.  See
+ * ioasid_options.reconnect_ms, and "Restarts of the broker" in docs/libioasid.md.
  *
  * Results.  Functions return 0 or a negative errno.  Out-parameters come last, are named
  * ret_* and are untouched on failure, except ret_error: it may be NULL; if it is not, a
@@ -19,7 +20,7 @@
  *
  * A refusal of the broker has changed nothing (but see ioasid_error_done()).  After -ENOMEM,
  * -ETIMEDOUT, -ECANCELED, -EPROTO and -ECONNRESET it is not known whether the call had its
- * effect: repeat it with its key to find out.
+ * effect: repeat it with a key of the program's own to find out.
  *
  * Memory.  What a function returns through a struct pointer is one heap object with all
  * that hangs on it, freed by the _free function of its type (all of them accept NULL).
@@ -202,6 +203,12 @@ enum ioasid_event_type {
 	IOASID_EVENT_FAULT = 15,
 	IOASID_EVENT_CONNECTION_OPENED = 16,
 	IOASID_EVENT_CONNECTION_CLOSED = 17,
+	/*
+	 * Made by the library, never by a broker: the broker was restarted, and events may be
+	 * missing from here to the next one.  sequence is that of the event before; the numbers
+	 * that follow may be lower.  lost is 1, though how many it was is not known.
+	 */
+	IOASID_EVENT_GAP = 0x10000,
 };
 
 /* What a ticket that the client asks for is good for. */
@@ -321,8 +328,8 @@ struct ioasid_violation {
  * UNAUTHENTICATED EPERM; RESOURCE_EXHAUSTED EDQUOT (reason RATE: EAGAIN);
  * FAILED_PRECONDITION EBUSY; ALREADY_EXISTS EEXIST; ABORTED EAGAIN; UNAVAILABLE from the
  * broker EHOSTDOWN; UNIMPLEMENTED EOPNOTSUPP; CANCELLED ECANCELED; DEADLINE_EXCEEDED
- * ETIMEDOUT; a lost connection ECONNRESET; a failed connect its own errno; an answer that
- * makes no sense EPROTO; all else EIO.
+ * ETIMEDOUT; a lost connection ECONNRESET; a lost lease ESTALE; a failed connect its own
+ * errno; an answer that makes no sense EPROTO; all else EIO.
  */
 struct ioasid_error {
 	/* What the function returned. */
@@ -332,7 +339,7 @@ struct ioasid_error {
 	/*
 	 * "QUOTA", "NOT_FOUND", ...: the status table in ioasid.proto.  Of the library itself:
 	 * NO_SERVER, CONNECTION_LOST, OUT_OF_MEMORY, INVALID_CALL, TIMED_OUT, CANCELLED,
-	 * STREAM_ENDED, BAD_ANSWER, FD_UNSUITABLE.
+	 * STREAM_ENDED, BAD_ANSWER, FD_UNSUITABLE, LEASE_LOST.
 	 */
 	const char *reason;
 	/* One line for people, without newline. */
@@ -358,6 +365,13 @@ bool ioasid_error_is_denied(const struct ioasid_error *error);
 bool ioasid_error_is_quota(const struct ioasid_error *error);
 /* The broker has no such id, device, lease or mapping. */
 bool ioasid_error_is_not_found(const struct ioasid_error *error);
+/*
+ * The call's lease, with all that was in it, did not survive a restart of the broker.  Every
+ * call in it fails with this until the loss is acknowledged: by ioasid_lease_close() in that
+ * lease, by ioasid_lease_open() or ioasid_lease_adopt() of its name, or by
+ * ioasid_client_forget_lost().
+ */
+bool ioasid_error_is_lease_lost(const struct ioasid_error *error);
 /* Nobody listens, or the connection was lost. */
 bool ioasid_error_is_no_server(const struct ioasid_error *error);
 /* The same call (with the same key, if it changes something) may succeed later. */
@@ -370,6 +384,8 @@ struct ioasid_cancel;
 
 /* For timeout_ms: no deadline. */
 #define IOASID_NO_TIMEOUT UINT32_MAX
+/* For reconnect_ms: a connection that has ended is not replaced. */
+#define IOASID_NO_RECONNECT (UINT32_MAX - 1)
 
 struct ioasid_options {
 	/* Of a call whose scope has none, milliseconds.  0: 30000. */
@@ -379,7 +395,18 @@ struct ioasid_options {
 	/* Lease and tenant of scopes that are NULL or leave them NULL.  NULL: "". */
 	const char *lease;
 	const char *tenant;
-	uint64_t reserved[4];
+	/*
+	 * How long calls wait for a broker that is gone, milliseconds since it went, and never
+	 * beyond their own deadline; then they fail with ioasid_error_is_no_server().  0: 30000;
+	 * IOASID_NO_TIMEOUT: as long as the call may take; IOASID_NO_RECONNECT: not at all, and
+	 * there is no second connection: when the first ends, every call fails.  When the time is
+	 * over, calls fail after one more try each; while the program holds a lease the library
+	 * goes on trying in the background, so that the client is good again when the broker is.
+	 */
+	uint32_t reconnect_ms;
+	/* 0. */
+	uint32_t flags;
+	uint64_t reserved[3];
 };
 
 /*
@@ -400,11 +427,24 @@ struct ioasid_client *ioasid_client_unref(struct ioasid_client *client);
 const char *ioasid_client_socket(const struct ioasid_client *client);
 /*
  * An fd that reports POLLRDHUP and POLLHUP when the broker ends the connection.  Poll it
- * with events = POLLRDHUP and for nothing else; never read from it or close it.
+ * with events = POLLRDHUP and for nothing else; never read from it or close it.  When there
+ * is a new connection, the same number stands for it (epoll wants it added again).
  */
 int ioasid_client_fd(const struct ioasid_client *client);
-/* Ends the connection now: calls that are under way fail.  For use by another thread. */
+/*
+ * Ends the connection now, for good: calls that are under way or wait for a connection fail,
+ * as all later ones do.  For use by another thread.
+ */
 void ioasid_client_disconnect(struct ioasid_client *client);
+/* How often the library has made a new connection: it changes when a broker was restarted. */
+uint64_t ioasid_client_restarts(const struct ioasid_client *client);
+/*
+ * Acknowledges that leases were lost (ioasid_error_is_lease_lost()): calls in the connection
+ * lease make a new one again, in which the ids of the old one mean nothing or something else.
+ * Returns how many leases that were, 0 if none was lost.  No thread may go on with ids of a
+ * lost lease afterwards; to acknowledge the loss of one lease only, ioasid_lease_close() it.
+ */
+unsigned ioasid_client_forget_lost(struct ioasid_client *client);
 
 /* Size of a key with its NUL. */
 #define IOASID_KEY_SIZE 33
@@ -428,7 +468,8 @@ struct ioasid_scope {
 	 * Idempotency key, at most 64 bytes; calls that change something only, others ignore
 	 * it.  The same call with the same key in the same lease has one effect and gets the
 	 * first one's answer.  Use it for one call: ioasid_register_memory() uses it for its
-	 * last step.
+	 * last step.  Without one the library makes one for every call that it may have to
+	 * send again after a restart of the broker.
 	 */
 	const char *key;
 	/* Of this call, milliseconds; 0: the client's. */
@@ -452,6 +493,28 @@ struct ioasid_cancel *ioasid_cancel_unref(struct ioasid_cancel *cancel);
 
 /* ---- status ---- */
 
+/* What a broker made of the registry that an earlier one left. */
+struct ioasid_restart {
+	uint64_t leases_restored;
+	/* Something of them could not be restored; the broker's log names each. */
+	uint64_t leases_ended;
+	uint64_t memories;
+	uint64_t ioasids;
+	uint64_t mappings;
+	uint64_t attachments;
+	uint64_t devices;
+	/* Requests that the earlier broker had begun: taken back, or brought to their end. */
+	uint64_t undone;
+	uint64_t redone;
+	/* Objects of the kernel's or the keeper's that no lease knew; they were destroyed. */
+	uint64_t strays;
+	/* Records of the registry that could not be read. */
+	uint64_t damaged_records;
+	/* Leases of another boot of the machine, all gone. */
+	uint64_t other_boot_leases;
+	uint64_t duration_us;
+};
+
 struct ioasid_server_status {
 	const char *version;
 	/* "soft", "iommufd" ... */
@@ -468,12 +531,46 @@ struct ioasid_server_status {
 	uint64_t leases;
 	uint64_t ioasids;
 	uint64_t policy_generation;
+	/*
+	 * How often a broker was started on its registry; 0: it keeps none, and a restart
+	 * forgets everything.
+	 */
+	uint64_t registry_generation;
+	/* Admin and observer only.  NULL: there was nothing to find when it started. */
+	const struct ioasid_restart *restart;
 };
 
 /* scope: only timeout and cancel are used. */
 int ioasid_server_status(struct ioasid_client *client, const struct ioasid_scope *scope,
 			 struct ioasid_server_status **ret_status, struct ioasid_error **ret_error);
 void ioasid_server_status_free(struct ioasid_server_status *status);
+
+struct ioasid_check_problem {
+	/* "tenant org/team", "lease 7", "lease 7 ioasid 3", "device 0000:3b:00.0", "registry" */
+	const char *subject;
+	const char *text;
+};
+
+struct ioasid_check_report {
+	/* None: everything agrees.  At most 1000. */
+	size_t n_problems;
+	const struct ioasid_check_problem *const *problems;
+	/* Problems beyond these. */
+	uint64_t omitted;
+	/* How much was compared. */
+	uint64_t tenants;
+	uint64_t leases;
+	uint64_t objects;
+	uint64_t counters;
+};
+
+/*
+ * Has the broker compare what it counts with what it has, with the shim and with its
+ * registry; changes nothing.  Admin and observer.  Problems are an answer, not an error.
+ */
+int ioasid_check(struct ioasid_client *client, const struct ioasid_scope *scope,
+		 struct ioasid_check_report **ret_report, struct ioasid_error **ret_error);
+void ioasid_check_report_free(struct ioasid_check_report *report);
 
 /* ---- devices ---- */
 
@@ -621,9 +718,10 @@ struct ioasid_memories {
  * not enough).  flags: IOASID_READ, IOASID_WRITE, never more than the fd's access mode and
  * seals allow.  label: at most 64 bytes, may be NULL.
  *
- * Does OpenTicket, hands the fd over on a second connection, and RegisterMemory.  Repeated
- * with the same key after it had its effect, it fails with KEY_REUSED, because the ticket
- * is another one; ioasid_memory_list() then tells the id.
+ * Does OpenTicket, hands the fd over on a second connection, and RegisterMemory; all of it
+ * again when the broker is restarted meanwhile, with one effect.  Repeated by the program with
+ * a key of its own after it had its effect, it fails with KEY_REUSED, because the ticket is
+ * another one; ioasid_memory_list() then tells the id.
  */
 int ioasid_register_memory(struct ioasid_client *client, const struct ioasid_scope *scope, int fd,
 			   uint64_t offset, uint64_t length, uint32_t flags, const char *label,
@@ -1000,6 +1098,9 @@ struct ioasid_dirty_bitmap {
 /*
  * page_size: a power of two, at least the smallest page; iova and length are multiples.
  * clear: take the marks away.  At most 2^32 pages.
+ *
+ * With clear it is not sent again after a restart of the broker but fails with -ECONNRESET:
+ * marks may be gone with the answer, so take every page of the range for written.
  */
 int ioasid_dirty_read(struct ioasid_client *client, const struct ioasid_scope *scope,
 		      uint64_t ioasid, uint64_t iova, uint64_t length, uint64_t page_size,
@@ -1028,6 +1129,8 @@ struct ioasid_lease {
 	uint32_t uid;
 	uint32_t pid;
 	uint64_t serial;
+	/* Restored after a restart of the broker; its holder has not come back yet. */
+	bool awaited;
 };
 
 struct ioasid_leases {
@@ -1181,6 +1284,9 @@ struct ioasid_fault_event {
  *
  * A watch is read by a thread of its own, with all signals blocked, into a queue of 256
  * messages; when that is full the broker is held back and counts what it then loses.
+ *
+ * A watch goes on after a restart of the broker, from the last event.  Where it is not sure
+ * that none is missing, the next event is an IOASID_EVENT_GAP, at once.
  */
 int ioasid_watch_events(struct ioasid_client *client, const struct ioasid_scope *scope,
 			const struct ioasid_event_filter *filter, struct ioasid_watch **ret_watch,
@@ -1189,7 +1295,10 @@ int ioasid_watch_events(struct ioasid_client *client, const struct ioasid_scope 
 int ioasid_watch_all_events(struct ioasid_client *client, const struct ioasid_scope *scope,
 			    const struct ioasid_event_filter *filter,
 			    struct ioasid_watch **ret_watch, struct ioasid_error **ret_error);
-/* Faults of one IOASID, or of the lease (ioasid 0). */
+/*
+ * Faults of one IOASID, or of the lease (ioasid 0).  A gap after a restart is a fault with
+ * lost 1, ioasid 0, device "" and cookie 0; page requests from before it are answered INVALID.
+ */
 int ioasid_watch_faults(struct ioasid_client *client, const struct ioasid_scope *scope,
 			uint64_t ioasid, uint64_t after_sequence, struct ioasid_watch **ret_watch,
 			struct ioasid_error **ret_error);

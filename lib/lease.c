@@ -3,6 +3,7 @@
 #include "convert.h"
 #include "fd_pass.h"
 #include "list.h"
+#include "mend.h"
 
 #include <string.h>
 
@@ -22,7 +23,7 @@ static int lease_open(struct call *call, const char *name, uint32_t linger_secon
 		      const uint8_t *ticket, uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE])
 {
 	static const struct method method =
-		METHOD("Broker", "OpenLease", open_lease_response, true);
+		METHOD("Broker", "OpenLease", open_lease_response, true, HOLDS);
 	Ioasid__V1__OpenLeaseRequest request = IOASID__V1__OPEN_LEASE_REQUEST__INIT;
 	Ioasid__V1__OpenLeaseResponse *response;
 	int r;
@@ -34,29 +35,49 @@ static int lease_open(struct call *call, const char *name, uint32_t linger_secon
 		request.watch_ticket.len = IOASID_TICKET_SIZE;
 		request.watch_ticket.data = (uint8_t *)ticket;
 	}
-	r = call_unary(call, &method, &request.base, &response);
-	if (r < 0)
-		return r;
-	if (response->secret.len != IOASID_LEASE_SECRET_SIZE)
-		return error_bad_answer(method.name, "its secret has not 32 bytes",
-					call->ret_error);
-	memcpy(ret_secret, response->secret.data, IOASID_LEASE_SECRET_SIZE);
-	return 0;
+	do {
+		r = call_unary(call, &method, &request.base, &response);
+		if (r < 0)
+			return r;
+		if (response->secret.len != IOASID_LEASE_SECRET_SIZE)
+			return error_bad_answer(method.name, "its secret has not 32 bytes",
+						call->ret_error);
+		r = mend_hold(call, request.name, response->secret.data, call->ret_error);
+	} while (r > 0);
+	if (!r)
+		memcpy(ret_secret, response->secret.data, IOASID_LEASE_SECRET_SIZE);
+	return r;
+}
+
+/* With a new ticket, as long as the last one died with its broker. */
+static int lease_open_watching(struct call *call, const char *name, uint32_t linger_seconds,
+			       int pidfd, uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE])
+{
+	struct fd_pass_retry retry = {0};
+	struct ioasid_ticket ticket;
+	int r;
+
+	fd_pass_begin(&retry, call);
+	do {
+		r = fd_pass_give(call, IOASID_TICKET_PROCESS, pidfd, &ticket);
+		if (!r)
+			r = lease_open(call, name, linger_seconds, ticket.bytes, ret_secret);
+	} while (fd_pass_again(&retry, r));
+	return fd_pass_end(&retry, r);
 }
 
 int ioasid_lease_open(struct ioasid_client *client, const struct ioasid_scope *scope,
 		      const char *name, uint32_t linger_seconds, int pidfd,
 		      uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE], struct ioasid_error **ret_error)
 {
-	struct ioasid_ticket ticket;
 	CALL_AUTO struct call call;
 	int r = lease_begin(&call, client, scope, ret_error);
 
-	if (!r && pidfd >= 0)
-		r = fd_pass_give(&call, IOASID_TICKET_PROCESS, pidfd, &ticket);
-	return r < 0 ? r
-		     : lease_open(&call, name, linger_seconds, pidfd >= 0 ? ticket.bytes : NULL,
-				  ret_secret);
+	if (r < 0)
+		return r;
+	if (pidfd >= 0)
+		return lease_open_watching(&call, name, linger_seconds, pidfd, ret_secret);
+	return lease_open(&call, name, linger_seconds, NULL, ret_secret);
 }
 
 int ioasid_lease_open_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
@@ -73,12 +94,13 @@ int ioasid_lease_open_ticket(struct ioasid_client *client, const struct ioasid_s
 	return r < 0 ? r : lease_open(&call, name, linger_seconds, ticket, ret_secret);
 }
 
+const struct method method_adopt_lease =
+	METHOD("Broker", "AdoptLease", adopt_lease_response, true, HOLDS);
+
 int ioasid_lease_adopt(struct ioasid_client *client, const struct ioasid_scope *scope,
 		       const char *name, const uint8_t secret[IOASID_LEASE_SECRET_SIZE],
 		       struct ioasid_error **ret_error)
 {
-	static const struct method method =
-		METHOD("Broker", "AdoptLease", adopt_lease_response, true);
 	Ioasid__V1__AdoptLeaseRequest request = IOASID__V1__ADOPT_LEASE_REQUEST__INIT;
 	Ioasid__V1__AdoptLeaseResponse *response;
 	CALL_AUTO struct call call;
@@ -92,30 +114,52 @@ int ioasid_lease_adopt(struct ioasid_client *client, const struct ioasid_scope *
 	request.name = text_or_empty(name);
 	request.secret.len = IOASID_LEASE_SECRET_SIZE;
 	request.secret.data = (uint8_t *)secret;
-	return call_unary(&call, &method, &request.base, &response);
+	do {
+		r = call_unary(&call, &method_adopt_lease, &request.base, &response);
+		if (!r)
+			r = mend_hold(&call, request.name, secret, ret_error);
+	} while (r > 0);
+	return r;
+}
+
+/* Its end is what the program wants, however it came. */
+static bool is_closed(const struct call *call, const struct ioasid_error *error)
+{
+	return ioasid_error_is_lease_lost(error) ||
+	       (call->interrupted && ioasid_error_is_not_found(error));
 }
 
 int ioasid_lease_close(struct ioasid_client *client, const struct ioasid_scope *scope,
 		       struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "CloseLease", close_lease_response, true);
+		METHOD("Broker", "CloseLease", close_lease_response, true, IN_LEASE);
 	Ioasid__V1__CloseLeaseRequest request = IOASID__V1__CLOSE_LEASE_REQUEST__INIT;
 	Ioasid__V1__CloseLeaseResponse *response;
+	struct ioasid_error *error = NULL;
 	CALL_AUTO struct call call;
-	int r = call_begin(&call, client, scope, 0, ret_error);
+	int r = call_begin(&call, client, scope, 0, &error);
 
-	if (r < 0)
-		return r;
-	request.scope = call_scope(&call);
-	return call_unary(&call, &method, &request.base, &response);
+	if (!r) {
+		request.scope = call_scope(&call);
+		r = call_unary(&call, &method, &request.base, &response);
+		if (r < 0 && is_closed(&call, error))
+			r = 0;
+	}
+	if (!r)
+		mend_release(&call);
+	if (r < 0 && ret_error)
+		*ret_error = error;
+	else
+		ioasid_error_free(error);
+	return r;
 }
 
 int ioasid_lease_list(struct ioasid_client *client, const struct ioasid_scope *scope,
 		      struct ioasid_leases **ret_leases, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ListLeases", list_leases_response, false);
+		METHOD("Broker", "ListLeases", list_leases_response, false, OUTSIDE_LEASES);
 	Ioasid__V1__ListLeasesRequest request = IOASID__V1__LIST_LEASES_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_leases), ret_error);

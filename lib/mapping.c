@@ -15,7 +15,7 @@ int ioasid_map(struct ioasid_client *client, const struct ioasid_scope *scope, u
 	       const struct ioasid_map_entry *entries, size_t n_entries, uint64_t *ret_iovas,
 	       struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "Map", map_response, true);
+	static const struct method method = METHOD("Broker", "Map", map_response, true, IN_LEASE);
 	Ioasid__V1__MapRequest request = IOASID__V1__MAP_REQUEST__INIT;
 	Ioasid__V1__MapResponse *response;
 	CALL_AUTO struct call call;
@@ -65,7 +65,8 @@ int ioasid_map(struct ioasid_client *client, const struct ioasid_scope *scope, u
 static int unmap(struct call *call, Ioasid__V1__UnmapRequest *request, uint64_t *ret_mappings,
 		 uint64_t *ret_bytes)
 {
-	static const struct method method = METHOD("Broker", "Unmap", unmap_response, true);
+	static const struct method method =
+		METHOD("Broker", "Unmap", unmap_response, true, IN_LEASE);
 	Ioasid__V1__UnmapResponse *response;
 	int r = call_unary(call, &method, &request->base, &response);
 
@@ -138,7 +139,7 @@ int ioasid_mapping_list(struct ioasid_client *client, const struct ioasid_scope 
 			struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ListMappings", list_mappings_response, false);
+		METHOD("Broker", "ListMappings", list_mappings_response, false, IN_LEASE);
 	Ioasid__V1__ListMappingsRequest request = IOASID__V1__LIST_MAPPINGS_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_mappings), ret_error);

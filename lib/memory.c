@@ -17,7 +17,7 @@ static int register_with(struct call *call, const uint8_t ticket[IOASID_TICKET_S
 			 const struct registration *registration, struct ioasid_memory **ret_memory)
 {
 	static const struct method method =
-		METHOD("Broker", "RegisterMemory", register_memory_response, true);
+		METHOD("Broker", "RegisterMemory", register_memory_response, true, MAKES_LEASE);
 	Ioasid__V1__RegisterMemoryRequest request = IOASID__V1__REGISTER_MEMORY_REQUEST__INIT;
 	Ioasid__V1__RegisterMemoryResponse *response;
 	struct ioasid_memory *memory = call_root(call);
@@ -54,15 +54,22 @@ int ioasid_register_memory(struct ioasid_client *client, const struct ioasid_sco
 			   struct ioasid_memory **ret_memory, struct ioasid_error **ret_error)
 {
 	const struct registration registration = {offset, length, flags, label};
+	struct fd_pass_retry retry;
 	struct ioasid_ticket ticket;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_memory), ret_error);
 
 	if (!r)
 		r = check_flags(&call, flags);
-	if (!r)
+	if (r < 0)
+		return r;
+	fd_pass_begin(&retry, &call);
+	do {
 		r = fd_pass_give(&call, IOASID_TICKET_MEMORY, fd, &ticket);
-	return r < 0 ? r : register_with(&call, ticket.bytes, &registration, ret_memory);
+		if (!r)
+			r = register_with(&call, ticket.bytes, &registration, ret_memory);
+	} while (fd_pass_again(&retry, r));
+	return fd_pass_end(&retry, r);
 }
 
 int ioasid_register_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
@@ -85,7 +92,7 @@ int ioasid_unregister_memory(struct ioasid_client *client, const struct ioasid_s
 			     uint64_t memory, bool *ret_pending, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "UnregisterMemory", unregister_memory_response, true);
+		METHOD("Broker", "UnregisterMemory", unregister_memory_response, true, IN_LEASE);
 	Ioasid__V1__UnregisterMemoryRequest request = IOASID__V1__UNREGISTER_MEMORY_REQUEST__INIT;
 	Ioasid__V1__UnregisterMemoryResponse *response;
 	CALL_AUTO struct call call;
@@ -105,7 +112,7 @@ int ioasid_memory_list(struct ioasid_client *client, const struct ioasid_scope *
 		       struct ioasid_memories **ret_memories, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ListMemory", list_memory_response, false);
+		METHOD("Broker", "ListMemory", list_memory_response, false, IN_LEASE);
 	Ioasid__V1__ListMemoryRequest request = IOASID__V1__LIST_MEMORY_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_memories), ret_error);

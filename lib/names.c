@@ -160,7 +160,6 @@ DEFINE_NAME(ioasid_device_state_name, enum ioasid_device_state, vocab_device_sta
 	    Ioasid__V1__DeviceState)
 DEFINE_NAME(ioasid_refused_by_name, enum ioasid_refused_by, vocab_refused_by_name,
 	    Ioasid__V1__RefusedBy)
-DEFINE_NAME(ioasid_event_name, enum ioasid_event_type, vocab_event_name, Ioasid__V1__EventType)
 
 DEFINE_FROM_NAME(ioasid_format_from_name, enum ioasid_format, vocab_format_from_name,
 		 Ioasid__V1__PageTableFormat)
@@ -172,6 +171,11 @@ DEFINE_FROM_NAME(ioasid_granularity_from_name, enum ioasid_granularity, vocab_gr
 		 Ioasid__V1__InvalidateGranularity)
 DEFINE_FROM_NAME(ioasid_event_from_name, enum ioasid_event_type, vocab_event_from_name,
 		 Ioasid__V1__EventType)
+
+const char *ioasid_event_name(enum ioasid_event_type type)
+{
+	return type == IOASID_EVENT_GAP ? "gap" : vocab_event_name((Ioasid__V1__EventType)type);
+}
 
 const char *ioasid_access_name(enum ioasid_access access)
 {

@@ -38,7 +38,7 @@ int ioasid_bind_page_table(struct ioasid_client *client, const struct ioasid_sco
 			   struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "BindPageTable", bind_page_table_response, true);
+		METHOD("Broker", "BindPageTable", bind_page_table_response, true, IN_LEASE);
 	Ioasid__V1__BindPageTableRequest request = IOASID__V1__BIND_PAGE_TABLE_REQUEST__INIT;
 	Ioasid__V1__PageTable message = IOASID__V1__PAGE_TABLE__INIT;
 	Ioasid__V1__BindPageTableResponse *response;
@@ -60,7 +60,7 @@ int ioasid_unbind_page_table(struct ioasid_client *client, const struct ioasid_s
 			     uint64_t ioasid, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "UnbindPageTable", unbind_page_table_response, true);
+		METHOD("Broker", "UnbindPageTable", unbind_page_table_response, true, IN_LEASE);
 	Ioasid__V1__UnbindPageTableRequest request = IOASID__V1__UNBIND_PAGE_TABLE_REQUEST__INIT;
 	Ioasid__V1__UnbindPageTableResponse *response;
 	CALL_AUTO struct call call;
@@ -78,7 +78,7 @@ int ioasid_bind_pasid_table(struct ioasid_client *client, const struct ioasid_sc
 			    struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "BindPasidTable", bind_pasid_table_response, true);
+		METHOD("Broker", "BindPasidTable", bind_pasid_table_response, true, IN_LEASE);
 	Ioasid__V1__BindPasidTableRequest request = IOASID__V1__BIND_PASID_TABLE_REQUEST__INIT;
 	Ioasid__V1__BindPasidTableResponse *response;
 	CALL_AUTO struct call call;
@@ -103,7 +103,7 @@ int ioasid_unbind_pasid_table(struct ioasid_client *client, const struct ioasid_
 			      uint64_t ioasid, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "UnbindPasidTable", unbind_pasid_table_response, true);
+		METHOD("Broker", "UnbindPasidTable", unbind_pasid_table_response, true, IN_LEASE);
 	Ioasid__V1__UnbindPasidTableRequest request = IOASID__V1__UNBIND_PASID_TABLE_REQUEST__INIT;
 	Ioasid__V1__UnbindPasidTableResponse *response;
 	CALL_AUTO struct call call;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a tenant may have and has; what a server says of itself. */
+/* What a tenant may have and has. */
 #include "amounts.h"
 #include "convert.h"
 #include "list.h"
@@ -27,7 +27,8 @@ int amounts_fill(struct call *call, const char *name, const struct ioasid_resour
 int ioasid_quota_get(struct ioasid_client *client, const struct ioasid_scope *scope,
 		     struct ioasid_quota **ret_quota, struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "GetQuota", get_quota_response, false);
+	static const struct method method =
+		METHOD("Broker", "GetQuota", get_quota_response, false, OUTSIDE_LEASES);
 	Ioasid__V1__GetQuotaRequest request = IOASID__V1__GET_QUOTA_REQUEST__INIT;
 	Ioasid__V1__GetQuotaResponse *response;
 	struct ioasid_quota *to;
@@ -54,7 +55,7 @@ int ioasid_quota_explain(struct ioasid_client *client, const struct ioasid_scope
 			 struct ioasid_quota_answer **ret_answer, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ExplainQuota", explain_quota_response, false);
+		METHOD("Broker", "ExplainQuota", explain_quota_response, false, OUTSIDE_LEASES);
 	Ioasid__V1__ExplainQuotaRequest request = IOASID__V1__EXPLAIN_QUOTA_REQUEST__INIT;
 	Ioasid__V1__ExplainQuotaResponse *response;
 	struct ioasid_quota_answer *to;
@@ -78,37 +79,6 @@ int ioasid_quota_explain(struct ioasid_client *client, const struct ioasid_scope
 	return call_publish(&call, ret_answer);
 }
 
-int ioasid_server_status(struct ioasid_client *client, const struct ioasid_scope *scope,
-			 struct ioasid_server_status **ret_status, struct ioasid_error **ret_error)
-{
-	static const struct method method =
-		METHOD("Broker", "GetStatus", get_status_response, false);
-	Ioasid__V1__GetStatusRequest request = IOASID__V1__GET_STATUS_REQUEST__INIT;
-	Ioasid__V1__GetStatusResponse *response;
-	struct ioasid_server_status *to;
-	CALL_AUTO struct call call;
-	int r = call_begin(&call, client, scope, sizeof(*to), ret_error);
-
-	if (r < 0)
-		return r;
-	r = call_unary(&call, &method, &request.base, &response);
-	if (r < 0)
-		return r;
-	to = call_root(&call);
-	to->version = response->version;
-	to->shim = response->shim;
-	to->n_capabilities = response->n_capabilities;
-	to->capabilities = list_strings(response->capabilities);
-	to->role = response->role;
-	to->tenant = response->tenant;
-	to->uptime_seconds = response->uptime_seconds;
-	to->connections = response->connections;
-	to->leases = response->leases;
-	to->ioasids = response->ioasids;
-	to->policy_generation = response->policy_generation;
-	return call_publish(&call, ret_status);
-}
-
 void ioasid_quota_free(struct ioasid_quota *quota)
 {
 	result_free_root(quota);
@@ -117,9 +87,4 @@ void ioasid_quota_free(struct ioasid_quota *quota)
 void ioasid_quota_answer_free(struct ioasid_quota_answer *answer)
 {
 	result_free_root(answer);
-}
-
-void ioasid_server_status_free(struct ioasid_server_status *status)
-{
-	result_free_root(status);
 }

@@ -118,7 +118,7 @@ int ioasid_negotiate(struct ioasid_client *client, const struct ioasid_scope *sc
 		     struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "Negotiate", negotiate_response, false);
+		METHOD("Broker", "Negotiate", negotiate_response, false, IN_LEASE);
 	Ioasid__V1__NegotiateRequest message = IOASID__V1__NEGOTIATE_REQUEST__INIT;
 	Ioasid__V1__AllocRequest alloc = IOASID__V1__ALLOC_REQUEST__INIT;
 	Ioasid__V1__PageTable table = IOASID__V1__PAGE_TABLE__INIT;
@@ -149,7 +149,8 @@ int ioasid_alloc(struct ioasid_client *client, const struct ioasid_scope *scope,
 		 const struct ioasid_alloc_request *request, uint64_t *ret_ioasid,
 		 struct ioasid_choice **ret_choice, struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "Alloc", alloc_response, true);
+	static const struct method method =
+		METHOD("Broker", "Alloc", alloc_response, true, MAKES_LEASE);
 	Ioasid__V1__AllocRequest message = IOASID__V1__ALLOC_REQUEST__INIT;
 	Ioasid__V1__PageTable table = IOASID__V1__PAGE_TABLE__INIT;
 	Ioasid__V1__AllocResponse *response;
@@ -182,7 +183,7 @@ int ioasid_alloc(struct ioasid_client *client, const struct ioasid_scope *scope,
 int ioasid_free(struct ioasid_client *client, const struct ioasid_scope *scope, uint64_t ioasid,
 		bool *ret_pending, struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "Free", free_response, true);
+	static const struct method method = METHOD("Broker", "Free", free_response, true, IN_LEASE);
 	Ioasid__V1__FreeRequest request = IOASID__V1__FREE_REQUEST__INIT;
 	Ioasid__V1__FreeResponse *response;
 	CALL_AUTO struct call call;
@@ -202,7 +203,7 @@ int ioasid_get(struct ioasid_client *client, const struct ioasid_scope *scope, u
 	       struct ioasid_info **ret_info, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "GetIoasid", get_ioasid_response, false);
+		METHOD("Broker", "GetIoasid", get_ioasid_response, false, IN_LEASE);
 	Ioasid__V1__GetIoasidRequest request = IOASID__V1__GET_IOASID_REQUEST__INIT;
 	Ioasid__V1__GetIoasidResponse *response;
 	CALL_AUTO struct call call;
@@ -225,7 +226,7 @@ int ioasid_list(struct ioasid_client *client, const struct ioasid_scope *scope,
 		struct ioasid_infos **ret_infos, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "ListIoasids", list_ioasids_response, false);
+		METHOD("Broker", "ListIoasids", list_ioasids_response, false, IN_LEASE);
 	Ioasid__V1__ListIoasidsRequest request = IOASID__V1__LIST_IOASIDS_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, sizeof(**ret_infos), ret_error);

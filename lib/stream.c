@@ -6,6 +6,7 @@
  * broker back.
  */
 #include "stream.h"
+#include "mend.h"
 
 #include <errno.h>
 #include <grpc/byte_buffer.h>
@@ -38,26 +39,33 @@ static void pluck(struct stream *stream, void *tag)
 }
 
 int stream_open(struct stream *stream, struct call *call, const struct method *method,
-		const ProtobufCMessage *request)
+		const ProtobufCMessage *request, const _Atomic bool *stop)
 {
 	grpc_op send[3] = {0}, status = {0};
 	grpc_byte_buffer *sent;
+	struct link *link;
 	int r;
 
 	*stream = (struct stream){0};
 	if (cancel_fired(call->cancel))
 		return error_cancelled(method->name, call->ret_error);
-	r = call_pack(method, request, &sent, call->ret_error);
+	r = mend_enter(call, method, stop, &link, call->ret_error);
 	if (r < 0)
 		return r;
+	r = call_pack(method, request, &sent, call->ret_error);
+	if (r < 0) {
+		link_unref(link);
+		return r;
+	}
 
 	stream->client = ioasid_client_ref(call->client);
 	stream->cancel = cancel_ref(call->cancel);
+	stream->link = link;
 	stream->method = method;
 	stream->sent = sent;
 	stream->first = true;
 	stream->queue = client_queue_get(stream->client);
-	stream->call = call_create(stream->client, method, stream->queue, call->deadline_us);
+	stream->call = call_create(stream->link, method, stream->queue, call->deadline_us);
 	grpc_metadata_array_init(&stream->initial);
 	call_outcome_init(&stream->outcome);
 
@@ -79,16 +87,24 @@ int stream_open(struct stream *stream, struct call *call, const struct method *m
 /* The status; its tag is plucked once.  The call itself stays, for stream_cancel(). */
 static int finish(struct stream *stream, struct ioasid_error **ret_error)
 {
+	struct ioasid_error *error = NULL;
 	int r;
 
 	stream->finished = true;
 	cancel_remove(stream->cancel, &stream->node);
 	pluck(stream, sent_tag(stream));
 	pluck(stream, status_tag(stream));
-	r = call_outcome_error(&stream->outcome, stream->client, stream->cancel,
-			       stream->method->name, ret_error);
-	if (r < 0)
+	r = call_outcome_error(&stream->outcome, stream->link, stream->cancel, stream->method->name,
+			       &error);
+	if (r < 0) {
+		if (mend_cuts_off(stream->client, stream->link, error))
+			mend_break(stream->client, stream->link);
+		if (ret_error)
+			*ret_error = error;
+		else
+			ioasid_error_free(error);
 		return r;
+	}
 	return error_make(
 		&(const struct error_info){
 			.error = -EPIPE,
@@ -117,6 +133,7 @@ int stream_read(struct stream *stream, struct result *into, void *ret_message,
 	stream->first = false;
 	if (!received)
 		return finish(stream, ret_error);
+	stream->link->answered = true;
 	r = call_unpack(stream->method, received, into, ret_message, ret_error);
 	grpc_byte_buffer_destroy(received);
 	return r;
@@ -152,6 +169,7 @@ void stream_close(struct stream *stream)
 	call_outcome_deinit(&stream->outcome);
 	client_queue_put(stream->client, stream->queue);
 	ioasid_cancel_unref(stream->cancel);
+	link_unref(stream->link);
 	ioasid_client_unref(stream->client);
 	*stream = (struct stream){0};
 }

@@ -13,6 +13,7 @@
 struct stream {
 	struct ioasid_client *client;
 	struct ioasid_cancel *cancel;
+	struct link *link;
 	struct cancel_node node;
 	const struct method *method;
 	grpc_completion_queue *queue;
@@ -24,12 +25,16 @@ struct stream {
 	bool finished;
 };
 
-/* Takes references to the client and the token; the call's deadline is the stream's. */
+/*
+ * Takes references to the client and the token; the call's deadline is the stream's.  Waits
+ * for a connection if there is none, until *stop if that is not NULL.
+ */
 int stream_open(struct stream *stream, struct call *call, const struct method *method,
-		const ProtobufCMessage *request);
+		const ProtobufCMessage *request, const _Atomic bool *stop);
 /*
  * The next answer, unpacked into a result.  Waits; -EPIPE with reason STREAM_ENDED when the
- * broker has ended the stream well.  After a failure only stream_close() may follow.
+ * broker has ended the stream well.  After a failure only stream_close() may follow.  If it
+ * was the connection that failed, the client makes another; the stream is not opened again.
  */
 int stream_read(struct stream *stream, struct result *into, void *ret_message,
 		struct ioasid_error **ret_error);

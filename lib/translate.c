@@ -22,7 +22,7 @@ int ioasid_translate(struct ioasid_client *client, const struct ioasid_scope *sc
 		     struct ioasid_translation **ret_translation, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "Translate", translate_response, false);
+		METHOD("Broker", "Translate", translate_response, false, IN_LEASE);
 	Ioasid__V1__TranslateRequest request = IOASID__V1__TRANSLATE_REQUEST__INIT;
 	Ioasid__V1__TranslateResponse *response;
 	struct ioasid_translation *to;

@@ -5,7 +5,8 @@
 int ioasid_vm_create(struct ioasid_client *client, const struct ioasid_scope *scope,
 		     const char *label, uint64_t *ret_vm, struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "CreateVm", create_vm_response, true);
+	static const struct method method =
+		METHOD("Broker", "CreateVm", create_vm_response, true, MAKES_LEASE);
 	Ioasid__V1__CreateVmRequest request = IOASID__V1__CREATE_VM_REQUEST__INIT;
 	Ioasid__V1__CreateVmResponse *response;
 	CALL_AUTO struct call call;
@@ -25,7 +26,7 @@ int ioasid_vm_set_slot(struct ioasid_client *client, const struct ioasid_scope *
 		       const struct ioasid_memory_slot *slot, struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "SetMemorySlot", set_memory_slot_response, true);
+		METHOD("Broker", "SetMemorySlot", set_memory_slot_response, true, IN_LEASE);
 	Ioasid__V1__SetMemorySlotRequest request = IOASID__V1__SET_MEMORY_SLOT_REQUEST__INIT;
 	Ioasid__V1__SetMemorySlotResponse *response;
 	CALL_AUTO struct call call;
@@ -54,7 +55,7 @@ int ioasid_vm_destroy(struct ioasid_client *client, const struct ioasid_scope *s
 		      struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "DestroyVm", destroy_vm_response, true);
+		METHOD("Broker", "DestroyVm", destroy_vm_response, true, IN_LEASE);
 	Ioasid__V1__DestroyVmRequest request = IOASID__V1__DESTROY_VM_REQUEST__INIT;
 	Ioasid__V1__DestroyVmResponse *response;
 	CALL_AUTO struct call call;
@@ -67,24 +68,34 @@ int ioasid_vm_destroy(struct ioasid_client *client, const struct ioasid_scope *s
 	return call_unary(&call, &method, &request.base, &response);
 }
 
+static int ask_ticket(struct call *call, struct ioasid_ticket *ret_ticket)
+{
+	static const struct method method =
+		METHOD("Broker", "OpenDmaService", open_dma_service_response, false, MAKES_LEASE);
+	Ioasid__V1__OpenDmaServiceRequest request = IOASID__V1__OPEN_DMA_SERVICE_REQUEST__INIT;
+	Ioasid__V1__OpenDmaServiceResponse *response;
+	int r;
+
+	request.scope = call_scope(call);
+	r = call_unary(call, &method, &request.base, &response);
+	return r < 0 ? r : fd_pass_ticket(call, method.name, &response->ticket, 0, ret_ticket);
+}
+
 int ioasid_dma_service_open(struct ioasid_client *client, const struct ioasid_scope *scope,
 			    int *ret_fd, struct ioasid_error **ret_error)
 {
-	static const struct method method =
-		METHOD("Broker", "OpenDmaService", open_dma_service_response, false);
-	Ioasid__V1__OpenDmaServiceRequest request = IOASID__V1__OPEN_DMA_SERVICE_REQUEST__INIT;
-	Ioasid__V1__OpenDmaServiceResponse *response;
+	struct fd_pass_retry retry;
 	struct ioasid_ticket ticket;
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, 0, ret_error);
 
 	if (r < 0)
 		return r;
-	request.scope = call_scope(&call);
-	r = call_unary(&call, &method, &request.base, &response);
-	if (!r)
-		r = fd_pass_ticket(&call, method.name, &response->ticket, 0, &ticket);
-	return r < 0 ? r
-		     : ioasid_ticket_take(client->path, ticket.bytes, client->connect_timeout_ms,
-					  ret_fd, ret_error);
+	fd_pass_begin(&retry, &call);
+	do {
+		r = ask_ticket(&call, &ticket);
+		if (!r)
+			r = fd_pass_take(&call, ticket.bytes, ret_fd);
+	} while (fd_pass_again(&retry, r));
+	return fd_pass_end(&retry, r);
 }

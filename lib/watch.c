@@ -10,9 +10,8 @@
  * whose flow control then holds the broker back, and which goes on answering the broker's
  * keepalive pings.
  */
-#include "convert.h"
 #include "socket.h"
-#include "stream.h"
+#include "watch_source.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,14 +24,8 @@
 
 #define QUEUE_SIZE 256
 
-enum watch_kind {
-	WATCH_EVENTS,
-	WATCH_FAULTS,
-};
-
 struct ioasid_watch {
-	enum watch_kind kind;
-	struct stream stream;
+	struct watch_source source;
 	pthread_t thread;
 	int eventfd;
 
@@ -50,57 +43,18 @@ struct ioasid_watch {
 	struct ioasid_error *end_error;
 };
 
-static void convert_event(struct result *result, const void *message, void *ret_event)
-{
-	const Ioasid__V1__Event *from = message;
-	struct ioasid_event *to = ret_event;
-
-	to->sequence = from->sequence;
-	to->lost = from->lost;
-	to->time_us = from->time_us;
-	to->type = (enum ioasid_event_type)from->type;
-	to->tenant = from->tenant;
-	to->lease = from->lease;
-	to->ioasid = from->ioasid;
-	to->device = from->device;
-	to->text = from->text;
-}
-
-static void convert_fault_event(struct result *result, const void *message, void *ret_event)
-{
-	static const Ioasid__V1__Fault none = IOASID__V1__FAULT__INIT;
-	const Ioasid__V1__FaultEvent *from = message;
-	struct ioasid_fault_event *to = ret_event;
-
-	to->sequence = from->sequence;
-	to->lost = from->lost;
-	to->ioasid = from->ioasid;
-	to->device = from->device;
-	to->pasid = from->pasid ? from->pasid->value : IOASID_NO_PASID;
-	to->fault =
-		convert_optional(result, from->fault ?: &none, sizeof(*to->fault), convert_fault);
-	to->cookie = from->cookie;
-	to->group = from->group;
-	to->last = from->last;
-	to->deadline_ms = from->deadline_ms;
-}
-
 /* One message as a public object. */
 static int read_one(struct ioasid_watch *watch, void **ret_object, struct ioasid_error **ret_error)
 {
-	size_t size = watch->kind == WATCH_EVENTS ? sizeof(struct ioasid_event)
-						  : sizeof(struct ioasid_fault_event);
-	__attribute__((cleanup(result_freep))) struct result *result = result_new(size);
-	ProtobufCMessage *message;
+	__attribute__((cleanup(result_freep))) struct result *result = NULL;
 	int r;
 
+	result = result_new(source_root_size(&watch->source));
 	if (!result)
 		return error_no_memory(ret_error);
-	r = stream_read(&watch->stream, result, &message, ret_error);
+	r = source_read(&watch->source, result, ret_error);
 	if (r < 0)
 		return r;
-	(watch->kind == WATCH_EVENTS ? convert_event : convert_fault_event)(result, message,
-									    result_root(result));
 	if (result_failed(result))
 		return error_no_memory(ret_error);
 	*ret_object = result_root(result);
@@ -120,7 +74,7 @@ static void wake_thread(struct ioasid_watch *watch)
 {
 	if (watch->waiting) {
 		watch->waiting = false;
-		stream_wake(&watch->stream);
+		stream_wake(&watch->source.stream);
 	}
 }
 
@@ -140,7 +94,7 @@ static void *watch_thread(void *argument)
 		while (watch->n == QUEUE_SIZE && !watch->cancelled) {
 			watch->waiting = true;
 			pthread_mutex_unlock(&watch->lock);
-			stream_wait(&watch->stream);
+			stream_wait(&watch->source.stream);
 			pthread_mutex_lock(&watch->lock);
 		}
 		if (watch->cancelled) {
@@ -158,7 +112,7 @@ static void *watch_thread(void *argument)
 	if (watch->cancelled) {
 		ioasid_error_free(error);
 		error = NULL;
-		r = error_cancelled(watch->stream.method->name, &error);
+		r = error_cancelled(watch->source.method->name, &error);
 	}
 	/* To the program, EAGAIN means that nothing is there yet. */
 	if (r == -EAGAIN) {
@@ -182,14 +136,13 @@ static int watch_start(struct call *call, enum watch_kind kind, const struct met
 
 	if (!watch)
 		return error_no_memory(call->ret_error);
-	watch->kind = kind;
 	pthread_mutex_init(&watch->lock, NULL);
 	watch->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (watch->eventfd < 0) {
 		r = -errno;
 		goto fail;
 	}
-	r = stream_open(&watch->stream, call, method, request);
+	r = source_open(&watch->source, kind, call, method, request);
 	if (r < 0)
 		goto fail_with_error;
 	sigfillset(&all);
@@ -212,7 +165,7 @@ fail:
 		call->ret_error, "cannot make a thread or an eventfd: %s",
 		strerrordesc_np(-r) ?: "unknown error");
 fail_with_error:
-	stream_close(&watch->stream);
+	source_close(&watch->source);
 	if (watch->eventfd >= 0)
 		close(watch->eventfd);
 	pthread_mutex_destroy(&watch->lock);
@@ -262,7 +215,7 @@ int ioasid_watch_events(struct ioasid_client *client, const struct ioasid_scope 
 			const struct ioasid_event_filter *filter, struct ioasid_watch **ret_watch,
 			struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "WatchEvents", event, false);
+	static const struct method method = METHOD("Broker", "WatchEvents", event, false, HOLDS);
 
 	return watch_events(&method, true, client, scope, filter, ret_watch, ret_error);
 }
@@ -271,7 +224,7 @@ int ioasid_watch_all_events(struct ioasid_client *client, const struct ioasid_sc
 			    const struct ioasid_event_filter *filter,
 			    struct ioasid_watch **ret_watch, struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Admin", "WatchEvents", event, false);
+	static const struct method method = METHOD("Admin", "WatchEvents", event, false, HOLDS);
 
 	return watch_events(&method, false, client, scope, filter, ret_watch, ret_error);
 }
@@ -280,7 +233,8 @@ int ioasid_watch_faults(struct ioasid_client *client, const struct ioasid_scope 
 			uint64_t ioasid, uint64_t after_sequence, struct ioasid_watch **ret_watch,
 			struct ioasid_error **ret_error)
 {
-	static const struct method method = METHOD("Broker", "WatchFaults", fault_event, false);
+	static const struct method method =
+		METHOD("Broker", "WatchFaults", fault_event, false, IN_LEASE);
 	Ioasid__V1__WatchFaultsRequest request = IOASID__V1__WATCH_FAULTS_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = watch_begin(&call, client, scope, ret_error);
@@ -329,7 +283,7 @@ static int next(struct ioasid_watch *watch, enum watch_kind kind, uint32_t timeo
 {
 	uint64_t deadline_us = time_deadline_us(timeout_ms);
 
-	if (!watch || watch->kind != kind)
+	if (!watch || watch->source.kind != kind)
 		return error_invalid("next", ret_error, "not a watch of this kind");
 	for (;;) {
 		struct pollfd p = {.fd = watch->eventfd, .events = POLLIN};
@@ -361,7 +315,7 @@ void ioasid_watch_cancel(struct ioasid_watch *watch)
 	pthread_mutex_lock(&watch->lock);
 	if (!watch->cancelled && !watch->ended) {
 		watch->cancelled = true;
-		stream_cancel(&watch->stream);
+		source_stop(&watch->source);
 		wake_thread(watch);
 	}
 	pthread_mutex_unlock(&watch->lock);
@@ -373,7 +327,7 @@ struct ioasid_watch *ioasid_watch_close(struct ioasid_watch *watch)
 		return NULL;
 	ioasid_watch_cancel(watch);
 	pthread_join(watch->thread, NULL);
-	stream_close(&watch->stream);
+	source_close(&watch->source);
 	for (size_t i = 0; i < watch->n; i++)
 		result_free_root(watch->queue[(watch->first + i) % QUEUE_SIZE]);
 	ioasid_error_free(watch->end_error);
@@ -398,7 +352,7 @@ int ioasid_fault_respond(struct ioasid_client *client, const struct ioasid_scope
 			 struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "RespondFault", respond_fault_response, true);
+		METHOD("Broker", "RespondFault", respond_fault_response, true, IN_LEASE);
 	Ioasid__V1__RespondFaultRequest request = IOASID__V1__RESPOND_FAULT_REQUEST__INIT;
 	Ioasid__V1__RespondFaultResponse *answer;
 	CALL_AUTO struct call call;

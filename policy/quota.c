@@ -250,6 +250,18 @@ static void refusal_count(struct quota_node *node, const struct quota_refusal *r
 	QUOTA_ASSERT(!"the refusing node is in the chain");
 }
 
+static void charge_all(struct quota_node *node, const struct quota_amount *amounts, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		unsigned r = amounts[i].resource;
+
+		node->own[r] += amounts[i].amount;
+		for (struct quota_node *up = node; up; up = up->parent)
+			up->charged[r] += amounts[i].amount;
+		need_grow(node, r, amounts[i].amount);
+	}
+}
+
 int quota_charge(struct quota_node *node, const struct quota_amount *amounts, size_t n,
 		 struct quota_refusal *ret_refusal)
 {
@@ -261,14 +273,26 @@ int quota_charge(struct quota_node *node, const struct quota_amount *amounts, si
 			*ret_refusal = refusal;
 		return QUOTA_E_REFUSED;
 	}
+	charge_all(node, amounts, n);
+	return 0;
+}
+
+int quota_charge_existing(struct quota_node *node, const struct quota_amount *amounts, size_t n)
+{
+	uint64_t total[_QUOTA_COUNTED_MAX] = {0}, sum;
+
 	for (size_t i = 0; i < n; i++) {
 		unsigned r = amounts[i].resource;
 
-		node->own[r] += amounts[i].amount;
-		for (struct quota_node *up = node; up; up = up->parent)
-			up->charged[r] += amounts[i].amount;
-		need_grow(node, r, amounts[i].amount);
+		QUOTA_ASSERT(r < _QUOTA_COUNTED_MAX);
+		if (__builtin_add_overflow(total[r], amounts[i].amount, &total[r]))
+			return QUOTA_E_REFUSED;
+		/* An ancestor's need grows by no more than the amount. */
+		for (const struct quota_node *up = node; up; up = up->parent)
+			if (__builtin_add_overflow(up->need[r], total[r], &sum))
+				return QUOTA_E_REFUSED;
 	}
+	charge_all(node, amounts, n);
 	return 0;
 }
 

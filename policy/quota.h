@@ -128,6 +128,11 @@ bool quota_node_is_idle(const struct quota_node *node);
  */
 int quota_charge(struct quota_node *node, const struct quota_amount *amounts, size_t n,
 		 struct quota_refusal *ret_refusal);
+/*
+ * As quota_charge(), whatever the limits are: for what exists already, when counters are set
+ * up again.  QUOTA_E_REFUSED: a sum beyond 2^64 - 1; nothing changed.
+ */
+int quota_charge_existing(struct quota_node *node, const struct quota_amount *amounts, size_t n);
 /* As quota_charge(), without any effect. */
 int quota_probe(const struct quota_node *node, const struct quota_amount *amounts, size_t n,
 		struct quota_refusal *ret_refusal);

@@ -13,6 +13,7 @@
 #include "kernel-shim/soft/soft.h"
 #include "policy/policy.h"
 #include "server/broker/broker.h"
+#include "server/kept.h"
 #include "server/transport/options.h"
 #include "server/transport/sink.h"
 #include "server/transport/transport.h"
@@ -45,6 +46,7 @@ struct process {
 	bool grpc;
 	struct transport *transport;
 	struct broker *broker;
+	struct kept kept;
 };
 
 /* gRPC logs from any thread and knows no context. */
@@ -100,7 +102,8 @@ static const char iommufd_no_topology[] = "--topology: only for --shim soft";
 
 static int load_iommufd(struct process *process)
 {
-	struct iommufd_options options = {.keeper_socket = process->options.keeper};
+	struct iommufd_options options = {.keeper_socket =
+						  process->options.keeper ?: OPTIONS_KEEPER};
 	struct iommufd_problem problem = {0};
 	int r;
 
@@ -195,24 +198,31 @@ static void warn_of_memlock(struct process *process)
 	sink_put(process->log, line, n);
 }
 
-/* Nothing is known of what an earlier broker left: it is ended before anybody is served. */
+/*
+ * Without a registry nothing is known of what an earlier broker left: it is ended before
+ * anybody is served.
+ */
 static int sweep_shim(struct process *process)
 {
 	char line[128];
-	int n;
+	size_t ended;
+	int r;
 
 	log_shim(process);
 	if (!shim_is_iommufd(process))
 		return 0;
 	warn_of_memlock(process);
-	n = iommufd_shim_sweep(process->shim);
-	if (n < 0) {
-		complain_at("--shim iommufd", 0, 0, "what an earlier broker left", strerror(-n));
-		return n;
+	if (process->kept.registry)
+		return 0;
+	r = shim_sweep(process->shim, NULL, 0, &ended);
+	if (r < 0) {
+		complain_at("--shim iommufd", 0, 0, "what an earlier broker left", strerror(-r));
+		return r;
 	}
-	if (n) {
-		n = snprintf(line, sizeof(line), "shim: ended %d contexts of an earlier broker", n);
-		sink_put(process->log, line, n);
+	if (ended) {
+		r = snprintf(line, sizeof(line), "shim: ended %zu contexts of an earlier broker",
+			     ended);
+		sink_put(process->log, line, r);
 	}
 	return 0;
 }
@@ -333,6 +343,7 @@ static int start_broker(struct process *process)
 	config.log_levels = getenv("JOURNAL_STREAM") != NULL;
 	config.workers = process->options.workers;
 	config.keepalive_seconds = process->options.keepalive_seconds;
+	broker.keeper = process->kept.keeper;
 	r = transport_new(&config, &process->transport);
 	if (r == 0) {
 		broker.host = process->transport;
@@ -342,13 +353,14 @@ static int start_broker(struct process *process)
 		process->policy = NULL;
 	else
 		complain(strerror(r < 0 ? -r : EINVAL));
-	return r;
+	return r ?: kept_restore(&process->kept, &process->options, process->broker, process->log);
 }
 
 /* In the reverse order of building. */
 static void tear_down(struct process *process)
 {
 	broker_free(process->broker);
+	kept_deinit(&process->kept);
 	transport_free(process->transport);
 	if (process->grpc)
 		grpc_shutdown();
@@ -372,9 +384,15 @@ static void __attribute__((noreturn)) give_up(struct process *process)
 
 static int serve(struct process *process)
 {
-	/* The sockets' locks tell that no other broker is there whose work would be swept away. */
-	if (open_sockets(process) || start_sinks(process) || sweep_shim(process) ||
-	    start_broker(process))
+	/*
+	 * The registry first: one that a newer release wrote is refused before anything else.  The
+	 * sockets' locks tell that no other broker is there whose work would be swept away.
+	 */
+	if (kept_open(&process->kept, &process->options) || open_sockets(process) ||
+	    start_sinks(process) ||
+	    kept_connect_keeper(&process->kept, &process->options, shim_is_iommufd(process),
+				process->log) ||
+	    sweep_shim(process) || start_broker(process))
 		return 1;
 	if (transport_run(process->transport, process->broker) < 0)
 		give_up(process);

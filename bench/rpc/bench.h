@@ -12,6 +12,7 @@
  *   workloads.c  what a lane calls: pairs of methods that undo each other
  *   neighbour.c  hostile processes for P8
  *   idle.c       P6
+ *   restart.c    P5
  *   report.c     medians and percentiles
  *
  * Every figure is a ratio between two runs of the same minute on the same machine; rates are
@@ -26,6 +27,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* ---- restart.c ---- */
+
+struct server;
+/* P5: fills the server with n objects, kills it, starts another one in its place. */
+void restart_report(struct server *server, const char *folder, const char *path, bool audit,
+		    uint64_t n);
 
 /* ---- report.c ---- */
 
@@ -46,6 +54,7 @@ void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...
 /* ---- servers.c ---- */
 
 struct server {
+	char registry[256]; /* ioasidd only; "": none */
 	pid_t pid;
 	char socket[96];
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_rpc: P1, P6 and P8, and what each stage of a request's path costs.
+ * bench_rpc: P1, P5, P6 and P8, and what each stage of a request's path costs.
  *
  * Each round of P1 measures echo, every pair, echo again; a pair's ratio is against the mean
  * of the two echoes beside it, and the median over the rounds is printed.
@@ -22,8 +22,9 @@ struct settings {
 	double idle_seconds;
 	unsigned rounds;
 	bool audit;
-	bool p1, stages, p6, p8;
-	const char *beside; /* P8: neighbours whose name holds this */
+	bool p1, stages, p5, p6, p8;
+	unsigned long objects; /* P5 */
+	const char *beside;    /* P8: neighbours whose name holds this */
 };
 
 static const struct workload *const pairs[] = {
@@ -152,7 +153,8 @@ static void usage(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"Usage: bench_rpc --ioasidd PATH [--seconds S] [--rounds N] [--idle-seconds S]\n"
-		"                 [--no-audit] [--only p1|stages|p6|p8] [--beside WORD]\n");
+		"                 [--no-audit] [--only p1|stages|p5|p6|p8] [--objects N] [--beside "
+		"WORD]\n");
 	exit(status);
 }
 
@@ -165,7 +167,9 @@ static struct settings parse(int argc, char **argv)
 		.audit = true,
 		.p1 = true,
 		.stages = true,
+		.p5 = true,
 		.p6 = true,
+		.objects = 1000000,
 		.p8 = true,
 		.beside = "",
 	};
@@ -190,11 +194,14 @@ static struct settings parse(int argc, char **argv)
 			settings.idle_seconds = strtod(value, NULL);
 		else if (!strcmp(argv[i - 1], "--rounds"))
 			settings.rounds = strtoul(value, NULL, 10);
+		else if (!strcmp(argv[i - 1], "--objects"))
+			settings.objects = strtoul(value, NULL, 10);
 		else if (!strcmp(argv[i - 1], "--beside"))
 			settings.beside = value;
 		else if (!strcmp(argv[i - 1], "--only")) {
 			settings.p1 = !strcmp(value, "p1");
 			settings.stages = !strcmp(value, "stages");
+			settings.p5 = !strcmp(value, "p5");
 			settings.p6 = !strcmp(value, "p6");
 			settings.p8 = !strcmp(value, "p8");
 		} else {
@@ -211,7 +218,7 @@ int main(int argc, char **argv)
 {
 	struct settings settings = parse(argc, argv);
 	char folder[] = "/tmp/ioasid-bench-XXXXXX";
-	struct server echo_server, broker_server;
+	struct server echo_server = {0}, broker_server = {0};
 	struct client echo, broker;
 	char command[128];
 
@@ -244,6 +251,9 @@ int main(int argc, char **argv)
 	}
 	if (settings.p8)
 		run_p8(broker_server.socket, &settings);
+	if (settings.p5)
+		restart_report(&broker_server, folder, settings.ioasidd, settings.audit,
+			       settings.objects);
 	grpc_shutdown();
 	server_stop(&echo_server);
 	server_stop(&broker_server);

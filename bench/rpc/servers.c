@@ -87,7 +87,9 @@ static void write_policy(const char *folder)
 			 "\"tenant\": \"hostile\"}",
 			 neighbour_uid());
 	snprintf(text, sizeof(text),
-		 "{\n  \"version\": 1,\n  \"tenants\": {\n"
+		 "{\n  \"version\": 1,\n  \"host\": {\"limits\": {\"ioasids\": 4000000,\n"
+		 "    \"ioasids_kernel\": 4000000, \"map_entries\": 8000000,\n"
+		 "    \"broker_bytes\": \"8G\"}},\n  \"tenants\": {\n"
 		 "    \"bench\": {\"devices\": [{\"any\": true}]},\n"
 		 "    \"hostile\": {\"devices\": [{\"any\": true}]}\n  },\n"
 		 "  \"identities\": [\n"
@@ -106,12 +108,35 @@ static void write_policy(const char *folder)
 		   "     \"class\": \"020000\", \"iommu\": \"dmar0\", \"group\": 2}\n  ]\n}\n");
 }
 
+/* On a tmpfs, where one belongs; goes with the server. */
+static void registry_folder(const char *folder, struct server *server, char *ret, size_t size)
+{
+	snprintf(server->registry, sizeof(server->registry), "/dev/shm/ioasid-bench-%d",
+		 (int)getpid());
+	if (access("/dev/shm", W_OK))
+		snprintf(server->registry, sizeof(server->registry), "%.200s/registry", folder);
+	snprintf(ret, size, "%s", server->registry);
+}
+
+static void remove_registry(const struct server *server)
+{
+	static const char *const names[] = {"lock", "log", "log.new"};
+	char path[300];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", server->registry, names[i]);
+		unlink(path);
+	}
+	rmdir(server->registry);
+}
+
 void server_start_ioasidd(struct server *server, const char *folder, const char *path, bool audit)
 {
-	char policy[256], topology[256], listener[256], records[256], log[256];
+	char policy[256], topology[256], listener[256], records[256], log[256], registry[256];
 	int fd;
 
 	write_policy(folder);
+	registry_folder(folder, server, registry, sizeof(registry));
 	snprintf(server->socket, sizeof(server->socket), "%s/tenants.sock", folder);
 	snprintf(policy, sizeof(policy), "%s/policy.json", folder);
 	snprintf(topology, sizeof(topology), "%s/topology.json", folder);
@@ -123,7 +148,8 @@ void server_start_ioasidd(struct server *server, const char *folder, const char 
 		fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 		dup2(fd, STDERR_FILENO);
 		execl(path, path, "--shim", "soft", "--policy", policy, "--topology", topology,
-		      "--listen", listener, "--audit", audit ? records : "none", (char *)NULL);
+		      "--listen", listener, "--audit", audit ? records : "none", "--registry",
+		      registry, (char *)NULL);
 		die("cannot run %s", path);
 	}
 	server_await(server);
@@ -136,6 +162,8 @@ void server_stop(struct server *server)
 	kill(server->pid, SIGTERM);
 	waitpid(server->pid, &status, 0);
 	unlink(server->socket);
+	if (server->registry[0])
+		remove_registry(server);
 	if (WIFEXITED(status) && WEXITSTATUS(status))
 		fprintf(stderr, "the server ended with status %d\n", WEXITSTATUS(status));
 	else if (WIFSIGNALED(status) && WTERMSIG(status) != SIGTERM)

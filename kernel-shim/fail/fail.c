@@ -213,6 +213,115 @@ static int fail_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint6
 	return r ? r : state->inner->dma(dev, pasid, access, iova, buf, len, ret_done, ret_fault);
 }
 
+/* ---- restart: only where the inner shim has it ---- */
+
+static void fail_ctx_save(struct shim_ctx *ctx, struct shim_saved *ret_saved)
+{
+	state_of(ctx->shim)->inner->ctx_save(ctx, ret_saved);
+}
+
+static void fail_dev_save(struct shim_dev *dev, struct shim_saved *ret_saved)
+{
+	state_of(dev->shim)->inner->dev_save(dev, ret_saved);
+}
+
+static void fail_pt_save(struct shim_pt *pt, struct shim_saved *ret_saved)
+{
+	state_of(pt->shim)->inner->pt_save(pt, ret_saved);
+}
+
+static void fail_attach_save(struct shim_dev *dev, uint32_t pasid, struct shim_saved *ret_saved)
+{
+	state_of(dev->shim)->inner->attach_save(dev, pasid, ret_saved);
+}
+
+static int fail_ctx_restore(struct shim *shim, const char *owner, const struct shim_saved *saved,
+			    struct shim_ctx **ret_ctx)
+{
+	int r = count(state_of(shim));
+
+	return r ? r : state_of(shim)->inner->ctx_restore(shim, owner, saved, ret_ctx);
+}
+
+static int fail_dev_restore(struct shim_ctx *ctx, const char *address,
+			    const struct shim_saved *saved, struct shim_dev **ret_dev)
+{
+	int r = count(state_of(ctx->shim));
+
+	return r ? r : state_of(ctx->shim)->inner->dev_restore(ctx, address, saved, ret_dev);
+}
+
+static int fail_pt_restore(struct shim_ctx *ctx, const struct shim_pt_spec *spec,
+			   const struct shim_saved *saved, struct shim_pt **ret_pt)
+{
+	int r = count(state_of(ctx->shim));
+
+	return r ? r : state_of(ctx->shim)->inner->pt_restore(ctx, spec, saved, ret_pt);
+}
+
+static int fail_pt_restore_map(struct shim_pt *pt, const struct shim_map *maps, size_t n)
+{
+	int r = count(state_of(pt->shim));
+
+	return r ? r : state_of(pt->shim)->inner->pt_restore_map(pt, maps, n);
+}
+
+static int fail_attach_restore(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
+			       const struct shim_saved *saved)
+{
+	int r = count(state_of(dev->shim));
+
+	return r ? r : state_of(dev->shim)->inner->attach_restore(dev, pasid, pt, saved);
+}
+
+static int fail_pt_undo_map(struct shim_pt *pt, const struct shim_unmap *ranges, size_t n)
+{
+	struct fail_state *state = state_of(pt->shim);
+	int r = count(state), inner;
+
+	inner = state->inner->pt_undo_map(pt, ranges, r ? n / 2 : n);
+	return inner ? inner : r;
+}
+
+static int fail_ctx_restored(struct shim_ctx *ctx, size_t *ret_strays)
+{
+	int r = count(state_of(ctx->shim));
+
+	return r ? r : state_of(ctx->shim)->inner->ctx_restored(ctx, ret_strays);
+}
+
+static void fail_ctx_leave(struct shim_ctx *ctx)
+{
+	state_of(ctx->shim)->inner->ctx_leave(ctx);
+}
+
+static int fail_sweep(struct shim *shim, const struct shim_saved *known, size_t n,
+		      size_t *ret_ended)
+{
+	int r = count(state_of(shim));
+
+	return r ? r : state_of(shim)->inner->sweep(shim, known, n, ret_ended);
+}
+
+static void add_restart(struct shim_ops *ops, const struct shim_ops *inner)
+{
+	if (!inner->ctx_restore)
+		return;
+	ops->ctx_save = fail_ctx_save;
+	ops->dev_save = fail_dev_save;
+	ops->pt_save = fail_pt_save;
+	ops->attach_save = fail_attach_save;
+	ops->ctx_restore = fail_ctx_restore;
+	ops->dev_restore = fail_dev_restore;
+	ops->pt_restore = fail_pt_restore;
+	ops->pt_restore_map = fail_pt_restore_map;
+	ops->attach_restore = fail_attach_restore;
+	ops->pt_undo_map = fail_pt_undo_map;
+	ops->ctx_restored = fail_ctx_restored;
+	ops->ctx_leave = fail_ctx_leave;
+	ops->sweep = fail_sweep;
+}
+
 int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 {
 	struct fail_state *state = calloc(1, sizeof(*state));
@@ -247,6 +356,7 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 		.detach = fail_detach,
 		.dma = inner->ops->dma ? fail_dma : NULL,
 	};
+	add_restart(&state->ops, inner->ops);
 	inner->ops = &state->ops;
 	*ret_shim = inner;
 	return 0;

@@ -19,7 +19,9 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim);
  * From now on the nth call (1: the next) that can fail returns error, once; 0 disarms.
  * What can fail: ctx_new, dev_bind, mem_register, pt_create, pt_map, pt_unmap (after half
  * of its mappings), pt_invalidate (after half of its entries), pt_walk, attach, replace,
- * detach, dma, dev_fd.  The count starts anew.  Any thread.
+ * detach, dma, dev_fd, and where the inner shim has them ctx_restore, dev_restore, pt_restore,
+ * pt_restore_map, attach_restore, pt_undo_map (after half of its ranges), ctx_restored, sweep.
+ * The count starts anew.  Any thread.
  */
 void fail_shim_arm(struct shim *shim, uint64_t nth, int error);
 

@@ -42,78 +42,7 @@ static int reserve_pasid(struct iommufd_dev *dev)
 	return 0;
 }
 
-/* ---- tables made for PASIDs ---- */
-
-static int hwpt_new(struct iommufd_dev *dev, struct iommufd_pt *pt, struct iommufd_hwpt **ret_hwpt)
-{
-	struct iommufd_hwpt_alloc arg = {
-		.size = sizeof(arg),
-		.flags = IOMMU_HWPT_ALLOC_PASID,
-		.dev_id = dev->id,
-		.pt_id = pt->ioas,
-		.data_type = IOMMU_HWPT_DATA_NONE,
-	};
-	struct iommufd_hwpt *hwpt = calloc(1, sizeof(*hwpt));
-	int r;
-
-	if (!hwpt)
-		return -ENOMEM;
-	r = iommufd_call(dev->ctx, IOMMU_HWPT_ALLOC, &arg);
-	if (r) {
-		free(hwpt);
-		return r;
-	}
-	hwpt->unit = dev->slot->unit;
-	hwpt->id = arg.out_hwpt_id;
-	hwpt->next = pt->hwpts;
-	pt->hwpts = hwpt;
-	*ret_hwpt = hwpt;
-	return 0;
-}
-
-/* Ends it if nothing is attached.  If the kernel will not, it stays until the table ends. */
-static void hwpt_settle(struct iommufd_pt *pt, struct iommufd_hwpt *hwpt)
-{
-	struct iommufd_hwpt **at = &pt->hwpts;
-
-	if (!hwpt || hwpt->n_attached)
-		return;
-	for (int i = 0; iommufd_destroy(pt->ctx, hwpt->id); i++)
-		if (i == IOMMUFD_TRIES)
-			return;
-	while (*at != hwpt)
-		at = &(*at)->next;
-	*at = hwpt->next;
-	free(hwpt);
-}
-
-/* Tries those that the IOMMU has, then a new one, as the kernel does for an IOAS. */
-static int move_to_hwpt(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
-			struct iommufd_hwpt **ret_hwpt)
-{
-	struct iommufd_hwpt *hwpt;
-	int r;
-
-	for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next) {
-		if (hwpt->unit != dev->slot->unit)
-			continue;
-		r = iommufd_vfio_attach(dev, pasid, hwpt->id);
-		if (!r)
-			*ret_hwpt = hwpt;
-		/* EINVAL: this one does not suit this device. */
-		if (r != -EINVAL)
-			return r;
-	}
-	r = hwpt_new(dev, pt, &hwpt);
-	if (r)
-		return r;
-	r = iommufd_vfio_attach(dev, pasid, hwpt->id);
-	if (r)
-		hwpt_settle(pt, hwpt);
-	else
-		*ret_hwpt = hwpt;
-	return r;
-}
+/* ---- the kernel ---- */
 
 static int move(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 		struct iommufd_hwpt **ret_hwpt)
@@ -122,7 +51,7 @@ static int move(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 
 	*ret_hwpt = NULL;
 	if (dev->pasid_bits) {
-		r = move_to_hwpt(dev, pasid, pt, ret_hwpt);
+		r = iommufd_hwpt_attach(dev, pasid, pt, ret_hwpt);
 		/* No PASIDs here after all: then none need to be attachable beside it. */
 		if (r != -EOPNOTSUPP || pasid != SHIM_NO_PASID)
 			return r;
@@ -183,6 +112,18 @@ static int attach_error(const struct iommufd_dev *dev, int r, char *ret_reason)
 	return r;
 }
 
+/* Puts a new attachment into the record, which has room for it. */
+static void note(struct iommufd_dev *dev, const struct iommufd_attachment *a)
+{
+	a->pt->n_attached++;
+	if (a->hwpt)
+		a->hwpt->n_attached++;
+	if (a->pasid == SHIM_NO_PASID)
+		dev->plain = *a;
+	else
+		dev->pasids[dev->n_pasids++] = *a;
+}
+
 int iommufd_attach(struct shim_dev *base, uint32_t pasid, struct shim_pt *table, char *ret_reason)
 {
 	struct iommufd_dev *dev = iommufd_dev_of(base);
@@ -200,13 +141,7 @@ int iommufd_attach(struct shim_dev *base, uint32_t pasid, struct shim_pt *table,
 	r = move(dev, pasid, pt, &a.hwpt);
 	if (r)
 		return attach_error(dev, r, ret_reason);
-	pt->n_attached++;
-	if (a.hwpt)
-		a.hwpt->n_attached++;
-	if (pasid == SHIM_NO_PASID)
-		dev->plain = a;
-	else
-		dev->pasids[dev->n_pasids++] = a;
+	note(dev, &a);
 	return 0;
 }
 
@@ -216,15 +151,28 @@ static void forget(struct iommufd_attachment *a)
 	a->pt->n_attached--;
 	if (a->hwpt) {
 		a->hwpt->n_attached--;
-		hwpt_settle(a->pt, a->hwpt);
+		iommufd_hwpt_settle(a->pt, a->hwpt);
 	}
+}
+
+/* The kernel has it elsewhere now. */
+static void moved(struct iommufd_attachment *a, struct iommufd_pt *pt, struct iommufd_hwpt *hwpt)
+{
+	struct iommufd_attachment old = *a;
+
+	a->pt = pt;
+	a->hwpt = hwpt;
+	pt->n_attached++;
+	if (hwpt)
+		hwpt->n_attached++;
+	forget(&old);
 }
 
 int iommufd_replace(struct shim_dev *base, uint32_t pasid, struct shim_pt *table, char *ret_reason)
 {
 	struct iommufd_dev *dev = iommufd_dev_of(base);
 	struct iommufd_pt *pt = iommufd_pt_of(table);
-	struct iommufd_attachment *a = find(dev, pasid), old;
+	struct iommufd_attachment *a = find(dev, pasid);
 	struct iommufd_hwpt *hwpt;
 	int r;
 
@@ -236,13 +184,7 @@ int iommufd_replace(struct shim_dev *base, uint32_t pasid, struct shim_pt *table
 	r = move(dev, pasid, pt, &hwpt);
 	if (r)
 		return attach_error(dev, r, ret_reason);
-	old = *a;
-	a->pt = pt;
-	a->hwpt = hwpt;
-	pt->n_attached++;
-	if (hwpt)
-		hwpt->n_attached++;
-	forget(&old);
+	moved(a, pt, hwpt);
 	return 0;
 }
 
@@ -262,12 +204,14 @@ int iommufd_detach(struct shim_dev *base, uint32_t pasid)
 	struct iommufd_attachment *a = find(dev, pasid);
 	int r;
 
-	if (!a)
+	/* An attach that a restart cut short is in no record. */
+	if (!a && !dev->ctx->restoring)
 		return SHIM_E_NOT_ATTACHED;
 	r = iommufd_vfio_detach(dev, pasid);
 	if (r)
 		return r;
-	drop(dev, a);
+	if (a)
+		drop(dev, a);
 	return 0;
 }
 
@@ -291,19 +235,78 @@ void iommufd_detach_all(struct iommufd_dev *dev)
 		drop(dev, &dev->plain);
 }
 
-static void reassert_one(struct iommufd_dev *dev, const struct iommufd_attachment *a)
+/*
+ * Where the device is there already, the kernel finds that nothing is to be done, and nothing
+ * is: neither a flush nor a moment without the table.
+ */
+static int reassert_one(struct iommufd_dev *dev, struct iommufd_attachment *a)
 {
+	struct iommufd_hwpt *hwpt;
+	int r;
+
 	if (!a->pt)
-		(void)iommufd_vfio_detach(dev, a->pasid);
-	else
-		(void)iommufd_vfio_attach(dev, a->pasid, a->hwpt ? a->hwpt->id : a->pt->ioas);
+		return iommufd_vfio_detach(dev, a->pasid);
+	if (!a->hwpt)
+		return iommufd_vfio_attach(dev, a->pasid, a->pt->ioas);
+	if (!a->hwpt->gone) {
+		r = iommufd_vfio_attach(dev, a->pasid, a->hwpt->id);
+		if (r != -ENOENT)
+			return r;
+		/* Replaced by a call that was cut short, and ended as the last had left it. */
+		a->hwpt->gone = true;
+	}
+	r = move(dev, a->pasid, a->pt, &hwpt);
+	if (!r)
+		moved(a, a->pt, hwpt);
+	return r;
 }
 
-void iommufd_reassert(struct iommufd_ctx *ctx)
+int iommufd_reassert(struct iommufd_ctx *ctx)
 {
-	for (struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next) {
-		reassert_one(dev, &dev->plain);
-		for (size_t i = 0; i < dev->n_pasids; i++)
-			reassert_one(dev, &dev->pasids[i]);
-	}
+	int r = 0;
+
+	for (struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
+		for (size_t i = 0; i <= dev->n_pasids; i++) {
+			int one = reassert_one(dev, i ? &dev->pasids[i - 1] : &dev->plain);
+
+			/* ENODEV: the device is gone, and its DMA with it. */
+			if (!r && one != -ENODEV)
+				r = one;
+		}
+	return r;
+}
+
+/* ---- restart ---- */
+
+void iommufd_attach_save(struct shim_dev *base, uint32_t pasid, struct shim_saved *ret_saved)
+{
+	const struct iommufd_attachment *a = find(iommufd_dev_of(base), pasid);
+
+	if (a)
+		iommufd_save_attachment(a->hwpt ? a->hwpt->id : 0, ret_saved);
+}
+
+int iommufd_attach_restore(struct shim_dev *base, uint32_t pasid, struct shim_pt *table,
+			   const struct shim_saved *saved)
+{
+	struct iommufd_dev *dev = iommufd_dev_of(base);
+	struct iommufd_pt *pt = iommufd_pt_of(table);
+	struct iommufd_attachment a = {.pasid = pasid, .pt = pt};
+	uint32_t hwpt;
+	int r = iommufd_load_attachment(saved, &hwpt);
+
+	if (r)
+		return r;
+	if (pt->ctx != dev->ctx)
+		return -EINVAL;
+	if (find(dev, pasid))
+		return SHIM_E_ATTACHED;
+	if (pasid != SHIM_NO_PASID)
+		r = reserve_pasid(dev);
+	if (!r && hwpt)
+		r = iommufd_hwpt_restore(pt, dev->slot->unit, hwpt, &a.hwpt);
+	if (r)
+		return r;
+	note(dev, &a);
+	return 0;
 }

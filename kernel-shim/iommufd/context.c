@@ -6,12 +6,39 @@
  *
  * The end of a context is a revocation, whoever still holds a descriptor of a device of it:
  * what makes memory unreachable comes first, so that nothing a holder does later matters.
+ * A context that is ended in the middle of its restore may hold more than is recorded: then
+ * everything that there can be is ended, by id.
+ *
+ * A context that is left goes on: the keeper holds what it needs, and a later broker finds it
+ * again (restore.c).
  */
 
 #include "iommufd/internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+int iommufd_ctx_new_record(struct shim *base, struct iommufd_ctx **ret_ctx)
+{
+	struct iommufd_ctx *ctx = calloc(1, sizeof(*ctx));
+
+	if (ctx)
+		ctx->debt = calloc(1, sizeof(*ctx->debt));
+	if (!ctx || !ctx->debt) {
+		free(ctx);
+		return -ENOMEM;
+	}
+	ctx->base.shim = base;
+	ctx->fd = -1;
+	*ret_ctx = ctx;
+	return 0;
+}
+
+void iommufd_ctx_free_record(struct iommufd_ctx *ctx)
+{
+	free(ctx->debt);
+	free(ctx);
+}
 
 int iommufd_ctx_new(struct shim *base, const char *owner, char *ret_reason,
 		    struct shim_ctx **ret_ctx)
@@ -22,23 +49,16 @@ int iommufd_ctx_new(struct shim *base, const char *owner, char *ret_reason,
 	int r;
 
 	iommufd_pay_debts(shim);
-	ctx = calloc(1, sizeof(*ctx));
-	if (ctx)
-		ctx->debt = calloc(1, sizeof(*ctx->debt));
-	if (!ctx || !ctx->debt) {
-		free(ctx);
-		return -ENOMEM;
-	}
-	ctx->base.shim = base;
-	ctx->fd = -1;
+	r = iommufd_ctx_new_record(base, &ctx);
+	if (r)
+		return r;
 	r = shim->sys.context_open(shim->sys.user, owner, reason, &ctx->id, &ctx->fd);
 	if (!r) {
 		ctx->debt->context = ctx->id;
 		*ret_ctx = &ctx->base;
 		return 0;
 	}
-	free(ctx->debt);
-	free(ctx);
+	iommufd_ctx_free_record(ctx);
 	if (r < 0)
 		return r;
 	return iommufd_refuse(ret_reason, r == KEEPER_E_LIMIT ? SHIM_E_LIMIT : SHIM_E_UNSUPPORTED,
@@ -50,6 +70,7 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
 	struct iommufd_debt *debts = NULL;
 	struct iommufd_shim *shim;
+	size_t unrecorded = 0;
 
 	if (!ctx)
 		return;
@@ -57,11 +78,17 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	/* From here on no memory is reachable, whatever is attached to what. */
 	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
 		(void)iommufd_unmap_all(ctx, pt->ioas);
+	if (ctx->restoring) {
+		iommufd_sweep_memory(ctx);
+		(void)iommufd_end_claims(ctx, &unrecorded);
+	}
 	for (struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
 		iommufd_detach_all(dev);
 	/* With the objects gone, a holder finds nothing to attach to. */
 	while (ctx->tables)
 		iommufd_pt_end(ctx->tables);
+	if (ctx->restoring)
+		iommufd_sweep_objects(ctx);
 	while (ctx->memories)
 		iommufd_mem_unregister(&ctx->memories->base);
 	while (ctx->devices)
@@ -70,4 +97,26 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	shim->sys.close(shim->sys.user, ctx->fd);
 	iommufd_give_back(shim, ctx->debt);
 	free(ctx);
+}
+
+void iommufd_ctx_leave(struct shim_ctx *base)
+{
+	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
+	const struct iommufd_sys *sys;
+	struct iommufd_dev *dev;
+
+	if (!ctx)
+		return;
+	sys = &iommufd_shim_of(base->shim)->sys;
+	while ((dev = ctx->devices)) {
+		sys->close(sys->user, dev->fd);
+		SHIM_LIST_REMOVE(ctx->devices, dev);
+		iommufd_dev_free(dev);
+	}
+	while (ctx->tables)
+		iommufd_pt_free(ctx->tables);
+	while (ctx->memories)
+		iommufd_mem_unregister(&ctx->memories->base);
+	sys->close(sys->user, ctx->fd);
+	iommufd_ctx_free_record(ctx);
 }

@@ -38,15 +38,36 @@ static int claim_error(int r)
 	return SHIM_E_REFUSED;
 }
 
-static void dev_free(struct iommufd_dev *dev)
+/* Not if it was started anew without its fds. */
+static bool keeper_has(const struct iommufd_ctx *ctx)
+{
+	const struct iommufd_sys *sys = sys_of(ctx);
+	struct keeper_context_id before = {ctx->id.value - 1}, next;
+
+	int r = sys->context_next(sys->user, before, &next);
+
+	return r ? r != KEEPER_E_NOT_FOUND : next.value == ctx->id.value;
+}
+
+static int refuse_claim(const struct iommufd_ctx *ctx, int r, const char *reason, char *ret_reason)
+{
+	if (r == KEEPER_E_NOT_FOUND && !keeper_has(ctx))
+		return iommufd_refuse(ret_reason, SHIM_E_GONE,
+				      "the keeper was started anew without what it held: this "
+				      "lease can claim no more devices");
+	return iommufd_refuse(ret_reason, claim_error(r), "%s",
+			      reason[0] ? reason : iommufd_keeper_error(r));
+}
+
+void iommufd_dev_free(struct iommufd_dev *dev)
 {
 	free(dev->pasids);
 	free(dev->debt);
 	free(dev);
 }
 
-static int dev_new(struct iommufd_ctx *ctx, const struct iommufd_slot *slot,
-		   struct iommufd_dev **ret_dev)
+int iommufd_dev_new(struct iommufd_ctx *ctx, const struct iommufd_slot *slot,
+		    struct iommufd_dev **ret_dev)
 {
 	struct iommufd_dev *dev = calloc(1, sizeof(*dev));
 
@@ -85,7 +106,7 @@ static int make_records(struct iommufd_ctx *ctx, const char *const *addresses, s
 			if (devs[k]->slot == slot)
 				return iommufd_refuse(ret_reason, SHIM_E_DEVICE_BUSY,
 						      "%s: named twice", addresses[i]);
-		r = dev_new(ctx, slot, &devs[i]);
+		r = iommufd_dev_new(ctx, slot, &devs[i]);
 		if (r)
 			return r;
 	}
@@ -147,8 +168,7 @@ int iommufd_dev_bind(struct shim_ctx *base, const char *const *addresses, size_t
 		goto fail;
 	r = shim->sys.claim(shim->sys.user, ctx->id, addresses, n, reason, fds);
 	if (r > 0)
-		r = iommufd_refuse(ret_reason, claim_error(r), "%s",
-				   reason[0] ? reason : iommufd_keeper_error(r));
+		r = refuse_claim(ctx, r, reason, ret_reason);
 	if (r)
 		goto fail;
 	for (size_t i = 0; i < n; i++) {
@@ -168,7 +188,7 @@ int iommufd_dev_bind(struct shim_ctx *base, const char *const *addresses, size_t
 	return 0;
 fail:
 	for (size_t i = 0; i < n && devs[i]; i++)
-		dev_free(devs[i]);
+		iommufd_dev_free(devs[i]);
 	return r;
 }
 
@@ -181,7 +201,7 @@ void iommufd_dev_close(struct iommufd_dev *dev, struct iommufd_debt **debts)
 	dev->debt->next = *debts;
 	*debts = dev->debt;
 	dev->debt = NULL;
-	dev_free(dev);
+	iommufd_dev_free(dev);
 }
 
 void iommufd_dev_release(struct shim_dev *base)

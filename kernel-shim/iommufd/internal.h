@@ -63,6 +63,8 @@ struct iommufd_ctx {
 	struct iommufd_mem *memories;
 	struct iommufd_pt *tables;
 	struct iommufd_debt *debt;
+	/* Between ctx_restore() and ctx_restored(): more or less may be there than is recorded. */
+	bool restoring;
 };
 
 /*
@@ -75,6 +77,7 @@ struct iommufd_hwpt {
 	const struct iommufd_unit *unit;
 	uint32_t id;
 	uint32_t n_attached;
+	bool gone; /* the kernel has it no more */
 };
 
 struct iommufd_attachment {
@@ -177,6 +180,11 @@ int iommufd_ctx_new(struct shim *shim, const char *owner, char *ret_reason,
 		    struct shim_ctx **ret_ctx);
 void iommufd_ctx_free(struct shim_ctx *ctx);
 
+void iommufd_ctx_leave(struct shim_ctx *ctx);
+/* Without a context of the keeper's. */
+int iommufd_ctx_new_record(struct shim *shim, struct iommufd_ctx **ret_ctx);
+void iommufd_ctx_free_record(struct iommufd_ctx *ctx);
+
 /* device.c */
 int iommufd_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n, char *ret_reason,
 		     struct shim_dev **ret_devs);
@@ -185,6 +193,11 @@ int iommufd_dev_is_free(struct shim *shim, const char *address);
 int iommufd_dev_fd(struct shim_dev *dev, int *ret_fd);
 /* Closes and frees what is detached, and puts what it owes the keeper before the list. */
 void iommufd_dev_close(struct iommufd_dev *dev, struct iommufd_debt **debts);
+
+/* A record of a device of the inventory, in no list yet. */
+int iommufd_dev_new(struct iommufd_ctx *ctx, const struct iommufd_slot *slot,
+		    struct iommufd_dev **ret_dev);
+void iommufd_dev_free(struct iommufd_dev *dev);
 
 /* hw_info.c: what the kernel says of a device's IOMMU against what sysfs said. */
 int iommufd_hw_info_check(struct iommufd_dev *dev, char *ret_reason);
@@ -195,8 +208,23 @@ int iommufd_replace(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, ch
 int iommufd_detach(struct shim_dev *dev, uint32_t pasid);
 /* Ends all attachments of the device, whether the kernel likes it or not. */
 void iommufd_detach_all(struct iommufd_dev *dev);
-/* Puts every device of the context where the record says it is. */
-void iommufd_reassert(struct iommufd_ctx *ctx);
+/*
+ * Puts every device of the context where the record says it is; goes on after a failure, and
+ * returns the first.
+ */
+int iommufd_reassert(struct iommufd_ctx *ctx);
+void iommufd_attach_save(struct shim_dev *dev, uint32_t pasid, struct shim_saved *ret_saved);
+int iommufd_attach_restore(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
+			   const struct shim_saved *saved);
+
+/* hwpt.c */
+int iommufd_hwpt_attach(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
+			struct iommufd_hwpt **ret_hwpt);
+/* Ends it if nothing is attached.  If the kernel will not, it stays until the table ends. */
+void iommufd_hwpt_settle(struct iommufd_pt *pt, struct iommufd_hwpt *hwpt);
+/* Finds or makes the record of one that was saved. */
+int iommufd_hwpt_restore(struct iommufd_pt *pt, const struct iommufd_unit *unit, uint32_t id,
+			 struct iommufd_hwpt **ret_hwpt);
 
 /* memory.c */
 int iommufd_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
@@ -212,6 +240,8 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slo
 		     char *ret_reason);
 /* Ends the kernel's objects of an empty table and frees ours. */
 void iommufd_pt_end(struct iommufd_pt *pt);
+/* Frees ours only. */
+void iommufd_pt_free(struct iommufd_pt *pt);
 
 /* map.c */
 uint64_t iommufd_pt_table_bytes(struct shim_pt *pt);
@@ -222,5 +252,40 @@ int iommufd_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t
 		     size_t *ret_done);
 int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 			  size_t *ret_done);
+
+int iommufd_pt_restore_map(struct shim_pt *pt, const struct shim_map *maps, size_t n);
+int iommufd_pt_undo_map(struct shim_pt *pt, const struct shim_unmap *ranges, size_t n);
+
+/* saved.c: the bytes of struct shim_saved.  -EINVAL: not what was saved. */
+void iommufd_save_context(struct keeper_context_id id, struct shim_saved *ret_saved);
+void iommufd_save_device(uint32_t id, struct shim_saved *ret_saved);
+void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
+void iommufd_save_attachment(uint32_t hwpt, struct shim_saved *ret_saved);
+int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id);
+int iommufd_load_device(const struct shim_saved *saved, uint32_t *ret_id);
+int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt);
+int iommufd_load_attachment(const struct shim_saved *saved, uint32_t *ret_hwpt);
+
+/* restore.c */
+void iommufd_ctx_save(struct shim_ctx *ctx, struct shim_saved *ret_saved);
+void iommufd_dev_save(struct shim_dev *dev, struct shim_saved *ret_saved);
+void iommufd_pt_save(struct shim_pt *pt, struct shim_saved *ret_saved);
+int iommufd_ctx_restore(struct shim *shim, const char *owner, const struct shim_saved *saved,
+			struct shim_ctx **ret_ctx);
+int iommufd_dev_restore(struct shim_ctx *ctx, const char *address, const struct shim_saved *saved,
+			struct shim_dev **ret_dev);
+int iommufd_pt_restore(struct shim_ctx *ctx, const struct shim_pt_spec *spec,
+		       const struct shim_saved *saved, struct shim_pt **ret_pt);
+
+/* strays.c */
+/* Detaches and gives back what is claimed for the context and not recorded. */
+int iommufd_end_claims(struct iommufd_ctx *ctx, size_t *ended);
+int iommufd_ctx_restored(struct shim_ctx *ctx, size_t *ret_strays);
+
+/* sweep.c */
+int iommufd_sweep(struct shim *shim, const struct shim_saved *known, size_t n, size_t *ret_ended);
+/* Of a context of which not everything is known: memory first, and objects when it is empty. */
+void iommufd_sweep_memory(struct iommufd_ctx *ctx);
+void iommufd_sweep_objects(struct iommufd_ctx *ctx);
 
 #endif

@@ -37,13 +37,6 @@ int iommufd_shim_new(const struct iommufd_options *options, struct shim **ret_sh
 		     struct iommufd_problem *ret_problem);
 
 /*
- * [blocking] Ends what an earlier broker left with the keeper: memory first, so that no DMA
- * of its devices reaches any, then objects and contexts.  For the one broker of a host, before
- * it serves anybody.  How many contexts there were, or -errno where the keeper fails.
- */
-int iommufd_shim_sweep(struct shim *shim);
-
-/*
  * What was found and chosen, one line: the kernel's calls, how tables are made, what is not
  * there and why.  Borrowed; valid as long as the shim.
  */

@@ -126,13 +126,18 @@ static int map_one(struct iommufd_pt *pt, const struct shim_map *map,
 static void undo(struct iommufd_pt *pt, uint64_t iova, uint64_t length)
 {
 	uint64_t unmapped;
+	int r = -EIO;
 
 	if (!length)
 		return;
-	for (int i = 0; i < IOMMUFD_TRIES; i++)
-		if (!iommufd_unmap(pt->ctx, pt->ioas, iova, length, &unmapped))
-			return;
-	pt->broken = true;
+	for (int i = 0; r && i < IOMMUFD_TRIES; i++) {
+		r = iommufd_unmap(pt->ctx, pt->ioas, iova, length, &unmapped);
+		/* It had not begun. */
+		if (r == -ENOENT && pt->ctx->restoring)
+			r = 0;
+	}
+	if (r)
+		pt->broken = true;
 }
 
 int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
@@ -181,6 +186,11 @@ int iommufd_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size
 		if (!range_fits(pt, u->iova, u->length))
 			return SHIM_E_NO_MAPPING;
 		r = iommufd_unmap(pt->ctx, pt->ioas, u->iova, u->length, &unmapped);
+		/* Cut short by a restart, it is done again from its start. */
+		if (pt->ctx->restoring && (!r || r == -ENOENT)) {
+			r = 0;
+			unmapped = u->length;
+		}
 		/* ENOENT: nothing is there, or an area would be split.  Less: it was not one. */
 		if (r == -ENOENT || r == -EINVAL || (!r && unmapped != u->length))
 			return SHIM_E_NO_MAPPING;
@@ -224,4 +234,34 @@ int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entr
 			return r;
 	}
 	return 0;
+}
+
+/* ---- restart ---- */
+
+int iommufd_pt_restore_map(struct shim_pt *base, const struct shim_map *maps, size_t n)
+{
+	struct iommufd_pt *pt = iommufd_pt_of(base);
+	int r = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!range_fits(pt, maps[i].iova, maps[i].length))
+			return SHIM_E_RANGE;
+	r = tables_reserve(&pt->tables, n);
+	if (r)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		tables_add(&pt->tables, maps[i].iova, maps[i].length, chunks_of(maps[i].length));
+	return 0;
+}
+
+int iommufd_pt_undo_map(struct shim_pt *base, const struct shim_unmap *ranges, size_t n)
+{
+	struct iommufd_pt *pt = iommufd_pt_of(base);
+
+	for (size_t i = 0; i < n; i++)
+		if (!range_fits(pt, ranges[i].iova, ranges[i].length))
+			return SHIM_E_RANGE;
+	for (size_t i = 0; i < n; i++)
+		undo(pt, ranges[i].iova, ranges[i].length);
+	return pt->broken ? -EIO : 0;
 }

@@ -199,7 +199,7 @@ static bool try_end(struct iommufd_pt *pt)
 	struct iommufd_hwpt *hwpt;
 
 	while ((hwpt = pt->hwpts)) {
-		if (!try_destroy(pt, hwpt->id))
+		if (!hwpt->gone && !try_destroy(pt, hwpt->id))
 			return false;
 		pt->hwpts = hwpt->next;
 		free(hwpt);
@@ -209,10 +209,15 @@ static bool try_end(struct iommufd_pt *pt)
 
 void iommufd_pt_end(struct iommufd_pt *pt)
 {
+	for (int i = 0; i < IOMMUFD_TRIES && !try_end(pt); i++)
+		(void)iommufd_reassert(pt->ctx);
+	iommufd_pt_free(pt);
+}
+
+void iommufd_pt_free(struct iommufd_pt *pt)
+{
 	struct iommufd_hwpt *hwpt;
 
-	for (int i = 0; i < IOMMUFD_TRIES && !try_end(pt); i++)
-		iommufd_reassert(pt->ctx);
 	while ((hwpt = pt->hwpts)) {
 		pt->hwpts = hwpt->next;
 		free(hwpt);

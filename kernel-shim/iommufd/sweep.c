@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What an earlier broker left with the keeper: contexts whose objects nobody knows.
+ * What an earlier broker left with the keeper and no registry knows: contexts whose objects
+ * nobody can name.
  *
  * iommufd cannot list its objects, but their ids are small: the kernel gives the lowest that
  * is free.  So every id up to more than there can ever have been is emptied as if it were an
@@ -15,14 +16,19 @@
 #include "iommufd/internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 /* A lease of the largest size that any test has made needs some thousand objects. */
 #define IDS_MAX 65536u
 
-static void empty(struct iommufd_ctx *ctx)
+void iommufd_sweep_memory(struct iommufd_ctx *ctx)
 {
 	for (uint32_t id = 1; id <= IDS_MAX; id++)
 		(void)iommufd_unmap_all(ctx, id);
+}
+
+void iommufd_sweep_objects(struct iommufd_ctx *ctx)
+{
 	/* Tables of hardware hold their address space: they have higher ids. */
 	for (uint32_t id = IDS_MAX; id; id--)
 		(void)iommufd_destroy(ctx, id);
@@ -36,26 +42,55 @@ static int sweep_one(struct iommufd_shim *shim, struct keeper_context_id id)
 
 	if (r)
 		return r;
-	empty(&ctx);
+	iommufd_sweep_memory(&ctx);
+	iommufd_sweep_objects(&ctx);
 	sys->close(sys->user, ctx.fd);
 	return sys->context_close(sys->user, id);
 }
 
-int iommufd_shim_sweep(struct shim *base)
+static bool is_known(struct keeper_context_id id, const struct keeper_context_id *known, size_t n)
 {
-	struct iommufd_shim *shim = iommufd_shim_of(base);
+	for (size_t i = 0; i < n; i++)
+		if (known[i].value == id.value)
+			return true;
+	return false;
+}
+
+static int sweep_all(struct iommufd_shim *shim, const struct keeper_context_id *known, size_t n,
+		     size_t *ret_ended)
+{
 	const struct iommufd_sys *sys = &shim->sys;
 	struct keeper_context_id id = {0};
-	int n = 0, r;
+	size_t ended = 0;
+	int r;
 
 	while (!(r = sys->context_next(sys->user, id, &id))) {
+		if (is_known(id, known, n))
+			continue;
 		r = sweep_one(shim, id);
 		/* NOT_FOUND: it ended by itself.  Others are not for us to end. */
 		if (r == KEEPER_E_BUSY)
 			return -EBUSY;
 		if (r < 0)
 			return r;
-		n++;
+		ended++;
 	}
-	return r == KEEPER_E_NOT_FOUND ? n : r < 0 ? r : -EPROTO;
+	if (r != KEEPER_E_NOT_FOUND)
+		return r < 0 ? r : -EPROTO;
+	*ret_ended = ended;
+	return 0;
+}
+
+int iommufd_sweep(struct shim *base, const struct shim_saved *known, size_t n, size_t *ret_ended)
+{
+	struct keeper_context_id *ids = calloc(n ?: 1, sizeof(*ids));
+	int r = ids ? 0 : -ENOMEM;
+
+	/* One that cannot be read might be any: none is ended then. */
+	for (size_t i = 0; !r && i < n; i++)
+		r = iommufd_load_context(&known[i], &ids[i]);
+	if (!r)
+		r = sweep_all(iommufd_shim_of(base), ids, n, ret_ended);
+	free(ids);
+	return r;
 }

@@ -36,10 +36,16 @@ static void linux_close(void *user, int fd)
 	close(fd);
 }
 
+/* A keeper that has ended in order has taken its socket with it: one that does not answer, too. */
+static int no_socket(int r)
+{
+	return r == -ENOENT ? -ECONNREFUSED : r;
+}
+
 static int linux_context_open(void *user, const char *owner, char *ret_reason,
 			      struct keeper_context_id *ret_context, int *ret_fd)
 {
-	return keeper_context_open(user, owner, ret_reason, ret_context, ret_fd);
+	return no_socket(keeper_context_open(user, owner, ret_reason, ret_context, ret_fd));
 }
 
 static int linux_context_close(void *user, struct keeper_context_id context)
@@ -61,13 +67,25 @@ static int linux_context_take(void *user, struct keeper_context_id context, int 
 static int linux_claim(void *user, struct keeper_context_id context, const char *const *addresses,
 		       size_t n, char *ret_reason, int *ret_fds)
 {
-	return keeper_devices_claim(user, context, addresses, n, ret_reason, ret_fds);
+	return no_socket(keeper_devices_claim(user, context, addresses, n, ret_reason, ret_fds));
 }
 
 static int linux_release(void *user, struct keeper_context_id context, const char *const *addresses,
 			 size_t n)
 {
 	return keeper_devices_release(user, context, addresses, n);
+}
+
+static int linux_devices_take(void *user, struct keeper_context_id context,
+			      const char *const *addresses, size_t n, int *ret_fds)
+{
+	return keeper_devices_take(user, context, addresses, n, ret_fds);
+}
+
+static int linux_claim_next(void *user, struct keeper_context_id context, const char *after,
+			    char *ret_address)
+{
+	return keeper_claim_next(user, context, after, ret_address);
 }
 
 static int linux_is_free(void *user, const char *address)
@@ -103,6 +121,8 @@ int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
 		.context_take = linux_context_take,
 		.claim = linux_claim,
 		.release = linux_release,
+		.devices_take = linux_devices_take,
+		.claim_next = linux_claim_next,
 		.is_free = linux_is_free,
 		.examine = linux_examine,
 		.end = linux_end,

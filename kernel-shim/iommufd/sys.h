@@ -28,6 +28,11 @@ struct iommufd_sys {
 		     size_t n, char *ret_reason, int *ret_fds);
 	int (*release)(void *user, struct keeper_context_id context, const char *const *addresses,
 		       size_t n);
+	int (*devices_take)(void *user, struct keeper_context_id context,
+			    const char *const *addresses, size_t n, int *ret_fds);
+	/* after "": the first; may be ret_address, of KEEPER_ADDRESS_MAX bytes. */
+	int (*claim_next)(void *user, struct keeper_context_id context, const char *after,
+			  char *ret_address);
 	int (*is_free)(void *user, const char *address);
 	int (*examine)(void *user, const char *address, struct keeper_device *ret_device);
 

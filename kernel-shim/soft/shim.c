@@ -77,6 +77,7 @@ static const struct shim_ops soft_ops = {
 	.replace = soft_replace,
 	.detach = soft_detach,
 	.dma = soft_dma,
+	/* Restart: objects live in this process, and end with it. */
 };
 
 /* The IOMMUs' run-time parts, and what all of them can do. */

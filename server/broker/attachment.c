@@ -13,6 +13,7 @@
 #include "server/broker/event.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/iova_ranges.h"
+#include "server/broker/journal.h"
 #include "server/broker/lease.h"
 #include "server/broker/negotiate.h"
 #include "server/broker/page.h"
@@ -54,6 +55,14 @@ struct attachment *attachment_next(struct lease *lease, struct attachment *a)
 	return RB_NEXT(attachment_tree, &lease->attachments, a);
 }
 
+void attachment_insert(struct lease *lease, struct attachment *attachment)
+{
+	RB_INSERT(attachment_tree, &lease->attachments, attachment);
+	lease->n_attachments++;
+	attachment->device->n_attachments++;
+	attachment->ioasid->n_attachments++;
+}
+
 void attachment_reap(struct attachment *attachment)
 {
 	struct ioasid *ioasid = attachment->ioasid;
@@ -63,6 +72,7 @@ void attachment_reap(struct attachment *attachment)
 	lease->n_attachments--;
 	attachment->device->n_attachments--;
 	ioasid->n_attachments--;
+	journal_drop_attachment(lease, attachment);
 	charge_release(&attachment->charge);
 	event_emit(lease->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_DETACHED, lease->tenant, lease,
 		   ioasid->object.id.value, attachment->device->info->address, NULL);
@@ -202,6 +212,21 @@ static void attachment_discard(struct attachment *a)
 	free(a);
 }
 
+/* As it will be. */
+static void attach_write(struct broker_call *call, struct attach_work *w)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Attachment record, *records = &record;
+	struct attachment *a = w->attachment;
+
+	a->ioasid = w->ioasid;
+	shim_attach_save(w->device->shim, w->pasid, &a->saved);
+	record_attachment(&record, a);
+	batch.attachments = &records;
+	batch.n_attachments = 1;
+	journal_result(call, &batch);
+}
+
 static void attach_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
@@ -215,16 +240,15 @@ static void attach_complete(struct op *op)
 		call_end(call, attach_refusal(call, w));
 		return;
 	}
-	if (w->replace) {
+	if (w->replace)
 		before = a->ioasid;
+	attach_write(call, w);
+	if (w->replace) {
 		before->n_attachments--;
+		w->ioasid->n_attachments++;
 	} else {
-		RB_INSERT(attachment_tree, &call->lease->attachments, a);
-		call->lease->n_attachments++;
-		w->device->n_attachments++;
+		attachment_insert(call->lease, a);
 	}
-	a->ioasid = w->ioasid;
-	w->ioasid->n_attachments++;
 	event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_ATTACHED, call->tenant,
 		   call->lease, w->ioasid->object.id.value, w->device->info->address, NULL);
 	if (before)
@@ -285,6 +309,17 @@ static int attach_prepare(struct broker_call *call, const char *device,
 	return OUTCOME_OK;
 }
 
+static int attach_begin(struct broker_call *call, struct attach_work *w)
+{
+	Ioasid__Registry__Intent *intent = journal_intent(call);
+	int r;
+
+	intent->ioasid = w->ioasid->object.id.value;
+	intent->pasid = w->pasid + 1;
+	r = journal_intent_devices(call, &w->device, 1);
+	return r ?: journal_begin(call, RECORD_ATTACHMENT_BOUND, 0);
+}
+
 static bool is_ancestor(const struct ioasid *ancestor, const struct ioasid *ioasid)
 {
 	while ((ioasid = ioasid->parent))
@@ -311,6 +346,12 @@ int rpc_attach(struct broker_call *call)
 		if (r)
 			return r;
 	}
+	r = attach_begin(call, w);
+	if (r) {
+		if (!w->replace)
+			attachment_discard(w->attachment);
+		return r;
+	}
 	return call_run(call, attach_run, attach_complete, false);
 }
 
@@ -327,6 +368,9 @@ int rpc_replace(struct broker_call *call)
 		return refuse_precondition(call, OUTCOME_NOT_ATTACHED, q->device,
 					   "nothing is attached there");
 	w->replace = true;
+	r = attach_begin(call, w);
+	if (r)
+		return r;
 	return call_run(call, attach_run, attach_complete, false);
 }
 
@@ -371,6 +415,14 @@ int rpc_detach(struct broker_call *call)
 					   "nothing is attached there");
 	call->note = q->device;
 	call->data = w;
+	journal_intent(call)->pasid = w->pasid + 1;
+	r = journal_intent_devices(call, &w->device, 1);
+	if (!r)
+		r = journal_promise(call);
+	if (!r)
+		r = journal_begin(call, 0, 0);
+	if (r)
+		return r;
 	return call_run(call, detach_run, detach_complete, false);
 }
 

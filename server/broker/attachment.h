@@ -7,6 +7,8 @@
 /* pasid: SHIM_NO_PASID for the RID.  NULL: not attached. */
 struct attachment *attachment_find(struct lease *lease, const struct device *device,
 				   uint32_t pasid);
+/* Into the lease's tree, counted by its device and IOASID. */
+void attachment_insert(struct lease *lease, struct attachment *attachment);
 /* The shim's side is gone: the record goes, the IOASID is let go. */
 void attachment_reap(struct attachment *attachment);
 void attachments_reap_device(struct device *device);

@@ -8,9 +8,12 @@
 #include "server/broker/broker.h"
 
 #include "server/broker/call.h"
+#include "server/broker/compact.h"
 #include "server/broker/device.h"
 #include "server/broker/device_held.h"
 #include "server/broker/event.h"
+#include "server/broker/journal.h"
+#include "server/broker/kept_fd.h"
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
 #include "server/broker/session.h"
@@ -86,6 +89,10 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	}
 	r = event_log_new(&broker->events);
 	if (!r)
+		r = compact_cursor_new(&broker->compaction);
+	if (!r)
+		r = kept_fds_new(broker, config->keeper, &broker->kept_fds);
+	if (!r)
 		r = devices_create(broker);
 	if (!r)
 		r = tenants_create(broker, config->policy);
@@ -96,6 +103,8 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	return 0;
 fail:
 	devices_destroy(broker);
+	kept_fds_free(broker->kept_fds);
+	compact_cursor_free(broker->compaction);
 	event_log_free(broker->events);
 	free(broker->policy_path);
 	free(broker);
@@ -112,6 +121,8 @@ void broker_free(struct broker *broker)
 	key_table_free(broker->keys);
 	tenants_destroy(broker);
 	devices_destroy(broker);
+	kept_fds_free(broker->kept_fds);
+	compact_cursor_free(broker->compaction);
 	event_log_free(broker->events);
 	policy_free(broker->policy);
 	free(broker->policy_path);
@@ -144,6 +155,7 @@ void broker_tick(struct broker *broker)
 	tickets_expire(broker, us, &next);
 	lease_expire(broker, us, &next);
 	devices_held_tick(broker, us, &next);
+	kept_fds_tick(broker, us, &next);
 	broker_expect(broker, next);
 }
 
@@ -187,6 +199,11 @@ int broker_reload_policy(struct broker *broker, char *ret_problem, size_t proble
 	policy_free(broker->policy);
 	broker->policy = policy;
 	broker->policy_generation++;
+	for (struct tenant *t = tenant_first(broker); t; t = tenant_next(t)) {
+		if (t->limits_unset)
+			journal_tenant(broker, t);
+		t->limits_unset = false;
+	}
 	event_emit(broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_POLICY_RELOADED, NULL, NULL, 0, NULL,
 		   "generation %llu", (unsigned long long)broker->policy_generation);
 	broker_log(broker, LOG_NOTICE, "policy reloaded, generation %llu",
@@ -197,6 +214,11 @@ int broker_reload_policy(struct broker *broker, char *ret_problem, size_t proble
 
 /* ---- end ---- */
 
+void broker_ending(struct broker *broker)
+{
+	broker->ending = true;
+}
+
 void broker_shutdown(struct broker *broker)
 {
 	struct lease *lease, *next;
@@ -205,11 +227,17 @@ void broker_shutdown(struct broker *broker)
 	broker->shutting_down = true;
 	TAILQ_FOREACH(s, &broker->sessions, all)
 	broker->host_ops->kick(broker->host, s->connection);
+	if (broker->registry)
+		compact_stop(broker);
 	for (lease = TAILQ_FIRST(&broker->leases); lease; lease = next) {
 		next = TAILQ_NEXT(lease, all);
-		lease_close(lease, "the broker is shutting down");
+		if (broker->registry)
+			lease_leave(lease, "the broker is shutting down");
+		else
+			lease_close(lease, "the broker is shutting down");
 	}
 	devices_held_forget(broker);
+	kept_fds_stop(broker->kept_fds);
 }
 
 bool broker_drained(struct broker *broker)

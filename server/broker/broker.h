@@ -27,6 +27,10 @@ struct broker_call;
 struct policy;
 struct policy_vocabulary;
 struct shim;
+struct keeper;
+struct registry;
+struct registry_boot_id;
+struct registry_image;
 
 /* ---- what the host provides ---- */
 
@@ -75,9 +79,26 @@ struct broker_config {
 	struct policy *policy;
 	/* Where ReloadPolicy reads; NULL: it answers UNIMPLEMENTED. */
 	const char *policy_path;
+	/* Holds duplicates of memfds for the next broker; borrowed.  NULL: nobody does. */
+	struct keeper *keeper;
 };
 
 int broker_new(const struct broker_config *config, struct broker **ret_broker);
+/*
+ * [blocking] Before anybody is served: finds again what is in the registry's image (NULL: there
+ * was none), ends what nobody knows, and begins the new log; from here on the registry, which
+ * is borrowed and outlives the broker, is kept.  boot: of this machine; what is of another boot
+ * is gone.  grace_us: how long connection leases wait for their connection.  aside: NULL, or
+ * the suffix under which the old log is kept.  -errno: nothing can be served.
+ */
+int broker_restore(struct broker *broker, struct registry *registry,
+		   const struct registry_image *image, const struct registry_boot_id *boot,
+		   uint64_t grace_us, const char *aside);
+/*
+ * The host is about to end the connections: that is none of their clients' doing, and where a
+ * registry is kept their leases stay for the next broker.
+ */
+void broker_ending(struct broker *broker);
 /*
  * Orderly end: closes every session and lease.  Call broker_drained() (after each done()
  * and tick) until it is true, then broker_free().

@@ -14,6 +14,8 @@
 #include "server/broker/audit.h"
 #include "server/broker/border.h"
 #include "server/broker/event.h"
+#include "server/broker/fault_point.h"
+#include "server/broker/journal.h"
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
 
@@ -30,6 +32,24 @@
 /* Room for an answer on top; pages of lists are bounded to fit. */
 #define ANSWER_CAP (16u << 20)
 
+void call_settle_key(struct broker_call *call)
+{
+	struct key_entry *entry = call->key_entry;
+	uint8_t *bytes;
+	size_t n;
+
+	if (!entry || key_entry_is_settled(entry))
+		return;
+	n = protobuf_c_message_get_packed_size(call->response);
+	bytes = scratch_alloc(&call->scratch, n);
+	if (!bytes) {
+		key_entry_lose(entry);
+		return;
+	}
+	protobuf_c_message_pack(call->response, bytes);
+	key_entry_keep(call->keys, entry, bytes, n);
+}
+
 void call_end(struct broker_call *call, int code)
 {
 	struct lease *lease = call->lease;
@@ -41,27 +61,23 @@ void call_end(struct broker_call *call, int code)
 	if (code == OUTCOME_OK && !call->response && !(call->method->flags & METHOD_STREAMS))
 		code = refuse_no_memory(call);
 	call->outcome.code = code;
+	if (call->on_finish)
+		call->on_finish(call);
 	if (call->on_end) {
 		call->on_end(call);
 		call->on_end = NULL;
 	}
-	if (call->key_entry) {
-		if (code == OUTCOME_OK) {
-			size_t n = protobuf_c_message_get_packed_size(call->response);
-			uint8_t *bytes = scratch_alloc(&call->scratch, n);
-
-			if (bytes) {
-				protobuf_c_message_pack(call->response, bytes);
-				key_entry_keep(call->keys, call->key_entry, bytes, n);
-			} else {
-				key_entry_lose(call->key_entry);
-			}
-		} else {
-			key_table_forget(call->keys, call->key_entry);
-		}
-	}
-	if (code != OUTCOME_OK || call->method->flags & METHOD_MUTATES)
+	if (code == OUTCOME_OK && (call->intent_open || call->key_entry) && !call->written)
+		journal_result(call, NULL);
+	else if (code != OUTCOME_OK && call->key_entry)
+		key_table_forget(call->keys, call->key_entry);
+	journal_end(call);
+	if (code == OUTCOME_OK)
+		FAULT_POINT(call->method->path, "publish");
+	if (code != OUTCOME_OK || call->method->flags & METHOD_MUTATES) {
 		audit_call(call);
+		FAULT_POINT(call->method->path, "audit");
+	}
 	if (code == OUTCOME_QUOTA && call->session && call->session->tenant)
 		event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_QUOTA_REFUSED,
 			   call->tenant ?: call->session->tenant, lease, 0, NULL, "%s: %s",
@@ -86,6 +102,7 @@ void call_end(struct broker_call *call, int code)
 	call->broker->n_calls--;
 	charge_release(&call->charge);
 	call->ops->finish(call->userdata, &answer);
+	FAULT_POINT(call->method->path, "reply");
 	if (lease && lease->active == call)
 		lease->active = NULL;
 	else if (!call->made_lease)
@@ -115,10 +132,12 @@ int call_run(struct broker_call *call, void (*run)(struct op *op), void (*comple
 {
 	call->op.run = run;
 	call->op.complete = complete;
+	FAULT_POINT_START(&call->op, call->method->path);
 	op_start(&call->op, call->broker, call->tenant, heavy);
 	return CALL_PENDING;
 }
 
+/* In the registry: another hash would make every repeated request another one. */
 static uint64_t hash_bytes(const uint8_t *data, size_t length)
 {
 	uint64_t h = UINT64_C(0x9e3779b97f4a7c15) ^ length;
@@ -197,6 +216,10 @@ static int call_take_key(struct broker_call *call)
 		return call_replay(call, entry);
 	r = key_table_reserve(call->keys, call->key, call->method, call->hash, payer, &refusal,
 			      &call->key_entry);
+	/* Giving back is never refused; what cannot be remembered is done again if it is repeated.
+	 */
+	if (r > 0 && call->method->flags & METHOD_RELEASES)
+		return CALL_PENDING;
 	return r ? refuse_charge(call, r, &refusal) : CALL_PENDING;
 }
 
@@ -204,8 +227,11 @@ void call_execute(struct broker_call *call)
 {
 	int r = call_take_key(call);
 
+	FAULT_POINT(call->method->path, "policy");
+	FAULT_POINT_ENTER(call->method->path);
 	if (r == CALL_PENDING)
 		r = call->method->handler(call);
+	FAULT_POINT_ENTER(NULL);
 	if (r != CALL_PENDING)
 		call_end(call, r);
 }
@@ -363,6 +389,25 @@ static int call_admit(struct broker_call *call, size_t length)
 	return r ? refuse_charge(call, r, &refusal) : OUTCOME_OK;
 }
 
+static int call_hash_without_ticket(struct broker_call *call)
+{
+	ProtobufCBinaryData *field, ticket;
+	uint8_t *bytes;
+	size_t n;
+
+	field = call->method->request == &ioasid__v1__open_lease_request__descriptor
+			? &((Ioasid__V1__OpenLeaseRequest *)call->request)->watch_ticket
+			: &((Ioasid__V1__RegisterMemoryRequest *)call->request)->ticket;
+	ticket = *field;
+	*field = (ProtobufCBinaryData){0};
+	n = protobuf_c_message_get_packed_size(call->request);
+	bytes = scratch_alloc(&call->scratch, n);
+	if (bytes)
+		call->hash = hash_bytes(bytes, protobuf_c_message_pack(call->request, bytes));
+	*field = ticket;
+	return bytes ? OUTCOME_OK : refuse_no_memory(call);
+}
+
 static int call_decode(struct broker_call *call, const uint8_t *request, size_t length)
 {
 	struct border_problem problem;
@@ -390,6 +435,8 @@ static int call_decode(struct broker_call *call, const uint8_t *request, size_t 
 		if (r)
 			return refuse_charge(call, r, &refusal);
 	}
+	if (call->method->flags & METHOD_TICKET)
+		return call_hash_without_ticket(call);
 	if (call->method->flags & METHOD_MUTATES)
 		call->hash = hash_bytes(request, length);
 	return OUTCOME_OK;
@@ -422,7 +469,7 @@ void broker_call_start(struct broker_session *session, const struct broker_metho
 		answer_no_memory(ops, userdata);
 		return;
 	}
-	memset(call, 0, offsetof(struct broker_call, scratch));
+	memset(call, 0, offsetof(struct broker_call, intent));
 	scratch_init(&call->scratch, 64u << 10);
 	outcome_init(&call->outcome);
 	call->broker = session->broker;

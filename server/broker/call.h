@@ -37,6 +37,10 @@ enum method_flags {
 	METHOD_TENANT_OPTIONAL = 1 << 8,
 	/* Its idempotency key is a field `key` of the request, remembered by the broker. */
 	METHOD_BROKER_KEY = 1 << 9,
+	/* What it answers ends with the broker: its key is not remembered beyond. */
+	METHOD_TRANSIENT = 1 << 10,
+	/* Names a ticket: repeated, perhaps to the next broker, it comes with another one. */
+	METHOD_TICKET = 1 << 11,
 };
 
 struct broker_method {
@@ -80,13 +84,20 @@ struct broker_call {
 	struct key_table *keys;	     /* that remembers this call; NULL: none */
 	struct key_entry *key_entry; /* in it, reserved for the answer */
 	const char *key;	     /* idempotency key; never NULL after decoding */
+	/* See journal.h. */
+	struct registry_room room;
+	bool intent_open;
+	bool written; /* the result is */
 	/* The handler's own. */
 	void *data;
 	/* Streams: the transport took a message; NULL until the stream began. */
 	void (*on_writable)(struct broker_call *call);
-	/* Streams: called once when the call ends for whatever reason. */
+	/* Called once when the call ends for whatever reason; what it owns goes. */
+	void (*on_finish)(struct broker_call *call);
+	/* Streams: likewise; a call that has it can be cancelled at any time. */
 	void (*on_end)(struct broker_call *call);
 	/* Large and initialised by themselves: last. */
+	Ioasid__Registry__Intent intent;
 	struct scratch scratch;
 	struct outcome outcome;
 };
@@ -96,6 +107,11 @@ struct broker_call {
  * charges back, lets the next call of the lease go.  The call is gone afterwards.
  */
 void call_end(struct broker_call *call, int code);
+/*
+ * Remembers the answer under the call's key, if it has one: call->response is complete and
+ * the request had its effect.  Done by call_end() at the latest.
+ */
+void call_settle_key(struct broker_call *call);
 /* Allocates the response in the scratch and initialises it; NULL: out of memory. */
 void *call_response(struct broker_call *call);
 /* The lease's turn has come: takes the key, calls the handler. */
@@ -128,7 +144,11 @@ int refuse_id(struct broker_call *call, const char *field, const char *what, uin
 /* Discloses as much as the caller's role may see. */
 int refuse_quota(struct broker_call *call, const struct quota_refusal *refusal);
 int refuse_no_memory(struct broker_call *call);
-/* From a negative errno, or a positive code of charge_take() with its refusal. */
+int refuse_registry_full(struct broker_call *call);
+/*
+ * From a positive code of charge_take() with its refusal, or a negative errno; -ENOSPC: the
+ * registry's.
+ */
 int refuse_charge(struct broker_call *call, int error, const struct quota_refusal *refusal);
 /* An unexpected answer of the shim: errno, or a SHIM_E_* the broker had excluded. */
 int refuse_shim(struct broker_call *call, int error, const char *what, const char *reason);

@@ -6,10 +6,20 @@
  */
 #include "server/broker/charge.h"
 
-#include "server/broker/tenant.h"
+#include "server/broker/fault_point.h"
+#include "server/broker/state.h"
 
 #include <assert.h>
 #include <string.h>
+
+/* What an earlier broker granted is counted whatever the limits are by now. */
+static int charge_quota(struct tenant *tenant, const struct quota_amount *amounts, size_t n,
+			struct quota_refusal *ret_refusal)
+{
+	if (!tenant->broker->restoring)
+		return quota_charge(&tenant->quota, amounts, n, ret_refusal);
+	return quota_charge_existing(&tenant->quota, amounts, n) ? -EOVERFLOW : 0;
+}
 
 int charge_take(struct charge *charge, struct tenant *tenant, const struct quota_amount *amounts,
 		size_t n, struct quota_refusal *ret_refusal)
@@ -17,13 +27,15 @@ int charge_take(struct charge *charge, struct tenant *tenant, const struct quota
 	int r;
 
 	assert(!charge->tenant && n <= CHARGE_AMOUNTS_MAX);
-	r = quota_charge(&tenant->quota, amounts, n, ret_refusal);
+	tenant->broker->charge_changes++;
+	r = charge_quota(tenant, amounts, n, ret_refusal);
 	if (r)
 		return r;
 	memcpy(charge->amounts, amounts, n * sizeof(*amounts));
 	charge->n = n;
 	charge->tenant = tenant;
 	tenant->n_charges++;
+	FAULT_POINT_HERE("charge");
 	return 0;
 }
 
@@ -34,6 +46,11 @@ int charge_check(struct tenant *tenant, const struct quota_amount *amounts, size
 	if (quota_probe(&tenant->quota, amounts, n, ret_refusal))
 		return quota_charge(&tenant->quota, amounts, n, ret_refusal);
 	return 0;
+}
+
+int charge_probe(struct tenant *tenant, const struct quota_amount *amounts, size_t n)
+{
+	return tenant->broker->restoring ? 0 : quota_probe(&tenant->quota, amounts, n, NULL);
 }
 
 static struct quota_amount *charge_amount(struct charge *charge, enum quota_resource r)
@@ -50,10 +67,11 @@ int charge_grow(struct charge *charge, enum quota_resource r, uint64_t by,
 {
 	struct quota_amount more = {.resource = r, .amount = by};
 	struct quota_amount *a = charge_amount(charge, r);
-	int e = quota_charge(&charge->tenant->quota, &more, 1, ret_refusal);
+	int e = charge_quota(charge->tenant, &more, 1, ret_refusal);
 
 	if (!e)
 		a->amount += by;
+	charge->tenant->broker->charge_changes++;
 	return e;
 }
 
@@ -64,6 +82,7 @@ void charge_shrink(struct charge *charge, enum quota_resource r, uint64_t by)
 
 	assert(a->amount >= by);
 	a->amount -= by;
+	charge->tenant->broker->charge_changes++;
 	quota_uncharge(&charge->tenant->quota, &less, 1);
 }
 
@@ -74,6 +93,7 @@ void charge_release(struct charge *charge)
 	if (!tenant)
 		return;
 	quota_uncharge(&tenant->quota, charge->amounts, charge->n);
+	tenant->broker->charge_changes++;
 	charge->tenant = NULL;
 	charge->n = 0;
 	tenant->n_charges--;
@@ -103,10 +123,11 @@ int page_charge_take(struct page_charge *charge, struct tenant *tenant, enum quo
 	int e;
 
 	assert(!charge->tenant);
+	tenant->broker->charge_changes++;
 	e = page_union_add(u, key, start, end, &amount.amount);
 	if (e)
 		return e;
-	e = quota_charge(&tenant->quota, &amount, 1, ret_refusal);
+	e = charge_quota(tenant, &amount, 1, ret_refusal);
 	if (e) {
 		page_union_remove(u, key, start, end);
 		return e;
@@ -126,6 +147,7 @@ void page_charge_release(struct page_charge *charge, enum quota_resource r)
 	amount.amount = page_union_remove(page_union_of(tenant, r), charge->key, charge->start,
 					  charge->end);
 	quota_uncharge(&tenant->quota, &amount, 1);
+	tenant->broker->charge_changes++;
 	charge->tenant = NULL;
 	tenant->n_charges--;
 	tenant_collect(tenant);

@@ -29,6 +29,8 @@ int charge_take(struct charge *charge, struct tenant *tenant, const struct quota
 /* Would it fit?  A refusal is counted as one.  QUOTA_E_REFUSED. */
 int charge_check(struct tenant *tenant, const struct quota_amount *amounts, size_t n,
 		 struct quota_refusal *ret_refusal);
+/* The same, and not counted: for a caller that can make room. */
+int charge_probe(struct tenant *tenant, const struct quota_amount *amounts, size_t n);
 /* Adds to one of the amounts of a charge.  QUOTA_E_REFUSED: nothing changed. */
 int charge_grow(struct charge *charge, enum quota_resource r, uint64_t by,
 		struct quota_refusal *ret_refusal);

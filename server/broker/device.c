@@ -15,6 +15,7 @@
 #include "server/broker/device_held.h"
 #include "server/broker/event.h"
 #include "server/broker/ioasid.h"
+#include "server/broker/journal.h"
 #include "server/broker/lease.h"
 #include "server/broker/page.h"
 #include "server/broker/ticket.h"
@@ -113,6 +114,8 @@ static void device_forget(struct device *device)
 	struct lease *lease = device->lease;
 
 	assert(!device->n_attachments);
+	if (device->bound)
+		journal_drop_device(lease, device);
 	TAILQ_REMOVE(&lease->devices, device, link);
 	lease->n_devices--;
 	device->lease = NULL;
@@ -139,6 +142,8 @@ void device_reap(struct device *device)
 
 	if (device->not_free && !lease->broker->shutting_down) {
 		assert(!device->n_attachments);
+		journal_held(lease->broker, device);
+		journal_drop_device(lease, device);
 		TAILQ_REMOVE(&lease->devices, device, link);
 		lease->n_devices--;
 		device->lease = NULL;
@@ -347,6 +352,30 @@ static int claim_refusal(struct broker_call *call, const struct claim *claim)
 	return refuse_shim(call, claim->result, "claim a device", claim->reason);
 }
 
+static int claim_begin(struct broker_call *call, struct claim *claim)
+{
+	int r;
+
+	journal_intent(call);
+	r = journal_intent_devices(call, claim->devices, claim->n);
+	return r ?: journal_begin(call, claim->n * RECORD_DEVICE_BOUND, 0);
+}
+
+static void claim_write(struct broker_call *call, struct claim *claim)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Device records[CLAIM_MAX], *pointers[CLAIM_MAX];
+
+	for (size_t i = 0; i < claim->n; i++) {
+		shim_dev_save(claim->devices[i]->shim, &claim->devices[i]->saved);
+		record_device(&records[i], claim->devices[i]);
+		pointers[i] = &records[i];
+	}
+	batch.devices = pointers;
+	batch.n_devices = claim->n;
+	journal_result(call, &batch);
+}
+
 static void claim_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
@@ -360,16 +389,19 @@ static void claim_complete(struct op *op)
 		return;
 	}
 	for (size_t i = 0; i < claim->n; i++) {
+		p->devices[i]->state = IOASID__V1__DEVICE_STATE__DEVICE_STATE_CLAIMED;
+		p->devices[i]->lease = call->lease->name ?: (char *)"";
+	}
+	p->n_devices = claim->n;
+	claim_write(call, claim);
+	for (size_t i = 0; i < claim->n; i++) {
 		struct device *d = claim->devices[i];
 
 		d->bound = true;
 		d->revoking = call->lease->state != LEASE_OPEN;
-		p->devices[i]->state = IOASID__V1__DEVICE_STATE__DEVICE_STATE_CLAIMED;
-		p->devices[i]->lease = call->lease->name ?: (char *)"";
 		event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_DEVICE_CLAIMED,
 			   call->tenant, call->lease, 0, d->info->address, NULL);
 	}
-	p->n_devices = claim->n;
 	call_end(call, OUTCOME_OK);
 }
 
@@ -400,6 +432,12 @@ int rpc_claim_device(struct broker_call *call)
 	r = claim_reserve(call, claim);
 	if (r)
 		return r;
+	r = claim_begin(call, claim);
+	if (r) {
+		for (size_t i = 0; i < claim->n; i++)
+			device_forget(claim->devices[i]);
+		return r;
+	}
 	call->note = scratch_printf(&call->scratch, "%s%s", claim->devices[0]->info->address,
 				    claim->n > 1 ? " and others" : "");
 	call->data = claim;
@@ -444,6 +482,14 @@ int rpc_release_device(struct broker_call *call)
 			return refuse_precondition(call, OUTCOME_NOT_CLAIMED,
 						   claim->devices[i]->info->address,
 						   "not claimed by this lease");
+	journal_intent(call);
+	r = journal_intent_devices(call, claim->devices, claim->n);
+	if (!r)
+		r = journal_promise(call);
+	if (!r)
+		r = journal_begin(call, 0, 0);
+	if (r)
+		return r;
 	for (size_t i = 0; i < claim->n; i++) {
 		claim->devices[i]->revoking = true;
 		tickets_drop_device(call->lease, claim->devices[i]);

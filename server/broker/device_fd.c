@@ -9,7 +9,9 @@
  */
 #include "server/broker/device_fd.h"
 
+#include "server/broker/fault_point.h"
 #include "server/broker/attachment.h"
+#include "server/broker/journal.h"
 #include "server/broker/ticket.h"
 
 #include <string.h>
@@ -71,7 +73,12 @@ int rpc_get_device_fd(struct broker_call *call)
 		ticket_free(ticket);
 		return r;
 	}
-	d->fd_given = true;
+	if (!d->fd_given) {
+		d->fd_given = true;
+		/* Before anybody can have it. */
+		journal_device(call->lease, d);
+		FAULT_POINT(call->method->path, "result");
+	}
 	memcpy(p->ticket.data, ticket->bytes, TICKET_SIZE);
 	p->ticket.len = TICKET_SIZE;
 	call->note = d->info->address;

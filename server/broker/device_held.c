@@ -14,6 +14,7 @@
 #include "server/broker/device_held.h"
 
 #include "server/broker/event.h"
+#include "server/broker/journal.h"
 
 #include <assert.h>
 
@@ -38,6 +39,8 @@ static void device_free_at_last(struct broker *broker, struct device *device)
 {
 	struct tenant *tenant = device->charge.tenant;
 
+	if (!broker->shutting_down)
+		journal_drop_held(broker, device);
 	TAILQ_REMOVE(&broker->held, device, link);
 	device->held = false;
 	device->not_free = false;

@@ -9,6 +9,8 @@
  */
 #include "server/broker/event.h"
 
+#include "server/broker/journal.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -39,6 +41,7 @@ TAILQ_HEAD(event_watchers, event_watcher);
 
 struct event_log {
 	struct event *ring[EVENT_LOG_SIZE]; /* of number n at n % size; NULL: no memory for it */
+	uint64_t first;			    /* number of the first event of this run */
 	uint64_t next;			    /* number of the next event */
 	struct event_watchers watchers;
 };
@@ -49,6 +52,7 @@ int event_log_new(struct event_log **ret_log)
 
 	if (!log)
 		return -ENOMEM;
+	log->first = 1;
 	log->next = 1;
 	TAILQ_INIT(&log->watchers);
 	*ret_log = log;
@@ -63,6 +67,26 @@ void event_log_free(struct event_log *log)
 	for (size_t i = 0; i < EVENT_LOG_SIZE; i++)
 		free(log->ring[i]);
 	free(log);
+}
+
+uint64_t event_log_last(const struct event_log *log)
+{
+	return log->next - 1;
+}
+
+void event_log_continue(struct event_log *log, uint64_t last)
+{
+	assert(log->next == log->first && TAILQ_EMPTY(&log->watchers));
+	log->first = last + 1;
+	log->next = last + 1;
+}
+
+void event_watchers_each(struct event_log *log, event_charge_fn each, void *data)
+{
+	const struct event_watcher *w;
+
+	TAILQ_FOREACH(w, &log->watchers, link)
+	each(data, &w->charge);
 }
 
 static bool watcher_wants(const struct event_watcher *w, const struct event *e)
@@ -151,7 +175,9 @@ void event_emit(struct broker *broker, Ioasid__V1__EventType type, const struct 
 		va_end(ap);
 	}
 	device = device ?: "";
-	if (sequence > EVENT_LOG_SIZE)
+	if (sequence > broker->events_written)
+		journal_broker(broker);
+	if (sequence >= log->first + EVENT_LOG_SIZE)
 		log_overwrite(log, sequence - EVENT_LOG_SIZE);
 	free(log->ring[sequence % EVENT_LOG_SIZE]);
 	e = malloc(sizeof(*e) + strlen(path) + strlen(name) + strlen(device) + strlen(text) + 4);
@@ -227,7 +253,7 @@ static int event_watch(struct broker_call *call, const struct tenant *tenant, bo
 		w->types |= 1u << q->types[i];
 	w->call = call;
 	w->next = q->after_sequence ? q->after_sequence + 1 : log->next;
-	oldest = log->next > EVENT_LOG_SIZE ? log->next - EVENT_LOG_SIZE : 1;
+	oldest = log->next > log->first + EVENT_LOG_SIZE ? log->next - EVENT_LOG_SIZE : log->first;
 	if (w->next < oldest) {
 		/* How many of those concerned this watcher is not known any more. */
 		w->lost = oldest - w->next;

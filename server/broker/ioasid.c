@@ -3,14 +3,16 @@
  * IOASIDs: one I/O address space each, one page table of the shim.
  *
  * Owns struct ioasid from Alloc to its destruction.  Invariants: listed in its lease until
- * freed; then on lease->pending_ioasids while an attachment or a child refers to it
- * (charged, invisible: R13), then on lease->retiring_ioasids until its mappings and its
- * table are taken down.  A child refers to its parent, so a parent goes last.  State thread.
+ * freed; then in lease->unlisted while an attachment or a child refers to it (charged,
+ * invisible: R13), then also on lease->retiring_ioasids until its mappings and its table are
+ * taken down.  A child refers to its parent, so a parent goes last.  State thread.
  */
 #include "server/broker/ioasid.h"
 
+#include "server/broker/fault_point.h"
 #include "server/broker/event.h"
 #include "server/broker/iova_ranges.h"
+#include "server/broker/journal.h"
 #include "server/broker/lease.h"
 #include "server/broker/mapping.h"
 #include "server/broker/negotiate.h"
@@ -20,6 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Most that an id adds to an answer. */
+#define ID_BYTES 11
 /* What a shim keeps for an empty table; its tables are charged as they grow. */
 #define SHIM_TABLE_RECORD 192
 
@@ -36,8 +40,7 @@ static void ioasid_settle(struct ioasid *ioasid)
 {
 	if (ioasid->n_attachments || ioasid->n_children)
 		return;
-	LIST_REMOVE(ioasid, pending);
-	LIST_INSERT_HEAD(&ioasid->object.lease->retiring_ioasids, ioasid, pending);
+	LIST_INSERT_HEAD(&ioasid->object.lease->retiring_ioasids, ioasid, retiring);
 }
 
 void ioasid_retire(struct ioasid *ioasid)
@@ -47,7 +50,9 @@ void ioasid_retire(struct ioasid *ioasid)
 	lease_unpublish(&ioasid->object);
 	ioasid->freed = true;
 	lease->n_pending_ioasids++;
-	LIST_INSERT_HEAD(&lease->pending_ioasids, ioasid, pending);
+	/* Else it goes at once, and that is written then. */
+	if (ioasid->n_attachments || ioasid->n_children)
+		journal_ioasid(lease, ioasid);
 	event_emit(lease->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_IOASID_FREED, lease->tenant,
 		   lease, ioasid->object.id.value, NULL,
 		   ioasid->n_attachments || ioasid->n_children ? "pending" : NULL);
@@ -75,7 +80,9 @@ static void ioasid_destroy(struct ioasid *ioasid)
 	struct ioasid *parent = ioasid->parent;
 	struct lease *lease = ioasid->object.lease;
 
-	LIST_REMOVE(ioasid, pending);
+	LIST_REMOVE(ioasid, retiring);
+	lease_forget(&ioasid->object);
+	journal_drop_ioasid(lease, ioasid);
 	lease->n_ioasids--;
 	lease->n_pending_ioasids--;
 	lease->broker->n_ioasids--;
@@ -110,7 +117,7 @@ static void destroy_tables(struct op *op)
 {
 	struct ioasid *ioasid;
 
-	LIST_FOREACH(ioasid, &call_of_op(op)->lease->retiring_ioasids, pending)
+	LIST_FOREACH(ioasid, &call_of_op(op)->lease->retiring_ioasids, retiring)
 	{
 		shim_pt_destroy(ioasid->pt);
 		ioasid->pt = NULL;
@@ -129,6 +136,7 @@ static void finish_retiring(struct op *op)
 		/* Tables are in the way; after them perhaps that of a parent, no deeper. */
 		call_run(call, destroy_tables, finish_retiring, false);
 	} else {
+		FAULT_POINT(call->method->path, "free_slice");
 		op->complete = finish_retiring;
 		op_later(op, call->broker);
 	}
@@ -142,18 +150,22 @@ int ioasids_finish_retiring(struct broker_call *call)
 
 /* ---- Negotiate ---- */
 
-/* The least that an Alloc is charged. */
-static size_t alloc_amounts(const struct negotiation *n, const Ioasid__V1__AllocRequest *q,
-			    struct quota_amount *ret_amounts)
+size_t ioasid_amounts(enum shim_kind kind, size_t n_devices, size_t label_length,
+		      struct quota_amount *ret_amounts)
 {
 	uint64_t bytes = sizeof(struct ioasid) + SHIM_TABLE_RECORD;
 
-	bytes += n->n_devices * sizeof(struct device *) + strlen(q->label);
+	bytes += n_devices * sizeof(struct device *) + label_length;
 	ret_amounts[0] = (struct quota_amount){QUOTA_IOASIDS, 1};
-	ret_amounts[1] =
-		(struct quota_amount){QUOTA_IOASIDS_KERNEL + (n->kind - SHIM_KIND_KERNEL), 1};
+	ret_amounts[1] = (struct quota_amount){QUOTA_IOASIDS_KERNEL + (kind - SHIM_KIND_KERNEL), 1};
 	ret_amounts[2] = (struct quota_amount){QUOTA_BROKER_BYTES, bytes};
 	return 3;
+}
+
+static size_t alloc_amounts(const struct negotiation *n, const Ioasid__V1__AllocRequest *q,
+			    struct quota_amount *ret_amounts)
+{
+	return ioasid_amounts(n->kind, n->n_devices, strlen(q->label), ret_amounts);
 }
 
 static Ioasid__V1__Choice *describe_negotiation(struct scratch *scratch,
@@ -228,6 +240,20 @@ static int alloc_refusal(struct broker_call *call, const struct allocation *a)
 	return refuse_shim(call, a->result, "create a page table", a->reason);
 }
 
+static void alloc_write(struct broker_call *call, struct ioasid *ioasid)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Ioasid *records;
+	struct record_ioasid record;
+
+	shim_pt_save(ioasid->pt, &ioasid->saved);
+	record_ioasid(&record, ioasid);
+	records = &record.ioasid;
+	batch.ioasids = &records;
+	batch.n_ioasids = 1;
+	journal_result(call, &batch);
+}
+
 static void alloc_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
@@ -240,12 +266,14 @@ static void alloc_complete(struct op *op)
 		call_end(call, alloc_refusal(call, a));
 		return;
 	}
+	ioasid->object.id.value = call->lease->next_id;
+	p->ioasid = ioasid->object.id.value;
+	alloc_write(call, ioasid);
 	if (ioasid->parent)
 		ioasid->parent->n_children++;
 	call->lease->n_ioasids++;
 	call->broker->n_ioasids++;
 	lease_publish(call->lease, &ioasid->object);
-	p->ioasid = ioasid->object.id.value;
 	call->note = scratch_printf(&call->scratch, "ioasid %llu", (unsigned long long)p->ioasid);
 	event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_IOASID_ALLOCATED, call->tenant,
 		   call->lease, p->ioasid, NULL, NULL);
@@ -269,6 +297,7 @@ static int alloc_record(struct broker_call *call, const Ioasid__V1__AllocRequest
 	ioasid->kind = n->kind;
 	ioasid->depth = n->depth;
 	ioasid->dirty_tracking = q->dirty_tracking;
+	ioasid->faults = q->faults;
 	ioasid->choice = n->choice;
 	ioasid->parent = n->parent;
 	RB_INIT(&ioasid->mappings);
@@ -331,6 +360,12 @@ int rpc_alloc(struct broker_call *call)
 		.n_devices = n->n_devices,
 	};
 	call->data = a;
+	journal_intent(call);
+	r = journal_begin(call, record_ioasid_bound(a->ioasid), ID_BYTES);
+	if (r) {
+		ioasid_free(a->ioasid);
+		return r;
+	}
 	return call_run(call, alloc_run, alloc_complete, false);
 }
 
@@ -341,6 +376,7 @@ int rpc_free(struct broker_call *call)
 	const Ioasid__V1__FreeRequest *q = (const void *)call->request;
 	struct ioasid *ioasid = ioasid_find(call->lease, q->ioasid);
 	Ioasid__V1__FreeResponse *p;
+	int r;
 
 	if (!ioasid)
 		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
@@ -349,6 +385,12 @@ int rpc_free(struct broker_call *call)
 		return refuse_no_memory(call);
 	p->pending = ioasid->n_attachments || ioasid->n_children;
 	call->note = scratch_printf(&call->scratch, "ioasid %llu", (unsigned long long)q->ioasid);
+	journal_intent(call)->ioasid = q->ioasid;
+	r = journal_promise(call);
+	if (!r)
+		r = journal_begin(call, 0, 0);
+	if (r)
+		return r;
 	ioasid_retire(ioasid);
 	return ioasids_finish_retiring(call);
 }

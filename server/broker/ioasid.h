@@ -20,6 +20,11 @@ void ioasids_reap_retiring(struct lease *lease, unsigned *budget);
  * OUTCOME_OK.  CALL_PENDING.
  */
 int ioasids_finish_retiring(struct broker_call *call);
+/*
+ * The least that an IOASID is charged: CHARGE_AMOUNTS_MAX amounts at most.  Returns how many.
+ */
+size_t ioasid_amounts(enum shim_kind kind, size_t n_devices, size_t label_length,
+		      struct quota_amount *ret_amounts);
 /* In the call's scratch; NULL: out of memory. */
 Ioasid__V1__Ioasid *ioasid_describe(struct scratch *scratch, const struct ioasid *ioasid);
 

@@ -29,10 +29,28 @@ static size_t ranges_size(size_t n)
 	return sizeof(struct iova_ranges) + n * sizeof(((struct iova_ranges *)0)->ranges[0]);
 }
 
+/* The set that is there already, or this one; takes it over. */
+static struct iova_ranges *ranges_share(struct broker *broker, struct iova_ranges *r)
+{
+	struct iova_ranges *other;
+
+	r->refs = 1;
+	LIST_FOREACH(other, &broker->ranges, link)
+	{
+		if (other->n == r->n &&
+		    !memcmp(other->ranges, r->ranges, r->n * sizeof(r->ranges[0]))) {
+			free(r);
+			return iova_ranges_ref(other);
+		}
+	}
+	LIST_INSERT_HEAD(&broker->ranges, r, link);
+	return r;
+}
+
 int iova_ranges_make(struct broker *broker, uint64_t last, struct device *const *devices,
 		     size_t n_devices, struct iova_ranges **ret_ranges)
 {
-	struct iova_ranges *r, *other;
+	struct iova_ranges *r;
 	struct cut *cuts;
 	size_t n_cuts = 0;
 	uint64_t next = 0;
@@ -73,18 +91,23 @@ int iova_ranges_make(struct broker *broker, uint64_t last, struct device *const 
 		r->ranges[r->n++].last = last;
 	}
 	free(cuts);
-	r->refs = 1;
-	LIST_FOREACH(other, &broker->ranges, link)
-	{
-		if (other->n == r->n &&
-		    !memcmp(other->ranges, r->ranges, r->n * sizeof(r->ranges[0]))) {
-			free(r);
-			*ret_ranges = iova_ranges_ref(other);
-			return 0;
-		}
+	*ret_ranges = ranges_share(broker, r);
+	return 0;
+}
+
+int iova_ranges_intern(struct broker *broker, const uint64_t *pairs, size_t n,
+		       struct iova_ranges **ret_ranges)
+{
+	struct iova_ranges *r = calloc(1, ranges_size(n));
+
+	if (!r)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		r->ranges[i].start = pairs[2 * i];
+		r->ranges[i].last = pairs[2 * i + 1];
 	}
-	LIST_INSERT_HEAD(&broker->ranges, r, link);
-	*ret_ranges = r;
+	r->n = n;
+	*ret_ranges = ranges_share(broker, r);
 	return 0;
 }
 

@@ -11,6 +11,9 @@
 /* -ENOMEM. */
 int iova_ranges_make(struct broker *broker, uint64_t last, struct device *const *devices,
 		     size_t n_devices, struct iova_ranges **ret_ranges);
+/* From n pairs of start and last, in order; shared likewise.  -ENOMEM. */
+int iova_ranges_intern(struct broker *broker, const uint64_t *pairs, size_t n,
+		       struct iova_ranges **ret_ranges);
 struct iova_ranges *iova_ranges_ref(struct iova_ranges *ranges);
 void iova_ranges_unref(struct iova_ranges *ranges); /* NULL-safe */
 /* Does one range hold all of [start, start + length)?  No wrap-around: length > 0. */

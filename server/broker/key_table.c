@@ -26,6 +26,7 @@ struct key_entry {
 	size_t length;
 	bool settled; /* answered; only then it may make way for others */
 	bool lost;
+	uint64_t order;
 	struct charge charge;
 	char key[KEY_MAX + 1];
 };
@@ -36,6 +37,7 @@ struct key_table {
 	struct key_tree tree;
 	struct key_list ages;
 	unsigned n;
+	uint64_t last_order;
 };
 
 static int key_compare(const struct key_entry *a, const struct key_entry *b)
@@ -121,6 +123,9 @@ int key_table_reserve(struct key_table *table, const char *key, const void *meth
 		return -ENOMEM;
 	if (table->n >= KEY_TABLE_MAX)
 		key_table_evict(table);
+	/* What is remembered makes way for what is done now. */
+	while (charge_probe(tenant, &amount, 1) && key_table_evict(table))
+		;
 	r = charge_take(&entry->charge, tenant, &amount, 1, ret_refusal);
 	if (r) {
 		free(entry);
@@ -130,6 +135,7 @@ int key_table_reserve(struct key_table *table, const char *key, const void *meth
 	entry->method = method;
 	entry->hash = hash;
 	entry->lost = true;
+	entry->order = ++table->last_order;
 	RB_INSERT(key_tree, &table->tree, entry);
 	TAILQ_INSERT_TAIL(&table->ages, entry, age);
 	table->n++;
@@ -163,6 +169,31 @@ void key_entry_keep(struct key_table *table, struct key_entry *entry, const uint
 void key_entry_lose(struct key_entry *entry)
 {
 	entry->settled = true;
+}
+
+const struct key_entry *key_table_oldest(const struct key_table *table)
+{
+	return table ? TAILQ_FIRST(&table->ages) : NULL;
+}
+
+const struct key_entry *key_entry_newer(const struct key_entry *entry)
+{
+	return TAILQ_NEXT(entry, age);
+}
+
+const struct charge *key_entry_charge(const struct key_entry *entry)
+{
+	return &entry->charge;
+}
+
+const char *key_entry_key(const struct key_entry *entry)
+{
+	return entry->key;
+}
+
+uint64_t key_entry_order(const struct key_entry *entry)
+{
+	return entry->order;
 }
 
 const void *key_entry_method(const struct key_entry *entry)

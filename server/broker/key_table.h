@@ -41,6 +41,14 @@ void key_entry_keep(struct key_table *table, struct key_entry *entry, const uint
 /* The answer could not be put together: as lost. */
 void key_entry_lose(struct key_entry *entry);
 
+/* In order of age; NULL: none.  table NULL: there is none. */
+const struct key_entry *key_table_oldest(const struct key_table *table);
+const struct key_entry *key_entry_newer(const struct key_entry *entry);
+
+const struct charge *key_entry_charge(const struct key_entry *entry);
+const char *key_entry_key(const struct key_entry *entry);
+/* Grows with every entry of a table. */
+uint64_t key_entry_order(const struct key_entry *entry);
 const void *key_entry_method(const struct key_entry *entry);
 uint64_t key_entry_hash(const struct key_entry *entry);
 /* False: the request is in progress. */

@@ -12,13 +12,18 @@
  */
 #include "server/broker/lease.h"
 
+#include "server/broker/fault_point.h"
 #include "server/broker/attachment.h"
 #include "server/broker/call.h"
 #include "server/broker/device.h"
+#include "server/broker/compact.h"
 #include "server/broker/event.h"
 #include "server/broker/ioasid.h"
+#include "server/broker/journal.h"
 #include "server/broker/key_table.h"
 #include "server/broker/memory.h"
+#include "server/broker/rpc_resume.h"
+#include "server/broker/session.h"
 #include "server/broker/ticket.h"
 
 #include <assert.h>
@@ -40,6 +45,15 @@ static int lease_name_compare(const struct lease *a, const struct lease *b)
 TREE_GENERATE(object_tree, object, node, object_compare)
 TREE_GENERATE(lease_name_tree, lease, by_name, lease_name_compare)
 
+void lease_unwatch(struct lease *lease, struct broker_watch *watch)
+{
+	if (watch->fd < 0)
+		return;
+	lease->broker->host_ops->unwatch(lease->broker->host, watch);
+	close(watch->fd);
+	watch->fd = -1;
+}
+
 bool lease_name_is_valid(const char *name)
 {
 	size_t n =
@@ -48,10 +62,16 @@ bool lease_name_is_valid(const char *name)
 	return n > 0 && n <= LEASE_NAME_MAX && !name[n];
 }
 
-int lease_new(struct broker_session *session, struct tenant *tenant, const char *name,
-	      struct quota_refusal *ret_refusal, struct lease **ret_lease)
+static void lease_charge_back(struct lease *lease)
 {
-	struct broker *broker = session->broker;
+	charge_release(&lease->charge);
+	free(lease->name);
+	free(lease);
+}
+
+int lease_make(struct broker *broker, struct tenant *tenant, const char *name, uint64_t serial,
+	       struct quota_refusal *ret_refusal, struct lease **ret_lease)
+{
 	struct quota_amount amounts[] = {
 		{QUOTA_LEASES, 1},
 		{QUOTA_BROKER_BYTES, sizeof(struct lease)},
@@ -77,13 +97,18 @@ int lease_new(struct broker_session *session, struct tenant *tenant, const char 
 	}
 	lease->broker = broker;
 	lease->tenant = tenant;
-	lease->serial = ++broker->last_serial;
+	r = journal_lease_room(lease);
+	if (r) {
+		lease_charge_back(lease);
+		return r;
+	}
+	lease->serial = serial;
 	lease->linger_until_us = UINT64_MAX;
 	lease->watch.fd = -1;
+	lease->awaited_watch.fd = -1;
 	lease->next_id = 1;
 	RB_INIT(&lease->objects);
-	LIST_INIT(&lease->pending_memory);
-	LIST_INIT(&lease->pending_ioasids);
+	RB_INIT(&lease->unlisted);
 	LIST_INIT(&lease->retiring_ioasids);
 	TAILQ_INIT(&lease->devices);
 	RB_INIT(&lease->attachments);
@@ -94,7 +119,25 @@ int lease_new(struct broker_session *session, struct tenant *tenant, const char 
 	TAILQ_INSERT_TAIL(&broker->leases, lease, all);
 	if (name)
 		RB_INSERT(lease_name_tree, &tenant->leases, lease);
+	*ret_lease = lease;
+	return 0;
+}
+
+int lease_new(struct broker_session *session, struct tenant *tenant, const char *name,
+	      struct quota_refusal *ret_refusal, struct lease **ret_lease)
+{
+	struct broker *broker = session->broker;
+	struct lease *lease;
+	int r;
+
+	r = lease_make(broker, tenant, name, broker->last_serial + 1, ret_refusal, &lease);
+	if (r)
+		return r;
+	broker->last_serial++;
 	lease_set_holder(lease, session);
+	/* A named one is written when it has its secret. */
+	if (!name)
+		journal_lease(lease);
 	event_emit(broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_OPENED, tenant, lease, 0, NULL,
 		   "serial %llu", (unsigned long long)lease->serial);
 	*ret_lease = lease;
@@ -110,6 +153,13 @@ static void lease_free(struct lease *lease)
 	assert(RB_EMPTY(&lease->objects) && RB_EMPTY(&lease->attachments));
 	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_devices);
 	assert(!lease->n_tickets && !lease->holder);
+	compact_skip(broker, lease);
+	/* Its answer is written while the lease's record still vouches for it. */
+	if (closer)
+		journal_result(closer, NULL);
+	journal_drop_lease(lease);
+	if (closer)
+		FAULT_POINT(closer->method->path, "result");
 	key_table_free(lease->keys);
 	event_emit(broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_CLOSED, tenant, lease, 0, NULL,
 		   "serial %llu", (unsigned long long)lease->serial);
@@ -132,9 +182,16 @@ static void lease_free(struct lease *lease)
 void lease_set_holder(struct lease *lease, struct broker_session *session)
 {
 	assert(!lease->holder);
+	lease_await_no_more(lease);
 	lease->holder = session;
 	lease->linger_until_us = UINT64_MAX;
 	LIST_INSERT_HEAD(&session->leases, lease, held);
+	session_find_process(session);
+	if (lease->recorded) {
+		FAULT_POINT_HERE("before_result");
+		journal_lease(lease);
+		FAULT_POINT_HERE("result");
+	}
 }
 
 static void lease_clear_holder(struct lease *lease)
@@ -147,6 +204,10 @@ static void lease_clear_holder(struct lease *lease)
 
 void lease_drop_holder(struct lease *lease)
 {
+	if (lease->broker->ending && lease->broker->registry) {
+		lease_leave(lease, "the broker is shutting down");
+		return;
+	}
 	lease_clear_holder(lease);
 	tickets_drop(lease);
 	if (!lease->name || !lease->linger_seconds) {
@@ -156,6 +217,7 @@ void lease_drop_holder(struct lease *lease)
 	lease->linger_until_us =
 		broker_now(lease->broker) + lease->linger_seconds * UINT64_C(1000000);
 	broker_expect(lease->broker, lease->linger_until_us);
+	journal_lease(lease);
 }
 
 void lease_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us)
@@ -240,7 +302,31 @@ void lease_unpublish(struct object *object)
 {
 	assert(object->listed);
 	RB_REMOVE(object_tree, &object->lease->objects, object);
+	RB_INSERT(object_tree, &object->lease->unlisted, object);
 	object->listed = false;
+}
+
+void lease_forget(struct object *object)
+{
+	assert(!object->listed);
+	RB_REMOVE(object_tree, &object->lease->unlisted, object);
+}
+
+static struct object *tree_after(struct object_tree *tree, uint64_t after)
+{
+	struct object find = {.id.value = after + 1};
+
+	return RB_NFIND(object_tree, tree, &find);
+}
+
+struct object *lease_any_after(struct lease *lease, uint64_t after)
+{
+	struct object *listed = tree_after(&lease->objects, after);
+	struct object *unlisted = tree_after(&lease->unlisted, after);
+
+	if (!listed || !unlisted)
+		return listed ?: unlisted;
+	return listed->id.value < unlisted->id.value ? listed : unlisted;
 }
 
 /* ---- end ---- */
@@ -277,8 +363,10 @@ static bool lease_reap_slice(struct lease *lease)
 static void lease_reap(struct op *op)
 {
 	struct lease *lease = CONTAINER_OF(op, struct lease, close_op);
+	bool done = lease_reap_slice(lease);
 
-	if (lease_reap_slice(lease))
+	FAULT_POINT("lease", "lease_reap");
+	if (done)
 		lease_free(lease);
 	else
 		op_later(op, lease->broker);
@@ -290,6 +378,10 @@ static void lease_end_context(struct op *op)
 	struct shim *shim = lease->broker->shim;
 	struct device *d;
 
+	if (lease->leaving) {
+		shim_ctx_leave(lease->ctx);
+		return;
+	}
 	shim_ctx_free(lease->ctx);
 	TAILQ_FOREACH(d, &lease->devices, link)
 	d->not_free = shim_dev_is_free(shim, d->info->address) != 0;
@@ -299,6 +391,7 @@ static void lease_context_ended(struct op *op)
 {
 	struct lease *lease = CONTAINER_OF(op, struct lease, close_op);
 
+	FAULT_POINT("lease", "lease_context");
 	lease->ctx = NULL;
 	lease->state = LEASE_REAPING;
 	op->complete = lease_reap;
@@ -311,22 +404,38 @@ static void lease_start_end(struct lease *lease)
 	lease->close_op.run = lease_end_context;
 	lease->close_op.complete = lease_context_ended;
 	lease->state = LEASE_REAPING;
+	FAULT_POINT_START(&lease->close_op, lease->closer ? lease->closer->method->path : "lease");
 	op_start(&lease->close_op, lease->broker, lease->tenant, lease->ctx != NULL);
 }
 
-void lease_close(struct lease *lease, const char *why)
+static void watched_process_ended(struct broker_watch *watch)
 {
-	if (lease->state != LEASE_OPEN)
-		return;
+	struct lease *lease = CONTAINER_OF(watch, struct lease, watch);
+
+	close(watch->fd);
+	watch->fd = -1;
+	lease_close(lease, "the process that it watches has ended");
+}
+
+int lease_watch_process(struct lease *lease)
+{
+	lease->watch.ready = watched_process_ended;
+	return lease->broker->host_ops->watch(lease->broker->host, &lease->watch);
+}
+
+static void lease_end(struct lease *lease, const char *why)
+{
 	lease->state = LEASE_CLOSING;
+	if (!lease->leaving && lease->recorded) {
+		FAULT_POINT_HERE("reserve");
+		journal_lease(lease);
+		FAULT_POINT_HERE("intent");
+	}
 	devices_mark_revoking(lease);
 	lease_clear_holder(lease);
 	tickets_drop(lease);
-	if (lease->watch.fd >= 0) {
-		lease->broker->host_ops->unwatch(lease->broker->host, &lease->watch);
-		close(lease->watch.fd);
-		lease->watch.fd = -1;
-	}
+	lease_unwatch(lease, &lease->watch);
+	lease_await_no_more(lease);
 	if (lease->name)
 		RB_REMOVE(lease_name_tree, &lease->tenant->leases, lease);
 	lease_cancel_queue(lease, OUTCOME_CANCELLED, why);
@@ -334,6 +443,34 @@ void lease_close(struct lease *lease, const char *why)
 		lease->active->shim_cancel->requested = true;
 	if (!lease->active && !lease->running_queue)
 		lease_start_end(lease);
+}
+
+void lease_close(struct lease *lease, const char *why)
+{
+	if (lease->state == LEASE_OPEN)
+		lease_end(lease, why);
+}
+
+void lease_leave(struct lease *lease, const char *why)
+{
+	if (lease->state != LEASE_OPEN)
+		return;
+	lease->leaving = true;
+	lease_end(lease, why);
+}
+
+void lease_discard(struct lease *lease)
+{
+	lease->state = LEASE_REAPING;
+	lease->leaving = true;
+	lease->ctx = NULL;
+	lease_await_no_more(lease);
+	lease_unwatch(lease, &lease->watch);
+	if (lease->name)
+		RB_REMOVE(lease_name_tree, &lease->tenant->leases, lease);
+	while (!lease_reap_slice(lease))
+		;
+	lease_free(lease);
 }
 
 /* ---- calls, one at a time ---- */

@@ -10,12 +10,26 @@
  */
 int lease_new(struct broker_session *session, struct tenant *tenant, const char *name,
 	      struct quota_refusal *ret_refusal, struct lease **ret_lease);
+/* The same without a holder, for restore.c; not written. */
+int lease_make(struct broker *broker, struct tenant *tenant, const char *name, uint64_t serial,
+	       struct quota_refusal *ret_refusal, struct lease **ret_lease);
+/*
+ * One that could not be restored: its records go at once, the shim's context has been left or
+ * freed already.
+ */
+void lease_discard(struct lease *lease);
+/* lease->watch.fd is the pidfd of the process whose end closes it.  -errno. */
+int lease_watch_process(struct lease *lease);
+/* Ends a watch of the lease; fine on one that is none. */
+void lease_unwatch(struct lease *lease, struct broker_watch *watch);
 /*
  * Ends a lease: invisible at once, its waiting calls are cancelled, its objects go when the
  * call in flight has ended and DMA is over.
  */
 void lease_close(struct lease *lease, const char *why);
-/* The holder is gone: a connection lease closes, a named one lingers. */
+/* The same, but that what it is to the kernel and in the registry stays for the next broker. */
+void lease_leave(struct lease *lease, const char *why);
+/* The holder is gone: a connection lease closes, a named one lingers, one that is left stays. */
 void lease_drop_holder(struct lease *lease);
 void lease_set_holder(struct lease *lease, struct broker_session *session);
 /* Lingering leases whose time is over close; lowers *next_us to the next one's time. */
@@ -43,7 +57,11 @@ struct object *lease_object(struct lease *lease, enum object_type type, uint64_t
 struct object *lease_object_after(struct lease *lease, enum object_type type, uint64_t after);
 /* Gives the object its id and makes it visible.  Cannot fail. */
 void lease_publish(struct lease *lease, struct object *object);
-/* Makes it invisible. */
+/* Makes it invisible; it stays in lease->unlisted. */
 void lease_unpublish(struct object *object);
+/* An invisible one is about to be freed. */
+void lease_forget(struct object *object);
+/* The first object with an id greater than `after`, invisible ones included. */
+struct object *lease_any_after(struct lease *lease, uint64_t after);
 
 #endif

@@ -10,8 +10,10 @@
  */
 #include "server/broker/mapping.h"
 
+#include "server/broker/fault_point.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/iova_ranges.h"
+#include "server/broker/journal.h"
 #include "server/broker/lease.h"
 #include "server/broker/memory.h"
 #include "server/broker/page.h"
@@ -22,6 +24,8 @@
 #include <string.h>
 
 #define ENTRIES_MAX 1024
+/* Most that a number adds to an answer. */
+#define IOVA_BYTES 11
 /* Mappings that one call to the shim takes down. */
 #define UNMAP_SLICE 4096
 /* Mappings that one request may step over in search of a free IOVA. */
@@ -67,6 +71,13 @@ static struct mapping *mapping_overlap(struct ioasid *ioasid, uint64_t iova, uin
 	return m && (m->iova <= iova || m->iova - iova < length) ? m : NULL;
 }
 
+void mapping_insert(struct ioasid *ioasid, struct mapping *mapping)
+{
+	RB_INSERT(mapping_tree, &ioasid->mappings, mapping);
+	ioasid->n_mappings++;
+	ioasid->mapped_bytes += mapping->length;
+}
+
 void mapping_free(struct ioasid *ioasid, struct mapping *mapping)
 {
 	RB_REMOVE(mapping_tree, &ioasid->mappings, mapping);
@@ -77,6 +88,18 @@ void mapping_free(struct ioasid *ioasid, struct mapping *mapping)
 	if (mapping->memory)
 		memory_put(mapping->memory);
 	free(mapping);
+}
+
+struct mapping *mapping_not_before(struct ioasid *ioasid, uint64_t iova)
+{
+	struct mapping find = {.iova = iova};
+
+	return RB_NFIND(mapping_tree, &ioasid->mappings, &find);
+}
+
+struct mapping *mapping_next(struct ioasid *ioasid, struct mapping *mapping)
+{
+	return RB_NEXT(mapping_tree, &ioasid->mappings, mapping);
 }
 
 /* ---- choosing an IOVA ---- */
@@ -151,6 +174,9 @@ struct map_work {
 	struct shim_map *maps;
 	size_t n;
 	uint64_t bound; /* table bytes charged in advance */
+	/* For the registry, if one is kept: of the intent, of the result. */
+	Ioasid__Registry__Range *ranges, **range_pointers;
+	Ioasid__Registry__Mapping *records, **record_pointers;
 	struct shim_cancel cancel;
 	int result;
 };
@@ -253,16 +279,15 @@ static int map_check_entry(struct broker_call *call, struct ioasid *ioasid, size
 	return OUTCOME_OK;
 }
 
-/* The whole pages of its file that an entry pins; false: none, or the entry is wrong. */
-static bool map_pins(const struct memory *memory, const Ioasid__V1__MapEntry *e,
-		     uint64_t *ret_start, uint64_t *ret_end)
+bool mapping_pins(const struct memory *memory, uint64_t offset, uint64_t length,
+		  uint64_t *ret_start, uint64_t *ret_end)
 {
 	uint64_t end;
 
-	if (!memory || !e->length || __builtin_add_overflow(e->offset, e->length, &end) ||
+	if (!memory || !length || __builtin_add_overflow(offset, length, &end) ||
 	    end > memory->length)
 		return false;
-	*ret_start = (memory->offset + e->offset) / memory->page_size * memory->page_size;
+	*ret_start = (memory->offset + offset) / memory->page_size * memory->page_size;
 	*ret_end = (memory->offset + end + memory->page_size - 1) / memory->page_size *
 		   memory->page_size;
 	return true;
@@ -280,7 +305,7 @@ static int map_charge(struct broker_call *call, struct mapping *m, const Ioasid_
 	int r;
 
 	r = charge_take(&m->charge, call->tenant, amounts, 3, &refusal);
-	if (!r && map_pins(m->memory, e, &start, &end)) {
+	if (!r && mapping_pins(m->memory, e->offset, e->length, &start, &end)) {
 		r = page_charge_take(&m->pinned, call->tenant, QUOTA_PINNED_BYTES, m->memory->key,
 				     start, end, &refusal);
 		if (r)
@@ -332,9 +357,7 @@ static int map_reserve(struct broker_call *call, struct map_work *w, size_t inde
 	}
 	if (memory)
 		memory->n_mappings++;
-	RB_INSERT(mapping_tree, &ioasid->mappings, m);
-	ioasid->n_mappings++;
-	ioasid->mapped_bytes += m->length;
+	mapping_insert(ioasid, m);
 	w->mappings[index] = m;
 	w->maps[index] = (struct shim_map){
 		.iova = iova,
@@ -373,7 +396,7 @@ static int map_check_total(struct broker_call *call, const Ioasid__V1__MapReques
 		if (__builtin_add_overflow(amounts[1].amount, e->length, &amounts[1].amount))
 			amounts[1].amount = UINT64_MAX;
 		memory = e->from_parent ? NULL : memory_find(call->lease, e->memory);
-		if (!map_pins(memory, e, &start, &end))
+		if (!mapping_pins(memory, e->offset, e->length, &start, &end))
 			continue;
 		r = page_union_add(pinned, memory->key, start, end, &grown);
 		if (r)
@@ -384,7 +407,7 @@ static int map_check_total(struct broker_call *call, const Ioasid__V1__MapReques
 		const Ioasid__V1__MapEntry *e = q->entries[n];
 
 		memory = e->from_parent ? NULL : memory_find(call->lease, e->memory);
-		if (map_pins(memory, e, &start, &end))
+		if (mapping_pins(memory, e->offset, e->length, &start, &end))
 			page_union_remove(pinned, memory->key, start, end);
 	}
 	if (!r)
@@ -428,6 +451,59 @@ static int map_refusal(struct broker_call *call, int error)
 	return refuse_shim(call, error, "map", NULL);
 }
 
+static int map_begin(struct broker_call *call, struct map_work *w)
+{
+	Ioasid__Registry__Intent *intent = journal_intent(call);
+	struct scratch *s = &call->scratch;
+
+	if (!call->broker->registry)
+		return OUTCOME_OK;
+	w->ranges = scratch_calloc(s, w->n, sizeof(*w->ranges));
+	w->range_pointers = scratch_calloc(s, w->n, sizeof(*w->range_pointers));
+	w->records = scratch_calloc(s, w->n, sizeof(*w->records));
+	w->record_pointers = scratch_calloc(s, w->n, sizeof(*w->record_pointers));
+	if (!w->ranges || !w->range_pointers || !w->records || !w->record_pointers)
+		return refuse_no_memory(call);
+	for (size_t i = 0; i < w->n; i++) {
+		ioasid__registry__range__init(&w->ranges[i]);
+		w->ranges[i].iova = w->maps[i].iova;
+		w->ranges[i].last = w->maps[i].iova + (w->maps[i].length - 1);
+		w->range_pointers[i] = &w->ranges[i];
+		w->record_pointers[i] = &w->records[i];
+	}
+	intent->ioasid = w->ioasid->object.id.value;
+	intent->ranges = w->range_pointers;
+	intent->n_ranges = w->n;
+	return journal_begin(call, w->n * RECORD_MAPPING_BOUND, w->n * IOVA_BYTES);
+}
+
+static void map_write(struct broker_call *call, struct map_work *w)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+
+	if (!call->broker->registry) {
+		journal_result(call, NULL);
+		return;
+	}
+	for (size_t i = 0; i < w->n; i++)
+		record_mapping(&w->records[i], w->ioasid, w->mappings[i]);
+	batch.mappings = w->record_pointers;
+	batch.n_mappings = w->n;
+	journal_result(call, &batch);
+}
+
+/* What could not be undone the next broker must know of, too. */
+static void table_changed(struct ioasid *ioasid)
+{
+	struct shim_saved now;
+
+	shim_pt_save(ioasid->pt, &now);
+	if (now.n == ioasid->saved.n && !memcmp(now.bytes, ioasid->saved.bytes, now.n))
+		return;
+	ioasid->saved = now;
+	journal_ioasid(ioasid->object.lease, ioasid);
+}
+
 static void map_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
@@ -437,14 +513,16 @@ static void map_complete(struct op *op)
 	settle_table_bytes(w->ioasid, w->bound);
 	if (w->result) {
 		map_undo(w);
+		table_changed(w->ioasid);
 		call_end(call, map_refusal(call, w->result));
 		return;
 	}
-	for (size_t i = 0; i < w->n; i++) {
-		w->mappings[i]->published = true;
+	for (size_t i = 0; i < w->n; i++)
 		p->iovas[i] = w->mappings[i]->iova;
-	}
 	p->n_iovas = w->n;
+	map_write(call, w);
+	for (size_t i = 0; i < w->n; i++)
+		w->mappings[i]->published = true;
 	call->note = scratch_printf(&call->scratch, "ioasid %llu, %zu entries",
 				    (unsigned long long)w->ioasid->object.id.value, w->n);
 	call_end(call, OUTCOME_OK);
@@ -493,6 +571,11 @@ int rpc_map(struct broker_call *call)
 		r = charge_grow(&ioasid->charge, QUOTA_BROKER_BYTES, w->bound, &refusal);
 		if (r)
 			r = refuse_charge(call, r, &refusal);
+	}
+	if (!r) {
+		r = map_begin(call, w);
+		if (r)
+			charge_shrink(&ioasid->charge, QUOTA_BROKER_BYTES, w->bound);
 	}
 	if (r) {
 		map_undo(w);
@@ -568,8 +651,10 @@ static void unmap_complete(struct op *op)
 	for (size_t i = 0; i < w->done; i++) {
 		p->mappings++;
 		p->bytes += w->mappings[i]->length;
-		mapping_free(w->ioasid, w->mappings[i]);
 	}
+	journal_unmapped(call, w->ioasid, w->mappings, w->done, p->mappings, p->bytes);
+	for (size_t i = 0; i < w->done; i++)
+		mapping_free(w->ioasid, w->mappings[i]);
 	settle_table_bytes(w->ioasid, 0);
 	if (w->result) {
 		r = refuse_shim(call, w->result, "unmap", NULL);
@@ -582,6 +667,7 @@ static void unmap_complete(struct op *op)
 		call_end(call, OUTCOME_OK);
 		return;
 	}
+	FAULT_POINT(call->method->path, "unmap_slice");
 	/* Others have their turn between two slices. */
 	op->complete = unmap_go;
 	op_later(op, call->broker);
@@ -660,6 +746,27 @@ static int unmap_check(struct broker_call *call, const Ioasid__V1__UnmapRequest 
 	return r;
 }
 
+static int unmap_begin(struct broker_call *call, struct unmap_work *w)
+{
+	Ioasid__Registry__Intent *intent = journal_intent(call);
+	Ioasid__Registry__Range *ranges;
+
+	if (!call->broker->registry)
+		return OUTCOME_OK;
+	ranges = scratch_calloc(&call->scratch, w->n_ranges, sizeof(*ranges));
+	intent->ranges = scratch_calloc(&call->scratch, w->n_ranges, sizeof(*intent->ranges));
+	if (!ranges || !intent->ranges)
+		return refuse_no_memory(call);
+	for (size_t i = 0; i < w->n_ranges; i++) {
+		ioasid__registry__range__init(&ranges[i]);
+		ranges[i].iova = w->ranges[i].first;
+		ranges[i].last = w->ranges[i].last;
+		intent->ranges[intent->n_ranges++] = &ranges[i];
+	}
+	intent->ioasid = w->ioasid->object.id.value;
+	return journal_begin(call, 0, 2 * IOVA_BYTES);
+}
+
 int rpc_unmap(struct broker_call *call)
 {
 	const Ioasid__V1__UnmapRequest *q = (const void *)call->request;
@@ -699,6 +806,9 @@ int rpc_unmap(struct broker_call *call)
 	call->data = w;
 	if (!unmap_collect(w))
 		return OUTCOME_OK;
+	r = unmap_begin(call, w);
+	if (r)
+		return r;
 	unmap_go(&call->op);
 	return CALL_PENDING;
 }

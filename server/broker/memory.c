@@ -3,12 +3,15 @@
  * Registered memory: a memfd that was checked once and may be mapped.  Owns struct memory,
  * its fd and its shim object.
  *
- * Invariants: listed in its lease until unregistered, then on lease->pending_memory while
+ * Invariants: listed in its lease until unregistered, then in lease->unlisted while
  * mappings refer to it; charged (fd, bytes of the union, the record) until it is destroyed.
  * State thread; the check of the file and the shim's part run in an op.
  */
 #include "server/broker/memory.h"
 
+#include "server/broker/fault_point.h"
+#include "server/broker/journal.h"
+#include "server/broker/kept_fd.h"
 #include "server/broker/lease.h"
 #include "server/broker/memory_file.h"
 #include "server/broker/page.h"
@@ -33,6 +36,7 @@ static void memory_free(struct memory *m)
 {
 	if (m->fd >= 0)
 		close(m->fd);
+	kept_fd_free(m->kept);
 	page_charge_release(&m->registered, QUOTA_REGISTERED_BYTES);
 	charge_release(&m->fd_charge);
 	charge_release(&m->charge);
@@ -45,7 +49,13 @@ static void memory_destroy(struct memory *m)
 
 	if (lease->ctx)
 		shim_mem_unregister(m->shim);
-	LIST_REMOVE(m, pending);
+	FAULT_POINT_HERE("shim");
+	lease_forget(&m->object);
+	journal_drop_memory(lease, m);
+	if (!lease->leaving) {
+		kept_fd_drop(lease->broker, m->kept);
+		m->kept = NULL;
+	}
 	lease->n_memory--;
 	lease->n_pending_memory--;
 	memory_free(m);
@@ -55,7 +65,6 @@ void memory_retire(struct memory *memory)
 {
 	lease_unpublish(&memory->object);
 	memory->object.lease->n_pending_memory++;
-	LIST_INSERT_HEAD(&memory->object.lease->pending_memory, memory, pending);
 	if (!memory->n_mappings)
 		memory_destroy(memory);
 }
@@ -102,6 +111,7 @@ struct registration {
 	struct memory_file file;
 	int result;
 	bool from_shim;
+	bool from_keeper;
 	char why[SHIM_REASON_MAX];
 };
 
@@ -116,6 +126,13 @@ static void register_run(struct op *op)
 					      sizeof(reg->why));
 	if (reg->result)
 		return;
+	if (m->kept) {
+		reg->result = kept_fd_hold(m->kept, m->fd, reg->why);
+		if (reg->result) {
+			reg->from_keeper = true;
+			return;
+		}
+	}
 	reg->from_shim = true;
 	reg->result = lease_context(call->lease, reg->why, &ctx);
 	if (reg->result)
@@ -123,8 +140,35 @@ static void register_run(struct op *op)
 	reg->result = shim_mem_register(ctx, m->fd, m->offset, m->length, m->prot, &m->shim);
 }
 
+/* Before anything of the request is done: room for the fd at the keeper, and the intent. */
+static int register_begin(struct broker_call *call, struct memory *m)
+{
+	struct lease *lease = call->lease;
+
+	journal_intent(call)->memory = lease->next_id;
+	if (kept_fds_are_kept(call->broker) &&
+	    kept_fd_new(call->broker, lease->tenant->path, lease->serial, lease->next_id, &m->kept))
+		return refuse_no_memory(call);
+	return journal_begin(call, RECORD_MEMORY_BOUND, 0);
+}
+
+static void register_write(struct broker_call *call, struct memory *m)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Memory record, *records = &record;
+
+	record_memory(&record, m);
+	record.freed = false;
+	batch.memories = &records;
+	batch.n_memories = 1;
+	journal_result(call, &batch);
+}
+
 static int register_refusal(struct broker_call *call, const struct registration *reg)
 {
+	if (reg->from_keeper)
+		return refuse(call, OUTCOME_SHIM_GONE, "the keeper does not keep the fd: %s",
+			      reg->result < 0 ? strerror(-reg->result) : reg->why);
 	if (!reg->from_shim && reg->result > 0)
 		return refuse_precondition(call, OUTCOME_MEMORY_UNSUITABLE, "ticket", "%s",
 					   reg->why);
@@ -145,6 +189,8 @@ static void register_undo(struct broker_call *call, struct memory *m)
 
 	if (ticket)
 		charge_move(&ticket->fd_charge, &m->fd_charge);
+	kept_fd_drop(call->broker, m->kept);
+	m->kept = NULL;
 	memory_free(m);
 }
 
@@ -163,11 +209,13 @@ static void register_complete(struct op *op)
 	}
 	/* The ticket's own fd goes with it; ours is a duplicate of the same file. */
 	ticket_free(ticket_find(call->lease, &q->ticket, TICKET_MEMORY));
-	call->lease->n_memory++;
-	lease_publish(call->lease, &m->object);
+	m->object.id.value = call->lease->next_id;
 	p->memory = m->object.id.value;
 	p->length = m->length;
 	p->page_size = m->page_size;
+	register_write(call, m);
+	call->lease->n_memory++;
+	lease_publish(call->lease, &m->object);
 	call->note = scratch_printf(&call->scratch, "memory %llu, %llu bytes",
 				    (unsigned long long)p->memory, (unsigned long long)p->length);
 	call_end(call, OUTCOME_OK);
@@ -266,16 +314,39 @@ int rpc_register_memory(struct broker_call *call)
 	m->fd = fcntl(ticket->fd, F_DUPFD_CLOEXEC, 3);
 	charge_move(&m->fd_charge, &ticket->fd_charge);
 	r = m->fd < 0 ? refuse_no_memory(call) : memory_charge(call, m);
+	if (!r)
+		r = register_begin(call, m);
 	if (r) {
 		register_undo(call, m);
 		return r;
 	}
 	reg->memory = m;
 	call->data = reg;
-	return call_run(call, register_run, register_complete, m->length / 4096 > OP_LIGHT_PAGES);
+	/* The keeper is another process: nobody else waits for it. */
+	return call_run(call, register_run, register_complete,
+			m->kept || m->length / 4096 > OP_LIGHT_PAGES);
 }
 
 /* ---- UnregisterMemory, ListMemory ---- */
+
+static void unregister_write(struct broker_call *call, const struct memory *m)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Drop drop = IOASID__REGISTRY__DROP__INIT, *drops = &drop;
+	Ioasid__Registry__Memory record, *records = &record;
+
+	if (m->n_mappings) {
+		record_memory(&record, m);
+		record.freed = true;
+		batch.memories = &records;
+		batch.n_memories = 1;
+	} else {
+		drop.memory = m->object.id.value;
+		batch.drops = &drops;
+		batch.n_drops = 1;
+	}
+	journal_result(call, &batch);
+}
 
 int rpc_unregister_memory(struct broker_call *call)
 {
@@ -290,6 +361,7 @@ int rpc_unregister_memory(struct broker_call *call)
 		return refuse_no_memory(call);
 	p->pending = m->n_mappings > 0;
 	call->note = scratch_printf(&call->scratch, "memory %llu", (unsigned long long)q->memory);
+	unregister_write(call, m);
 	memory_retire(m);
 	return OUTCOME_OK;
 }

@@ -14,8 +14,10 @@
 #include "server/broker/mapping.h"
 #include "server/broker/memory.h"
 #include "server/broker/rpc_admin.h"
+#include "server/broker/rpc_check.h"
 #include "server/broker/rpc_lease.h"
 #include "server/broker/rpc_quota.h"
+#include "server/broker/rpc_resume.h"
 #include "server/broker/rpc_status.h"
 #include "server/broker/translate.h"
 
@@ -66,10 +68,13 @@ static const struct broker_method methods[] = {
 	{BROKER(GetDevice), UNARY(get_device), ALL, METHOD_SCOPE, rpc_get_device},
 	{BROKER(ClaimDevice), UNARY(claim_device), ROLES_TA, MAKES, rpc_claim_device},
 	{BROKER(ReleaseDevice), UNARY(release_device), ROLES_TA, RETURNS, rpc_release_device},
-	{BROKER(GetDeviceFd), UNARY(get_device_fd), ROLES_TA, CHANGES, rpc_get_device_fd},
+	{BROKER(GetDeviceFd), UNARY(get_device_fd), ROLES_TA, CHANGES | METHOD_TRANSIENT,
+	 rpc_get_device_fd},
 
-	{BROKER(OpenTicket), UNARY(open_ticket), ROLES_TA, MAKES, rpc_open_ticket},
-	{BROKER(RegisterMemory), UNARY(register_memory), ROLES_TA, MAKES, rpc_register_memory},
+	{BROKER(OpenTicket), UNARY(open_ticket), ROLES_TA, MAKES | METHOD_TRANSIENT,
+	 rpc_open_ticket},
+	{BROKER(RegisterMemory), UNARY(register_memory), ROLES_TA, MAKES | METHOD_TICKET,
+	 rpc_register_memory},
 	{BROKER(UnregisterMemory), UNARY(unregister_memory), ROLES_TA, RETURNS,
 	 rpc_unregister_memory},
 	{BROKER(ListMemory), UNARY(list_memory), ROLES_TA, READS, rpc_list_memory},
@@ -90,12 +95,13 @@ static const struct broker_method methods[] = {
 	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, NULL, NO_KVM},
 	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES, NULL, NO_PROCESS},
 
-	{BROKER(OpenLease), UNARY(open_lease), ROLES_TA, METHOD_SCOPE | METHOD_MUTATES,
-	 rpc_open_lease},
+	{BROKER(OpenLease), UNARY(open_lease), ROLES_TA,
+	 METHOD_SCOPE | METHOD_MUTATES | METHOD_TICKET, rpc_open_lease},
 	{BROKER(AdoptLease), UNARY(adopt_lease), ROLES_TA, METHOD_SCOPE | METHOD_MUTATES,
 	 rpc_adopt_lease},
 	{BROKER(CloseLease), UNARY(close_lease), ROLES_TA, READS | METHOD_MUTATES | METHOD_RELEASES,
 	 rpc_close_lease},
+	{BROKER(Resume), UNARY(resume), ROLES_TA, METHOD_MUTATES, rpc_resume},
 	{BROKER(ListLeases), UNARY(list_leases), ALL, METHOD_SCOPE | METHOD_TENANT_OPTIONAL,
 	 rpc_list_leases},
 
@@ -110,6 +116,7 @@ static const struct broker_method methods[] = {
 	{ADMIN(DrainTenant), UNARY(drain_tenant), ROLES_M, KEYED, rpc_drain_tenant},
 	{ADMIN(Revoke), UNARY(revoke), ROLES_M, KEYED, rpc_revoke},
 	{ADMIN(ListObjects), UNARY(list_objects), VIEWS, 0, rpc_list_objects},
+	{ADMIN(Check), UNARY(check), ROLES_OM, 0, rpc_check},
 	{ADMIN(WatchEvents), TYPES(watch_events_request, event), ROLES_OM,
 	 METHOD_SCOPE | METHOD_STREAMS | METHOD_TENANT_OPTIONAL, event_watch_all},
 };

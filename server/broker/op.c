@@ -6,6 +6,7 @@
  */
 #include "server/broker/op.h"
 
+#include "server/broker/fault_point.h"
 #include "server/broker/state.h"
 
 static void work_run(struct broker_work *work)
@@ -13,6 +14,7 @@ static void work_run(struct broker_work *work)
 	struct op *op = CONTAINER_OF(work, struct op, work);
 
 	op->run(op);
+	FAULT_POINT_RAN(op);
 }
 
 static void work_done(struct broker_work *work)
@@ -28,7 +30,7 @@ void op_start(struct op *op, struct broker *broker, const void *key, bool heavy)
 	op->broker = broker;
 	broker->n_ops++;
 	if (!heavy && !broker->shim->ops->blocks) {
-		op->run(op);
+		work_run(&op->work);
 		work_done(&op->work);
 		return;
 	}

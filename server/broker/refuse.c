@@ -112,8 +112,16 @@ int refuse_quota(struct broker_call *call, const struct quota_refusal *refusal)
 		      (unsigned long long)refusal->requested);
 }
 
+int refuse_registry_full(struct broker_call *call)
+{
+	return refuse(call, OUTCOME_REGISTRY_FULL,
+		      "the registry cannot take it: its file system is full");
+}
+
 int refuse_charge(struct broker_call *call, int error, const struct quota_refusal *refusal)
 {
+	if (error == -ENOSPC)
+		return refuse_registry_full(call);
 	return error > 0 ? refuse_quota(call, refusal) : refuse_no_memory(call);
 }
 
@@ -124,6 +132,12 @@ int refuse_shim(struct broker_call *call, int error, const char *what, const cha
 	if (error == -ECANCELED)
 		return refuse(call, OUTCOME_CANCELLED, "%s: the caller or its lease went away",
 			      what);
+	if (error == SHIM_E_GONE)
+		return refuse(call, OUTCOME_SHIM_GONE, "%s: %s", what,
+			      reason && reason[0] ? reason : "the shim has lost it");
+	/* The keeper is not there, or ended meanwhile. */
+	if (error == -ECONNREFUSED || error == -EPIPE)
+		return refuse(call, OUTCOME_SHIM_GONE, "%s: the keeper does not answer", what);
 	if (error == -ENODEV || error == -EIO)
 		return refuse(call, OUTCOME_SHIM_GONE, "%s: the shim answered: %s", what,
 			      strerror(-error));

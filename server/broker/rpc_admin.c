@@ -9,6 +9,7 @@
 #include "server/broker/device.h"
 #include "server/broker/event.h"
 #include "server/broker/ioasid.h"
+#include "server/broker/journal.h"
 #include "server/broker/lease.h"
 #include "server/broker/memory.h"
 #include "server/broker/page.h"
@@ -95,12 +96,33 @@ int rpc_list_tenants(struct broker_call *call)
 	return OUTCOME_OK;
 }
 
+/* What differs from the policy, and the answer. */
+static void tenant_write(struct broker_call *call, const struct tenant *t)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Drop drop = IOASID__REGISTRY__DROP__INIT, *drops = &drop;
+	Ioasid__Registry__Tenant *records;
+	struct record_tenant record;
+
+	if (record_tenant(&record, t)) {
+		records = &record.tenant;
+		batch.tenants = &records;
+		batch.n_tenants = 1;
+	} else {
+		drop.tenant = record_tenant_path(t);
+		batch.drops = &drops;
+		batch.n_drops = 1;
+	}
+	journal_result(call, &batch);
+}
+
 int rpc_set_limits(struct broker_call *call)
 {
 	const Ioasid__V1__SetLimitsRequest *q = (const void *)call->request;
 	Ioasid__V1__SetLimitsResponse *p = call_response(call);
 	enum quota_resource resources[LIMITS_MAX];
 	uint64_t before[_QUOTA_MAX];
+	uint32_t set_before;
 	struct tenant *t;
 	int r;
 
@@ -127,14 +149,20 @@ int rpc_set_limits(struct broker_call *call)
 	if (!p)
 		return refuse_no_memory(call);
 	memcpy(before, t->quota.limit, sizeof(before));
-	for (size_t i = 0; i < q->n_limits; i++)
+	set_before = t->limits_set;
+	for (size_t i = 0; i < q->n_limits; i++) {
 		quota_set_limit(&t->quota, resources[i], q->limits[i]->amount);
+		t->limits_set |= UINT32_C(1) << resources[i];
+	}
 	p->tenant = tenant_describe(&call->scratch, t, true);
-	if (!p->tenant) {
+	r = p->tenant ? journal_reserve(call, RECORD_TENANT_BOUND) : refuse_no_memory(call);
+	if (r) {
 		for (size_t i = 0; i < q->n_limits; i++)
 			quota_set_limit(&t->quota, resources[i], before[resources[i]]);
-		return refuse_no_memory(call);
+		t->limits_set = set_before;
+		return r;
 	}
+	tenant_write(call, t);
 	for (size_t i = 0; i < q->n_limits; i++)
 		event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LIMIT_CHANGED, t, NULL,
 			   0, NULL, "%s: %llu, was %llu", q->limits[i]->resource,
@@ -174,12 +202,19 @@ int rpc_reload_policy(struct broker_call *call)
 	return OUTCOME_OK;
 }
 
+static bool is_open_below(const struct lease *lease, const struct tenant *t)
+{
+	return lease->state == LEASE_OPEN && tenant_is_below(lease->tenant, t);
+}
+
+/* First that it drains and ends leases is written: a crash between the leases ends them all. */
 int rpc_drain_tenant(struct broker_call *call)
 {
 	const Ioasid__V1__DrainTenantRequest *q = (const void *)call->request;
 	Ioasid__V1__DrainTenantResponse *p = call_response(call);
 	struct lease *lease, *next;
 	struct tenant *t;
+	bool was_draining, was_closing;
 	int r;
 
 	r = find_subtree(call, q->tenant, &t);
@@ -190,19 +225,27 @@ int rpc_drain_tenant(struct broker_call *call)
 				    "only together with drain");
 	if (!p)
 		return refuse_no_memory(call);
+	was_draining = t->draining;
+	was_closing = t->closes_leases;
 	t->draining = q->drain;
+	t->closes_leases = q->drain && (q->close_leases || was_closing);
+	r = journal_reserve(call, RECORD_TENANT_BOUND);
+	if (r) {
+		t->draining = was_draining;
+		t->closes_leases = was_closing;
+		return r;
+	}
 	call->tenant = t;
 	call->note = q->drain ? "drain" : "end of drain";
 	event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_TENANT_DRAINED, t, NULL, 0,
 		   NULL, "%s", call->note);
-	if (!q->close_leases)
-		return OUTCOME_OK;
-	for (lease = TAILQ_FIRST(&call->broker->leases); lease; lease = next) {
+	TAILQ_FOREACH(lease, &call->broker->leases, all)
+	p->leases_closed += q->close_leases && is_open_below(lease, t);
+	tenant_write(call, t);
+	for (lease = TAILQ_FIRST(&call->broker->leases); lease && q->close_leases; lease = next) {
 		next = TAILQ_NEXT(lease, all);
-		if (lease->state != LEASE_OPEN || !tenant_is_below(lease->tenant, t))
-			continue;
-		lease_close(lease, "its tenant is drained");
-		p->leases_closed++;
+		if (is_open_below(lease, t))
+			lease_close(lease, "its tenant is drained");
 	}
 	return OUTCOME_OK;
 }
@@ -228,6 +271,7 @@ static void revoke_complete(struct op *op)
 static int revoke_device(struct broker_call *call, struct device *d)
 {
 	struct lease *lease = d->lease;
+	int r;
 
 	if (!lease && !call->lease)
 		return refuse_precondition(call, OUTCOME_NOT_CLAIMED, d->info->address,
@@ -256,6 +300,14 @@ static int revoke_device(struct broker_call *call, struct device *d)
 		return call_response(call) ? OUTCOME_OK : refuse_no_memory(call);
 	if (!call_response(call))
 		return refuse_no_memory(call);
+	journal_intent(call);
+	r = journal_intent_devices(call, &d, 1);
+	if (!r)
+		r = journal_promise(call);
+	if (!r)
+		r = journal_begin(call, 0, 0);
+	if (r)
+		return r;
 	d->revoking = true;
 	tickets_drop_device(lease, d);
 	event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_REVOKED, lease->tenant,

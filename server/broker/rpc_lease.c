@@ -8,8 +8,11 @@
  */
 #include "server/broker/rpc_lease.h"
 
+#include "server/broker/fault_point.h"
+#include "server/broker/journal.h"
 #include "server/broker/lease.h"
 #include "server/broker/page.h"
+#include "server/broker/process.h"
 #include "server/broker/ticket.h"
 
 #include <stdlib.h>
@@ -63,28 +66,19 @@ static int open_again(struct broker_call *call, struct lease *lease)
 	return answer_secret(call, lease);
 }
 
-static void watched_process_ended(struct broker_watch *watch)
-{
-	struct lease *lease = CONTAINER_OF(watch, struct lease, watch);
-
-	close(watch->fd);
-	watch->fd = -1;
-	lease_close(lease, "the process that it watches has ended");
-}
-
 /* Takes the pidfd out of the ticket. */
 static int open_watch(struct broker_call *call, struct lease *lease, struct ticket *ticket)
 {
-	struct broker *broker = call->broker;
 	int r;
 
-	lease->watch = (struct broker_watch){.fd = ticket->fd, .ready = watched_process_ended};
-	r = broker->host_ops->watch(broker->host, &lease->watch);
+	lease->watch.fd = ticket->fd;
+	r = lease_watch_process(lease);
 	if (r) {
 		lease->watch.fd = -1;
 		return refuse(call, OUTCOME_INTERNAL, "the process cannot be watched: %s",
 			      strerror(-r));
 	}
+	lease->watched = process_of_pidfd(ticket->fd);
 	ticket->fd = -1;
 	ticket_free(ticket);
 	return OUTCOME_OK;
@@ -143,8 +137,13 @@ int rpc_open_lease(struct broker_call *call)
 		r = answer_secret(call, lease);
 	if (!r && ticket)
 		r = open_watch(call, lease, ticket);
-	if (r)
+	if (r) {
 		lease_close(lease, "it could not be opened");
+	} else {
+		FAULT_POINT(call->method->path, "before_result");
+		journal_lease(lease);
+		FAULT_POINT(call->method->path, "result");
+	}
 	return r;
 }
 
@@ -208,6 +207,7 @@ Ioasid__V1__Lease *lease_describe(struct broker_call *call, const struct lease *
 	d->mine = lease->holder == s;
 	d->held = lease->holder != NULL;
 	d->closing = lease->state != LEASE_OPEN;
+	d->awaited = lease->awaited != NULL;
 	d->linger_seconds = lease->linger_seconds;
 	d->ioasids = lease->n_ioasids;
 	d->memories = lease->n_memory;

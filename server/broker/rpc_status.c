@@ -7,7 +7,7 @@
 /* Of the server, whatever its shim. */
 static const char *const capabilities[] = {
 	"kind-kernel", "negotiate", "translate", "invalidate",	  "named-leases",  "lease-watch",
-	"idempotency", "quotas",    "events",	 "policy-reload", "fd-protocol-1",
+	"idempotency", "quotas",    "events",	 "policy-reload", "fd-protocol-1", "resume",
 };
 #define N_CAPABILITIES	    (sizeof(capabilities) / sizeof(capabilities[0]))
 #define N_SHIM_CAPABILITIES 4
@@ -34,10 +34,35 @@ static size_t shim_capabilities(const struct broker *broker, char **ret_names)
 	return n;
 }
 
+static Ioasid__V1__RestartReport *describe_restart(struct broker_call *call,
+						   const struct restart_report *r)
+{
+	Ioasid__V1__RestartReport *d = scratch_alloc(&call->scratch, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	ioasid__v1__restart_report__init(d);
+	d->leases_restored = r->leases_restored;
+	d->leases_ended = r->leases_ended;
+	d->memories = r->memories;
+	d->ioasids = r->ioasids;
+	d->mappings = r->mappings;
+	d->attachments = r->attachments;
+	d->devices = r->devices;
+	d->undone = r->undone;
+	d->redone = r->redone;
+	d->strays = r->strays;
+	d->damaged_records = r->damaged;
+	d->duration_us = r->duration_us;
+	d->other_boot_leases = r->other_boot_leases;
+	return d;
+}
+
 int rpc_get_status(struct broker_call *call)
 {
 	Ioasid__V1__GetStatusResponse *p = call_response(call);
 	struct broker *broker = call->broker;
+	struct registry_stats stats;
 
 	if (p)
 		p->capabilities =
@@ -52,12 +77,23 @@ int rpc_get_status(struct broker_call *call)
 	p->shim = (char *)broker->shim->ops->name;
 	p->role = (char *)policy_role_name(call->session->role);
 	p->tenant = call->session->tenant->path;
+	p->resume_token.data = call->session->token;
+	p->resume_token.len = RESUME_TOKEN_SIZE;
+	if (broker->registry) {
+		registry_stats(broker->registry, &stats);
+		p->registry_generation = stats.generation;
+	}
 	p->uptime_seconds = (broker_now(broker) - broker->started_us) / 1000000;
 	if (ROLE_BIT(call->session->role) & ROLES_OM) {
 		p->connections = broker->n_sessions;
 		p->leases = broker->n_leases;
 		p->ioasids = broker->n_ioasids;
 		p->policy_generation = broker->policy_generation;
+		if (broker->restart.found) {
+			p->restart = describe_restart(call, &broker->restart);
+			if (!p->restart)
+				return refuse_no_memory(call);
+		}
 	}
 	return OUTCOME_OK;
 }

@@ -13,12 +13,14 @@
 #include "server/broker/call.h"
 #include "server/broker/event.h"
 #include "server/broker/lease.h"
+#include "server/broker/process.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define REFUSED_MAX 64
 /* What gRPC keeps for one server of one connection (reference/grpc-core.md), rounded up. */
@@ -72,6 +74,11 @@ int broker_session_open(struct broker *broker, const struct broker_peer *peer, v
 	s->peer.socket = s->socket;
 	LIST_INIT(&s->leases);
 	LIST_INIT(&s->calls);
+	/* Small requests are answered whole, and never with an error. */
+	if (getrandom(s->token, sizeof(s->token), 0) != sizeof(s->token)) {
+		free(s);
+		return -EIO;
+	}
 	session_identify(broker, broker->policy, s, &s->role, &s->tenant);
 	s->refused = session_charge(s) > 0;
 	if (s->refused || s->role == POLICY_ROLE_NONE) {
@@ -124,6 +131,12 @@ void broker_session_close(struct broker_session *s)
 		tenant_collect(tenant);
 	}
 	free(s);
+}
+
+void session_find_process(struct broker_session *session)
+{
+	if (session->broker->registry && !session->process.pid)
+		session->process = process_of_pid(session->peer.pid);
 }
 
 void sessions_reidentify(struct broker *broker)

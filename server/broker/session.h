@@ -4,6 +4,8 @@
 
 #include "server/broker/state.h"
 
+/* Whom the session's leases are awaited for after a restart; found out once. */
+void session_find_process(struct broker_session *session);
 /*
  * After a reload: ends connections whose principal now is somebody else, or nobody, while
  * their tenant is still in the policy.

@@ -16,6 +16,7 @@
 
 #include "kernel-shim/shim.h"
 #include "policy/policy.h"
+#include "registry/registry.h"
 #include "server/broker/broker.h"
 #include "server/broker/charge.h"
 #include "server/broker/op.h"
@@ -37,7 +38,7 @@ struct object_id {
 enum object_type { OBJECT_MEMORY = 1, OBJECT_IOASID };
 
 struct object {
-	RB_ENTRY(object) node; /* lease->objects, by id; not in it while freed and pending */
+	RB_ENTRY(object) node; /* lease->objects by id; freed and pending: lease->unlisted */
 	struct object_id id;
 	struct lease *lease;
 	enum object_type type;
@@ -62,7 +63,7 @@ struct memory {
 	struct charge charge;	 /* broker_bytes */
 	struct charge fd_charge; /* kept_fds, taken over from the ticket */
 	struct page_charge registered;
-	LIST_ENTRY(memory) pending; /* lease->pending_memory once unregistered */
+	struct kept_fd *kept; /* the keeper's duplicate; NULL: there is none */
 	char label[LABEL_MAX + 1];
 };
 
@@ -111,10 +112,12 @@ struct ioasid {
 	enum shim_kind kind;
 	uint8_t depth; /* 1: root */
 	bool dirty_tracking;
+	bool faults;
 	bool freed; /* pending */
 	struct choice choice;
 	struct ioasid *parent;
 	struct shim_pt *pt;
+	struct shim_saved saved;
 	struct mapping_tree mappings;
 	uint64_t n_mappings;
 	uint64_t mapped_bytes;
@@ -122,11 +125,11 @@ struct ioasid {
 	uint32_t n_children;
 	uint32_t n_attachments;
 	uint32_t n_devices;
-	struct device **devices;    /* named at Alloc */
-	struct charge charge;	    /* ioasids, ioasids_KIND, broker_bytes incl. table bytes */
-	uint64_t table_bytes;	    /* part of charge's broker_bytes */
-	LIST_ENTRY(ioasid) pending; /* lease->pending_ioasids once freed */
-	char *label;		    /* NULL: none */
+	struct device **devices;     /* named at Alloc */
+	struct charge charge;	     /* ioasids, ioasids_KIND, broker_bytes incl. table bytes */
+	uint64_t table_bytes;	     /* part of charge's broker_bytes */
+	LIST_ENTRY(ioasid) retiring; /* lease->retiring_ioasids */
+	char *label;		     /* NULL: none */
 };
 
 /* ---- devices and attachments ---- */
@@ -143,6 +146,7 @@ struct device {
 	bool held;	 /* on broker->held: no lease has it, but its last holder an fd */
 	bool held_freed; /* found by the check that runs on a worker */
 	struct shim_dev *shim;
+	struct shim_saved saved;
 	struct charge charge;
 	uint32_t n_attachments;
 	TAILQ_ENTRY(device) link; /* lease->devices, broker->held */
@@ -154,6 +158,7 @@ struct attachment {
 	struct device *device;
 	uint32_t pasid; /* SHIM_NO_PASID: the RID */
 	struct ioasid *ioasid;
+	struct shim_saved saved;
 	struct charge charge;
 	bool published;
 };
@@ -164,13 +169,28 @@ RB_HEAD(attachment_tree, attachment);
 #define LEASE_NAME_MAX	  128
 #define LEASE_SECRET_SIZE 32
 #define LEASE_TICKETS_MAX 16
+#define RESUME_TOKEN_SIZE 32
 
 enum lease_state { LEASE_OPEN, LEASE_CLOSING, LEASE_REAPING };
 
-LIST_HEAD(memory_list, memory);
 LIST_HEAD(ioasid_list, ioasid);
 LIST_HEAD(ticket_list, ticket);
 STAILQ_HEAD(call_queue, broker_call);
+
+/* A process, told from a later one of the same pid. */
+struct process_id {
+	pid_t pid;	     /* 0: unknown */
+	uint64_t start_time; /* clock ticks since boot */
+};
+
+/* Whom a lease is kept for: the connection that held it, and its process. */
+struct lease_claimant {
+	char socket[64];
+	uid_t uid;
+	gid_t gid;
+	struct process_id process;
+	uint8_t token[RESUME_TOKEN_SIZE];
+};
 
 struct lease {
 	struct broker *broker;
@@ -192,12 +212,22 @@ struct lease {
 	char *open_key; /* idempotency key of the OpenLease */
 	uint64_t open_hash;
 	struct broker_watch watch; /* fd -1: none */
+	struct process_id watched; /* whom it watches */
+
+	/* After a restart of the broker: held by nobody, until the holder resumes it. */
+	struct lease_claimant *awaited; /* NULL: it is not */
+	struct broker_watch awaited_watch;
+
+	bool recorded;		   /* the registry has it */
+	struct registry_room room; /* for its record, until then */
+	bool ctx_saved;
+	struct shim_saved saved; /* of ctx */
 
 	struct shim_ctx *ctx; /* made with the first object */
 	uint64_t next_id;
+	bool was_closing; /* restored, and to be closed as soon as the registry is written */
 	struct object_tree objects;
-	struct memory_list pending_memory;
-	struct ioasid_list pending_ioasids;
+	struct object_tree unlisted;	     /* freed, and still referred to or being taken down */
 	struct ioasid_list retiring_ioasids; /* nothing refers to them any more */
 	uint64_t n_memory;		     /* pending ones included */
 	uint64_t n_ioasids;		     /* likewise */
@@ -216,6 +246,7 @@ struct lease {
 	struct call_queue waiting;
 	bool running_queue;
 	bool made_in_vain; /* the call that made it was refused: goes if nothing is in it */
+	bool leaving;	   /* the broker ends and its objects stay for the next one */
 	struct broker_call *closer; /* waits for the end; NULL: nobody */
 
 	struct op close_op;
@@ -234,6 +265,8 @@ struct broker_session {
 	void *connection;
 	struct broker_peer peer;
 	char socket[64];
+	struct process_id process; /* found out with its first lease */
+	uint8_t token[RESUME_TOKEN_SIZE];
 	enum policy_role role;
 	struct tenant *tenant; /* own, or root of the subtree; NULL: unknown or refused */
 	bool refused;	       /* over the limit of connections */
@@ -248,6 +281,24 @@ TAILQ_HEAD(session_list, broker_session);
 
 RB_HEAD(ticket_tree, ticket);
 LIST_HEAD(iova_ranges_list, iova_ranges);
+
+/* What the start made of what an earlier broker left; RestartReport. */
+struct restart_report {
+	bool found; /* there was something */
+	uint64_t leases_restored;
+	uint64_t leases_ended;
+	uint64_t memories;
+	uint64_t ioasids;
+	uint64_t mappings;
+	uint64_t attachments;
+	uint64_t devices;
+	uint64_t undone;
+	uint64_t redone;
+	uint64_t strays;
+	uint64_t damaged;
+	uint64_t duration_us;
+	uint64_t other_boot_leases;
+};
 
 struct broker {
 	const struct broker_host_ops *host_ops;
@@ -281,8 +332,22 @@ struct broker {
 	struct op_queue later;
 	uint64_t n_ops; /* in flight */
 	uint64_t n_calls;
+	uint64_t charge_changes; /* moved by every charge; rpc_check.c */
 	uint64_t next_expiry_us; /* no later than the first ticket or linger to expire */
+	bool ending;
 	bool shutting_down;
+	bool restoring; /* limits do not hold: what is charged exists already */
+
+	/* See journal.h. */
+	struct registry *registry; /* NULL: none is kept */
+	struct keeper *keeper;	   /* holds fds for the next broker; NULL: nobody does */
+	struct compact_cursor *compaction;
+	uint64_t events_written; /* events are numbered up to here without another record */
+	uint64_t key_order;
+	struct registry_boot_id boot;
+	uint64_t grace_us;
+	struct restart_report restart;
+	struct kept_fds *kept_fds;
 };
 
 static inline uint64_t broker_now(struct broker *broker)

@@ -78,11 +78,9 @@ bool tenant_is_below(const struct tenant *tenant, const struct tenant *top)
 	return false;
 }
 
-static int tenant_create(struct broker *broker, const struct policy_tenant *policy,
-			 struct tenant **ret)
+static int tenant_make(struct broker *broker, const char *path, struct tenant *parent,
+		       struct tenant **ret)
 {
-	const struct policy_tenant *parent = policy_tenant_parent(policy);
-	const char *path = policy_tenant_path(policy);
 	size_t n = strlen(path) + 1;
 	struct tenant *t = calloc(1, sizeof(*t) + n);
 
@@ -90,8 +88,7 @@ static int tenant_create(struct broker *broker, const struct policy_tenant *poli
 		return -ENOMEM;
 	memcpy(t->path, path, n);
 	t->broker = broker;
-	t->parent = parent ? tenant_find(broker, policy_tenant_path(parent)) : NULL;
-	assert(!parent || t->parent);
+	t->parent = parent;
 	quota_node_init(&t->quota, t->parent ? &t->parent->quota : NULL);
 	page_union_init(&t->registered);
 	page_union_init(&t->pinned);
@@ -100,6 +97,44 @@ static int tenant_create(struct broker *broker, const struct policy_tenant *poli
 		t->parent->n_children++;
 	RB_INSERT(tenant_tree, &broker->tenants, t);
 	*ret = t;
+	return 0;
+}
+
+static int tenant_create(struct broker *broker, const struct policy_tenant *policy,
+			 struct tenant **ret)
+{
+	const struct policy_tenant *parent = policy_tenant_parent(policy);
+	struct tenant *p = parent ? tenant_find(broker, policy_tenant_path(parent)) : NULL;
+
+	assert(!parent || p);
+	return tenant_make(broker, policy_tenant_path(policy), p, ret);
+}
+
+int tenant_ensure(struct broker *broker, const char *path, struct tenant **ret_tenant)
+{
+	char part[POLICY_PATH_MAX + 1];
+	struct tenant *t = tenant_find(broker, "");
+	size_t length = strlen(path);
+	int r;
+
+	if (length > POLICY_PATH_MAX)
+		return -ENAMETOOLONG;
+	for (size_t n = 0; n < length; n++) {
+		struct tenant *parent = t;
+
+		n += strcspn(path + n, "/");
+		memcpy(part, path, n);
+		part[n] = '\0';
+		t = tenant_find(broker, part);
+		if (t)
+			continue;
+		r = tenant_make(broker, part, parent, &t);
+		if (r)
+			return r;
+		for (unsigned q = 0; q < _QUOTA_MAX; q++)
+			quota_set_limit(&t->quota, q, 0);
+	}
+	*ret_tenant = t;
 	return 0;
 }
 
@@ -133,6 +168,8 @@ static int tenant_apply(struct tenant *t, const struct policy_tenant *policy,
 {
 	for (unsigned r = 0; r < _QUOTA_MAX; r++)
 		quota_set_limit(&t->quota, r, policy ? policy_tenant_limit(policy, r) : 0);
+	t->limits_unset |= t->limits_set != 0;
+	t->limits_set = 0;
 	for (unsigned r = 0; r < _QUOTA_COUNTED_MAX; r++) {
 		uint64_t reserved = policy ? policy_tenant_reservation(policy, r) : 0;
 		int e;

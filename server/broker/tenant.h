@@ -33,7 +33,12 @@ struct tenant {
 	unsigned n_sessions;
 	unsigned n_leases;
 	uint64_t n_charges; /* charges that name this tenant */
+	size_t check_index; /* of rpc_check.c, during one pass */
 	bool draining;	    /* by an admin */
+	bool closes_leases; /* ... who ended its leases with it */
+	/* Limits that SetLimits gave it since the policy was loaded; bit n: quota resource n. */
+	uint32_t limits_set;
+	bool limits_unset; /* by a policy that was loaded, and not written yet */
 	char path[];
 };
 
@@ -48,6 +53,11 @@ int tenants_reload(struct broker *broker, const struct policy *policy,
 /* Every tenant must be idle. */
 void tenants_destroy(struct broker *broker);
 struct tenant *tenant_find(struct broker *broker, const char *path);
+/*
+ * The tenant of that path; made, and its ancestors, as orphans, if the policy has it no more.
+ * -ENOMEM.
+ */
+int tenant_ensure(struct broker *broker, const char *path, struct tenant **ret_tenant);
 /* First and next in order of path; NULL: the end. */
 struct tenant *tenant_first(struct broker *broker);
 struct tenant *tenant_next(struct tenant *tenant);

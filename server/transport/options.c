@@ -18,6 +18,10 @@ const char options_help[] =
 	"                    soft, the embedded software IOMMU; auto (the default): iommufd where\n"
 	"                    /dev/iommu exists, else soft\n"
 	"  --keeper SOCKET   where ioasid-keeper listens (" OPTIONS_KEEPER ")\n"
+	"  --registry DIR    where it is written down what a restart must find again, on a tmpfs;\n"
+	"                    or none (" OPTIONS_REGISTRY "; none with --listen)\n"
+	"  --grace N         after a restart a connection's leases wait N seconds for its process\n"
+	"                    to connect again, 0 to 3600 (30)\n"
 	"  --topology FILE   of the software IOMMU: simulated IOMMUs and devices as JSON (a\n"
 	"                    built-in set)\n"
 	"  --listen NAME=PATH[:MODE[:GROUP]]\n"
@@ -40,6 +44,8 @@ enum {
 	OPT_POLICY,
 	OPT_SHIM,
 	OPT_KEEPER,
+	OPT_REGISTRY,
+	OPT_GRACE,
 	OPT_TOPOLOGY,
 	OPT_LISTEN,
 	OPT_AUDIT,
@@ -56,7 +62,8 @@ static const struct {
 	bool has_value;
 } option_table[N_OPTIONS] = {
 	[OPT_POLICY] = {"--policy", true},	 [OPT_SHIM] = {"--shim", true},
-	[OPT_KEEPER] = {"--keeper", true},	 [OPT_TOPOLOGY] = {"--topology", true},
+	[OPT_KEEPER] = {"--keeper", true},	 [OPT_REGISTRY] = {"--registry", true},
+	[OPT_GRACE] = {"--grace", true},	 [OPT_TOPOLOGY] = {"--topology", true},
 	[OPT_LISTEN] = {"--listen", true},	 [OPT_AUDIT] = {"--audit", true},
 	[OPT_WORKERS] = {"--workers", true},	 [OPT_KEEPALIVE] = {"--keepalive", true},
 	[OPT_CHECK] = {"--check-config", false}, [OPT_VERSION] = {"--version", false},
@@ -93,6 +100,13 @@ static const char *option_set(struct options *options, int option, const char *v
 	case OPT_KEEPER:
 		options->keeper = value;
 		return *value ? NULL : "expected a path";
+	case OPT_REGISTRY:
+		options->registry = value;
+		return *value ? NULL : "expected a folder, or none";
+	case OPT_GRACE:
+		return parse_number(value, 0, 3600, &options->grace_seconds) < 0
+			       ? "expected a number from 0 to 3600"
+			       : NULL;
 	case OPT_TOPOLOGY:
 		options->topology = value;
 		return *value ? NULL : "expected a path";
@@ -152,9 +166,9 @@ int options_parse(int argc, char *const *argv, struct options *ret_options, char
 		.action = OPTIONS_SERVE,
 		.policy = OPTIONS_POLICY,
 		.shim = "auto",
-		.keeper = OPTIONS_KEEPER,
 		.audit = "stderr",
 		.workers = 4,
+		.grace_seconds = 30,
 	};
 	for (int i = 1; i < argc; i++) {
 		const char *value = NULL, *problem;

@@ -12,6 +12,7 @@
 #define OPTIONS_SOCKET	     "/run/ioasid/ioasid.sock"
 #define OPTIONS_ADMIN_SOCKET "/run/ioasid/admin.sock"
 #define OPTIONS_KEEPER	     "/run/ioasid/keeper.sock"
+#define OPTIONS_REGISTRY     "/run/ioasid/registry"
 
 enum options_action {
 	OPTIONS_SERVE,
@@ -30,10 +31,12 @@ struct options {
 	const char *policy;   /* borrowed from argv, as the others */
 	const char *topology; /* NULL: the built-in one */
 	const char *shim;     /* "soft", "iommufd" or "auto" */
-	const char *keeper;   /* socket of ioasid-keeper */
+	const char *keeper;   /* socket of ioasid-keeper; NULL: not given */
+	const char *registry; /* a folder, or "none"; NULL: not given */
 	const char *audit;    /* "stderr", "none" or a path */
 	unsigned workers;
 	unsigned keepalive_seconds;
+	unsigned grace_seconds;
 	struct listener_spec listen[LISTENERS_MAX];
 	size_t n_listen;
 };

@@ -163,7 +163,6 @@ struct call {
 	int service_data; /* the service's own */
 
 	bool running;  /* counted in n_calls */
-	bool starting; /* inside broker_call_start() */
 	bool was_read; /* its request, or the first message of a stream, has come */
 	bool headers_sent;
 	bool close_requested; /* RECV_CLOSE_ON_SERVER was started */

@@ -275,6 +275,7 @@ static void transport_stop(struct transport *transport)
 	acceptor_set_listening(transport->acceptor, false);
 	listeners_unlink(transport->config.listeners);
 	health_stop(transport);
+	broker_ending(transport->broker);
 	list_for_each_safe (item, after, &transport->connections)
 		connection_close(container_of(item, struct connection, link), false);
 	broker_shutdown(transport->broker);

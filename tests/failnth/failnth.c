@@ -27,7 +27,7 @@
 #define NTH_MAX 2000
 
 static unsigned long passed, failed, injected, absorbed;
-static const char *const kind_names[] = {"nothing", "allocation", "shim call"};
+static const char *const kind_names[] = {"nothing", "allocation", "shim call", "room"};
 
 static int count_fds(void)
 {
@@ -83,6 +83,7 @@ static bool hurt_step(struct run *run, const struct step *step, struct fault *fa
 	static uint8_t before[HOST_ANSWER_MAX], after[HOST_ANSWER_MAX];
 	char why[sizeof(run->host.message)];
 	size_t n_before, n_after;
+	const char *problem;
 	bool partial;
 	int code;
 
@@ -101,7 +102,8 @@ static bool hurt_step(struct run *run, const struct step *step, struct fault *fa
 	injected++;
 	if (code == step->expected) {
 		absorbed += step->expected != STEP_VOID;
-		return true;
+		problem = run_check(run);
+		return problem ? fail(step, fault, "afterwards: %s", problem) : true;
 	}
 	if (!is_clean_refusal(run, step, code))
 		return fail(step, fault, "not a clean refusal: code %d: %s %s", code,
@@ -111,6 +113,9 @@ static bool hurt_step(struct run *run, const struct step *step, struct fault *fa
 	n_after = run_snapshot(run, step->makes_lease, after, sizeof(after));
 	if (n_before && !partial && (n_before != n_after || memcmp(before, after, n_before)))
 		return fail(step, fault, "the refused request changed something: %s", why);
+	problem = run_check(run);
+	if (problem)
+		return fail(step, fault, "afterwards: %s", problem);
 	return run_step(run, step, fault, "repeated");
 }
 
@@ -152,7 +157,7 @@ int main(void)
 	unsigned long totals[_FAULT_KIND_MAX] = {0};
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("%-40s %12s %12s\n", "step", "allocations", "shim calls");
+	printf("%-40s %12s %12s %12s\n", "step", "allocations", "shim calls", "room");
 	for (size_t i = 0; i < sequence_length; i++) {
 		unsigned long points[_FAULT_KIND_MAX] = {0};
 
@@ -177,12 +182,13 @@ int main(void)
 			}
 			totals[kind] += points[kind];
 		}
-		printf("%-40s %12lu %12lu\n", sequence[i].name, points[FAULT_ALLOCATION],
-		       points[FAULT_SHIM]);
+		printf("%-40s %12lu %12lu %12lu\n", sequence[i].name, points[FAULT_ALLOCATION],
+		       points[FAULT_SHIM], points[FAULT_ROOM]);
 	}
-	printf("%-40s %12lu %12lu\n", "in all", totals[FAULT_ALLOCATION], totals[FAULT_SHIM]);
+	printf("%-40s %12lu %12lu %12lu\n", "in all", totals[FAULT_ALLOCATION], totals[FAULT_SHIM],
+	       totals[FAULT_ROOM]);
 	printf("%lu faults injected, %lu of them absorbed without a refusal\n", injected, absorbed);
-	if (!totals[FAULT_ALLOCATION] || !totals[FAULT_SHIM]) {
+	if (!totals[FAULT_ALLOCATION] || !totals[FAULT_SHIM] || !totals[FAULT_ROOM]) {
 		printf("FAIL: a kind of fault was never injected\n");
 		failed++;
 	}

@@ -12,10 +12,12 @@
 
 #include "alloc_fault.h"
 #include "ioasid.pb-c.h"
+#include "room_fault.h"
 #include "kernel-shim/fail/fail.h"
 #include "kernel-shim/shim.h"
 #include "kernel-shim/soft/soft.h"
 #include "policy/policy.h"
+#include "registry/registry.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +55,8 @@ static void fault_begin(struct run *run)
 		return;
 	if (fault->kind == FAULT_ALLOCATION)
 		alloc_fault_arm(fault->nth);
+	else if (fault->kind == FAULT_ROOM)
+		room_fault_arm(fault->nth);
 	else
 		fail_shim_arm(run->shim, fault->nth, -EIO);
 }
@@ -66,6 +70,8 @@ static void fault_end(struct run *run)
 	if (fault->kind == FAULT_ALLOCATION) {
 		fault->calls = alloc_fault_disarm();
 		fault->hit = alloc_fault_hit();
+	} else if (fault->kind == FAULT_ROOM) {
+		fault->calls = room_fault_disarm(&fault->hit);
 	} else {
 		fault->calls = fail_shim_calls(run->shim);
 		fault->hit = fail_shim_fired(run->shim);
@@ -956,6 +962,7 @@ static const char policy_text[] =
 
 static int step_broker(struct run *run)
 {
+	static const struct registry_boot_id boot = {{1}};
 	struct policy_problem problem = {0};
 	struct policy *policy = NULL;
 	struct broker_config config = {
@@ -976,6 +983,14 @@ static int step_broker(struct run *run)
 	config.policy = policy;
 	fault_begin(run);
 	err = broker_new(&config, &run->broker);
+	if (!err) {
+		policy = NULL;
+		err = broker_restore(run->broker, run->registry, NULL, &boot, 1, NULL);
+		if (err) {
+			broker_free(run->broker);
+			run->broker = NULL;
+		}
+	}
 	fault_end(run);
 	if (!err)
 		return OK;
@@ -1112,6 +1127,31 @@ static int write_policy(struct run *run)
 	return 0;
 }
 
+static int open_registry(struct run *run)
+{
+	const char *tmp = getenv("TMPDIR") ?: "/tmp";
+	struct registry_problem problem;
+	struct registry_image *image;
+
+	snprintf(run->folder, sizeof(run->folder), "%.40s/failnth-XXXXXX", tmp);
+	if (!mkdtemp(run->folder))
+		return -errno;
+	return registry_open(run->folder, &run->registry, &image, &problem);
+}
+
+static void remove_registry(struct run *run)
+{
+	static const char *const names[] = {"lock", "log", "log.new"};
+	char path[80];
+
+	registry_close(run->registry);
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s/%s", run->folder, names[i]);
+		unlink(path);
+	}
+	rmdir(run->folder);
+}
+
 int run_begin(struct run *run)
 {
 	/* Little address space: a run is made and thrown away thousands of times. */
@@ -1131,6 +1171,10 @@ int run_begin(struct run *run)
 	}
 	if (write_policy(run)) {
 		snprintf(run->problem, sizeof(run->problem), "policy file: %s", strerror(errno));
+		return -1;
+	}
+	if (open_registry(run)) {
+		snprintf(run->problem, sizeof(run->problem), "registry in %s", run->folder);
 		return -1;
 	}
 	err = soft_shim_new_from_memory(topology_text, strlen(topology_text), &options, &run->soft,
@@ -1182,6 +1226,7 @@ int run_end(struct run *run)
 			result = -1;
 		}
 	}
+	remove_registry(run);
 	shim_free(run->shim);
 	if (run->memfd >= 0)
 		close(run->memfd);
@@ -1265,6 +1310,27 @@ size_t run_snapshot(struct run *run, bool but_leases, uint8_t *ret, size_t size)
 		protobuf_c_message_pack(&objects->base, ret + used);
 	FREE_RESPONSE(objects);
 	return more <= size - used ? used + more : 0;
+}
+
+const char *run_check(struct run *run)
+{
+	Ioasid__V1__CheckRequest m = IOASID__V1__CHECK_REQUEST__INIT;
+	Ioasid__V1__CheckResponse *answer;
+	static char text[256];
+	size_t length;
+
+	if (!run->broker || !run->admin)
+		return NULL;
+	length = protobuf_c_message_pack(&m.base, packed);
+	if (host_call(&run->host, run->broker, run->admin, A "Check", packed, length) != OK)
+		return "Check is refused";
+	answer = RESPONSE(run, check);
+	text[0] = '\0';
+	if (answer && answer->n_problems)
+		snprintf(text, sizeof(text), "%s: %s", answer->problems[0]->subject,
+			 answer->problems[0]->text);
+	FREE_RESPONSE(answer);
+	return text[0] ? text : NULL;
 }
 
 const char *run_counters(struct run *run)

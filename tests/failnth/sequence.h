@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 /* What is made to fail, and which occurrence of it. */
-enum fault_kind { FAULT_NONE, FAULT_ALLOCATION, FAULT_SHIM, _FAULT_KIND_MAX };
+enum fault_kind { FAULT_NONE, FAULT_ALLOCATION, FAULT_SHIM, FAULT_ROOM, _FAULT_KIND_MAX };
 
 struct fault {
 	enum fault_kind kind;
@@ -19,6 +19,8 @@ struct fault {
 /* One pass through the sequence: a broker of its own and what the steps have got so far. */
 struct run {
 	struct host host;
+	struct registry *registry;
+	char folder[64]; /* its */
 	struct shim *soft;
 	struct shim *shim; /* soft, wrapped */
 	struct broker *broker;
@@ -64,6 +66,8 @@ int run_end(struct run *run);
  * that hold nothing, as a connection's first request makes one.  0: there is no admin yet.
  */
 size_t run_snapshot(struct run *run, bool but_leases, uint8_t *ret, size_t size);
+/* Do counters, objects and registry agree?  NULL: yes, or there is no admin yet. */
+const char *run_check(struct run *run);
 /* First counter that is not zero, but for the admin's own connection; NULL: all are. */
 const char *run_counters(struct run *run);
 

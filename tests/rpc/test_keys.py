@@ -47,6 +47,29 @@ class Keys(Case):
         self.assertEqual(len(secret), 32)
         self.a.CloseLease(lease="vm", key="close")
 
+    def test_another_ticket_is_no_other_argument(self):
+        fd = self.a.actor.memfd(size=4 * PAGE)
+        first = self.a.RegisterMemory(ticket=self.given(self.a, fd), read=True, key="t")
+        again = self.a.RegisterMemory(ticket=self.given(self.a, fd), read=True, key="t")
+        self.assertEqual(again.memory, first.memory)
+        self.assertEqual(self.used("org/a", "registered_bytes"), 4 * PAGE)
+        self.refused("KEY_REUSED", self.a.RegisterMemory, ticket=self.given(self.a, fd),
+                     read=True, write=True, key="t")
+
+    def test_giving_back_at_the_limit(self):
+        """A key costs memory; a tenant that has none left can still give back, with keys."""
+        ids = [self.alloc(self.a, key="a%d" % i) for i in range(8)]
+        own = self.usage("org/a")["broker_bytes"].used
+        self.limited("org/a", broker_bytes=own)
+        for i in ids[:4]:
+            self.a.Free(ioasid=i, key="f%d" % i)
+        # Older keys made way for these: the last is remembered.
+        self.a.Free(ioasid=ids[3], key="f%d" % ids[3])
+        self.limited("org/a", broker_bytes=0)
+        for i in ids[4:]:
+            self.a.Free(ioasid=i, key="f%d" % i)
+        self.assertEqual(self.used("org/a", "ioasids"), 0)
+
     def test_other_arguments_are_refused(self):
         self.a.Alloc(kind=self.pb.IOASID_KIND_KERNEL, key="k", label="one")
         self.refused("KEY_REUSED", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL, key="k",

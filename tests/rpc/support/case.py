@@ -106,6 +106,8 @@ class Case(unittest.TestCase):
 
     def tearDown(self):
         self.doCleanups()
+        if self.world.server.alive():
+            self.check_counters()
         for connection in self._connections:
             connection.close()
         for actor in self._fresh:
@@ -116,6 +118,15 @@ class Case(unittest.TestCase):
         if self.ends_idle:
             self.assertEqual(self.world.wait_idle(), [], "still charged after the test")
             self.assertEqual(self.world.wait_free(), [], "devices still held after the test")
+
+    def check_counters(self):
+        """While what the test made is still there: do counters, objects and registry agree?"""
+        answer = self.admin.attempt("Check")
+        if isinstance(answer, Refused):
+            # Somebody is at work all the time.
+            self.check_refusal(answer, "BUSY")
+            return
+        self.assertEqual(["%s: %s" % (p.subject, p.text) for p in answer.problems], [])
 
     # -- connections
 

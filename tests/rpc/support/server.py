@@ -27,7 +27,8 @@ EDU = "1234:11e8"
 
 
 class Server:
-    def __init__(self, build, policy, topology=None, slow=1, arguments=(), shim="soft"):
+    def __init__(self, build, policy, topology=None, slow=1, arguments=(), shim="soft",
+                 keeper=False, daemon="ioasidd"):
         self.build = build
         self.shim = shim
         self.slow = slow
@@ -46,6 +47,11 @@ class Server:
             self.topology = os.path.join(self.folder, "topology.json")
             self._write(self.topology, topology)
         self.process = self.keeper = None
+        # With the software IOMMU the keeper is optional; memory outlives the broker only with it.
+        self.with_keeper = keeper or shim == "iommufd"
+        self.daemon = daemon
+        self.registry = os.path.join(self.run, "registry")
+        self.environment = {}
 
     @staticmethod
     def _write(path, content):
@@ -66,11 +72,13 @@ class Server:
     def _start_keeper(self):
         folder = os.path.join(self.folder, "keeper")
         os.makedirs(folder, mode=0o711, exist_ok=True)
-        path = os.path.join(folder, "sock")
+        path = self.keeper_socket()
+        if os.path.exists(path):
+            os.unlink(path)
         with open(os.path.join(self.folder, "keeper.stderr"), "ab") as log:
             self.keeper = subprocess.Popen(
                 [os.path.join(self.build, "bin", "ioasid-keeper"), "--listen", path,
-                 "--client", str(SERVER_UID), "--no-fdstore",
+                 "--client", str(SERVER_UID), "--no-fdstore", "--max-fds", "8192",
                  "--state", os.path.join(folder, "state")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
         end = time.monotonic() + 20 * self.slow
@@ -78,7 +86,9 @@ class Server:
             if self.keeper.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("ioasid-keeper does not start:\n" + self.keeper_said())
             time.sleep(0.02)
-        return path
+
+    def keeper_socket(self):
+        return os.path.join(self.folder, "keeper", "sock")
 
     def keeper_said(self):
         try:
@@ -88,25 +98,50 @@ class Server:
             return ""
 
     def start(self):
-        binary = os.path.join(self.build, "bin", "ioasidd")
-        argv = ["ioasidd", "--policy", self.policy, "--shim", self.shim, "--audit", self.audit]
-        if self.shim == "iommufd":
-            argv += ["--keeper", self._start_keeper()]
-        elif self.topology:
+        self.spawn()
+        self._wait_ready(20 * self.slow)
+
+    def spawn(self):
+        """Starts it, the keeper first where it is not there, and waits for nothing."""
+        binary = self.daemon if "/" in self.daemon else os.path.join(
+            self.build, "bin", self.daemon)
+        argv = ["ioasidd", "--policy", self.policy, "--shim", self.shim, "--audit", self.audit,
+                "--registry", self.registry]
+        if self.with_keeper:
+            if self.keeper is None:
+                self._start_keeper()
+            argv += ["--keeper", self.keeper_socket()]
+        if self.shim != "iommufd" and self.topology:
             argv += ["--topology", self.topology]
         for name in SOCKETS:
             argv += ["--listen", "%s=%s:0666" % (name, self.socket(name))]
         argv += self.arguments
         # The folder of the build may be closed to the server's uid: it gets the open file.
         fd = os.open(binary, os.O_RDONLY)
-        with open(self.log, "wb") as log:
+        with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 argv, executable="/proc/self/fd/%d" % fd, pass_fds=[fd], cwd=self.run,
                 env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 user=SERVER_UID, group=SERVER_UID, extra_groups=[],
                 preexec_fn=die_with_parent)
         os.close(fd)
-        self._wait_ready(20 * self.slow)
+
+    def kill(self):
+        """kill -9, and what the kernel leaves of it."""
+        self.process.kill()
+        self.process.wait()
+        self.clear()
+
+    def terminate(self):
+        """SIGTERM; the exit status."""
+        self.process.terminate()
+        return self.process.wait(15 * self.slow)
+
+    def restart_keeper(self):
+        """kill -9 and a new one, which has no memfds."""
+        self.keeper.kill()
+        self.keeper.wait()
+        self._start_keeper()
 
     def check_config(self, *arguments):
         """(exit status, what it printed) of ioasidd with these options alone."""
@@ -127,6 +162,7 @@ class Server:
                 os.chmod(copy, 0o644)
                 options = options.replace(path, copy)
             env[name] = ":".join(filter(None, [options, "exitcode=99"]))
+        env.update(self.environment)
         if "IOASID_CHECK_RUN" in os.environ:
             env["IOASID_CHECK_RUN"] = os.environ["IOASID_CHECK_RUN"]
         return env

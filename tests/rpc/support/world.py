@@ -40,9 +40,10 @@ class Inventory:
 
 
 class World:
-    def __init__(self, api, build, slow, policy_, topology, arguments, shim="soft"):
+    def __init__(self, api, build, slow, policy_, topology, arguments, shim="soft",
+                 keeper=False):
         self.api, self.slow = api, slow
-        self.server = Server(build, policy_, topology, slow, arguments, shim)
+        self.server = Server(build, policy_, topology, slow, arguments, shim, keeper)
         self.actors, self.extra, self.problems = {}, [], []
         self.policy = policy_
         try:
@@ -72,6 +73,25 @@ class World:
         self.server.write_policy(self.policy)
         self._start()
 
+    def restart(self):
+        """The server is killed, and another one goes on; actors live."""
+        self.server.kill()
+        self.start_again()
+
+    def start_again(self):
+        self.server.start()
+        self.admin.close()
+        self.admin = self.connect(policy.ADMIN, "admin")
+
+    def connection(self, actor, path):
+        return Connection(self.api, actor, path, 20 * self.slow, self._options(()))
+
+    def _options(self, options):
+        if self.slow > 1:
+            # By its name the least pause between two attempts, it is the time that one may take.
+            options = [("grpc.min_reconnect_backoff_ms", 20000 * self.slow), *options]
+        return options
+
     def _kill_actors(self):
         for actor in list(self.actors.values()) + self.extra:
             actor.kill()
@@ -91,9 +111,7 @@ class World:
         return actor
 
     def connect(self, uid, socket="tenants", actor=None, gid=None, options=()):
-        if self.slow > 1:
-            # By its name the least pause between two attempts, it is the time that one may take.
-            options = [("grpc.min_reconnect_backoff_ms", 20000 * self.slow), *options]
+        options = self._options(options)
         return Connection(self.api, actor or self.actor(uid, gid), self.server.socket(socket),
                           20 * self.slow, options)
 

@@ -2,7 +2,7 @@
 /* Idempotency keys: what is remembered, what makes way, what is charged. */
 #include "server/broker/key_table.h"
 
-#include "server/broker/tenant.h"
+#include "server/broker/state.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +16,7 @@
 struct fixture {
 	struct key_table *table;
 	struct tenant *tenant;
+	struct broker broker; /* all zero: nothing is restored */
 };
 
 static int setup(void **state)
@@ -24,6 +25,7 @@ static int setup(void **state)
 
 	f->tenant = calloc(1, sizeof(*f->tenant) + 1);
 	quota_node_init(&f->tenant->quota, NULL);
+	f->tenant->broker = &f->broker;
 	/* In a policy: it is not collected when its last charge goes. */
 	f->tenant->policy = (const struct policy_tenant *)f;
 	*state = f;

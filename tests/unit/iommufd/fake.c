@@ -76,6 +76,8 @@ static int fails(struct fake *fake, unsigned long request)
 		return 0;
 	if (++fake->calls < FAKE_TRACE)
 		fake->trace[fake->calls] = request;
+	if (fake->crash_at && fake->calls == fake->crash_at)
+		_exit(FAKE_CRASHED);
 	if (!fake->nth || (fake->forever ? fake->calls < fake->nth : fake->calls != fake->nth))
 		return 0;
 	fake->failed = request;
@@ -84,11 +86,14 @@ static int fails(struct fake *fake, unsigned long request)
 
 /* ---- objects ---- */
 
+/* FAKE_NONE: of any type. */
 static struct fake_object *object_of(struct fake_context *c, uint32_t id, enum fake_type type)
 {
 	struct fake_object *o = id && id < FAKE_OBJECTS ? &c->objects[id] : NULL;
 
-	return o && (o->type == type || (type == FAKE_NONE && o->type)) ? o : NULL;
+	if (!o || !o->type)
+		return NULL;
+	return type == FAKE_NONE || o->type == type ? o : NULL;
 }
 
 static uint32_t object_new(struct fake_context *c, enum fake_type type)
@@ -131,6 +136,67 @@ static bool collides(const struct fake_device *d, const struct fake_object *ioas
 	return false;
 }
 
+/* The table that the kernel itself makes behind an IOMMU for what is attached to an IOAS. */
+static uint32_t automatic_of(const struct fake_device *d, uint32_t ioas)
+{
+	struct fake_context *c = d->bound;
+	uint32_t id;
+
+	for (id = 1; id < FAKE_OBJECTS; id++) {
+		const struct fake_object *o = &c->objects[id];
+
+		if (o->type == FAKE_HWPT && o->automatic && o->ioas == ioas && o->width == d->width)
+			return id;
+	}
+	id = object_new(c, FAKE_HWPT);
+	c->objects[id].ioas = ioas;
+	c->objects[id].width = d->width;
+	c->objects[id].automatic = true;
+	c->objects[ioas].users++;
+	return id;
+}
+
+static void put_table(struct fake_context *c, uint32_t id)
+{
+	struct fake_object *o = &c->objects[id];
+
+	if (--o->users || !o->automatic)
+		return;
+	c->objects[o->ioas].users--;
+	*o = (struct fake_object){0};
+}
+
+static void detach_plain(struct fake_device *d)
+{
+	if (!d->attached)
+		return;
+	put_table(d->bound, d->automatic ? d->automatic : d->attached);
+	d->attached = d->automatic = 0;
+	d->disturbed++;
+}
+
+static int attach_plain(struct fake *fake, struct fake_device *d, uint32_t pt)
+{
+	bool is_ioas = d->bound->objects[pt].type == FAKE_IOAS;
+	uint32_t automatic;
+
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		struct fake_device *other = &fake->devices[i];
+
+		/* The kernel's replace would move it along: the shim must not ask. */
+		if (other != d && other->group == d->group && other->attached)
+			assert_int_equal(other->attached, pt);
+	}
+	if (d->attached == pt)
+		return 0;
+	automatic = is_ioas ? automatic_of(d, pt) : 0;
+	d->bound->objects[is_ioas ? automatic : pt].users++;
+	detach_plain(d);
+	d->attached = pt;
+	d->automatic = automatic;
+	return 0;
+}
+
 static int attach(struct fake *fake, struct fake_device *d, uint32_t pasid, uint32_t pt)
 {
 	struct fake_object *o, *ioas;
@@ -144,20 +210,8 @@ static int attach(struct fake *fake, struct fake_device *d, uint32_t pasid, uint
 		return -ENOENT;
 	if (collides(d, ioas))
 		return -EADDRINUSE;
-	if (pasid == SHIM_NO_PASID) {
-		for (size_t i = 0; i < fake->n_devices; i++) {
-			struct fake_device *other = &fake->devices[i];
-
-			/* The kernel's replace would move it along: the shim must not ask. */
-			if (other != d && other->group == d->group && other->attached)
-				assert_int_equal(other->attached, pt);
-		}
-		if (d->attached)
-			d->bound->objects[d->attached].users--;
-		d->attached = pt;
-		o->users++;
-		return 0;
-	}
+	if (pasid == SHIM_NO_PASID)
+		return attach_plain(fake, d, pt);
 	if (!d->pasid_bits)
 		return -EOPNOTSUPP;
 	/* Tables that were made for PASIDs only, also for what goes without. */
@@ -168,24 +222,27 @@ static int attach(struct fake *fake, struct fake_device *d, uint32_t pasid, uint
 		if (d->pts[i] ? d->pasids[i] == pasid : slot == 4)
 			slot = i;
 	assert_true(slot < 4);
-	if (d->pts[slot])
-		d->bound->objects[d->pts[slot]].users--;
+	if (d->pts[slot] == pt)
+		return 0;
+	o->users++;
+	if (d->pts[slot]) {
+		put_table(d->bound, d->pts[slot]);
+		d->disturbed++;
+	}
 	d->pasids[slot] = pasid;
 	d->pts[slot] = pt;
-	o->users++;
 	return 0;
 }
 
 static void detach(struct fake_device *d, uint32_t pasid)
 {
-	if (pasid == SHIM_NO_PASID && d->attached) {
-		d->bound->objects[d->attached].users--;
-		d->attached = 0;
-	}
+	if (pasid == SHIM_NO_PASID)
+		detach_plain(d);
 	for (size_t i = 0; pasid != SHIM_NO_PASID && i < 4; i++)
 		if (d->pts[i] && d->pasids[i] == pasid) {
-			d->bound->objects[d->pts[i]].users--;
+			put_table(d->bound, d->pts[i]);
 			d->pts[i] = 0;
+			d->disturbed++;
 		}
 }
 
@@ -311,6 +368,16 @@ static int call_unmap(struct fake_context *c, struct iommufd_ioas_unmap *a)
 	return 0;
 }
 
+static int call_ranges(struct fake_context *c, struct iommufd_ioas_iova_ranges *a)
+{
+	if (!object_of(c, a->ioas_id, FAKE_IOAS))
+		return -ENOENT;
+	/* The shim asks for none. */
+	assert_int_equal(a->num_iovas, 0);
+	a->num_iovas = 1;
+	return -EMSGSIZE;
+}
+
 static struct fake_device *bound_device(struct fake *fake, struct fake_context *c, uint32_t id)
 {
 	for (size_t i = 0; i < fake->n_devices; i++)
@@ -369,6 +436,8 @@ static int call_context(struct fake *fake, struct fake_context *c, unsigned long
 		return 0;
 	case IOMMU_IOAS_ALLOW_IOVAS:
 		return call_allow(c, arg);
+	case IOMMU_IOAS_IOVA_RANGES:
+		return call_ranges(c, arg);
 	case IOMMU_IOAS_MAP_FILE:
 		return call_map(fake, c, arg);
 	case IOMMU_IOAS_UNMAP:
@@ -442,6 +511,7 @@ static int sys_dup(void *user, int fd)
 		return r;
 	assert_in_range(fd, FD_DEVICE, FD_DEVICE + fake->n_devices - 1);
 	fake->devices[fd - FD_DEVICE].fds++;
+	fake->devices[fd - FD_DEVICE].tenants++;
 	return fd;
 }
 
@@ -494,6 +564,11 @@ static int keeper_open(void *user, const char *owner, char *ret_reason,
 	return 0;
 }
 
+static bool is_claimed_for(const struct fake_device *d, struct keeper_context_id context)
+{
+	return d && d->claimed && d->kept && d->claimed_for == context.value;
+}
+
 static void take_back(struct fake_device *d)
 {
 	if (!d->claimed)
@@ -514,7 +589,7 @@ static int keeper_close(void *user, struct keeper_context_id context)
 	if (!c->kept)
 		return KEEPER_E_NOT_FOUND;
 	for (size_t i = 0; i < fake->n_devices; i++)
-		if (fake->devices[i].claimed_for == context.value)
+		if (is_claimed_for(&fake->devices[i], context))
 			take_back(&fake->devices[i]);
 	c->kept = false;
 	context_put(c);
@@ -564,6 +639,11 @@ static int keeper_claim(void *user, struct keeper_context_id context, const char
 		snprintf(ret_reason, KEEPER_REASON_MAX, "for a reason");
 	if (r)
 		return r;
+	if (!fake->contexts[context.value - 100].kept) {
+		snprintf(ret_reason, KEEPER_REASON_MAX, "no context %llu",
+			 (unsigned long long)context.value);
+		return KEEPER_E_NOT_FOUND;
+	}
 	for (size_t i = 0; i < n; i++) {
 		struct fake_device *d = fake_device(fake, addresses[i]);
 
@@ -596,10 +676,52 @@ static int keeper_release(void *user, struct keeper_context_id context,
 	for (size_t i = 0; i < n; i++) {
 		struct fake_device *d = fake_device(fake, addresses[i]);
 
-		if (!d || !d->claimed || d->claimed_for != context.value)
+		if (!is_claimed_for(d, context))
 			return KEEPER_E_NOT_FOUND;
 		take_back(d);
 	}
+	return 0;
+}
+
+static int keeper_devices(void *user, struct keeper_context_id context,
+			  const char *const *addresses, size_t n, int *ret_fds)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		if (!is_claimed_for(fake_device(fake, addresses[i]), context))
+			return KEEPER_E_NOT_FOUND;
+	for (size_t i = 0; i < n; i++) {
+		struct fake_device *d = fake_device(fake, addresses[i]);
+
+		d->fds++;
+		ret_fds[i] = (int)(FD_DEVICE + (d - fake->devices));
+	}
+	return 0;
+}
+
+static int keeper_claims(void *user, struct keeper_context_id context, const char *after,
+			 char *ret_address)
+{
+	struct fake *fake = user;
+	const char *best = NULL;
+	int r = keeper_fails(fake, FAKE_KEEPER);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		const struct fake_device *d = &fake->devices[i];
+
+		if (is_claimed_for(d, context) && strcmp(d->address, after) > 0 &&
+		    (!best || strcmp(d->address, best) < 0))
+			best = d->address;
+	}
+	if (!best)
+		return KEEPER_E_NOT_FOUND;
+	snprintf(ret_address, KEEPER_ADDRESS_MAX, "%s", best);
 	return 0;
 }
 
@@ -650,6 +772,8 @@ struct iommufd_sys fake_sys(struct fake *fake)
 		.context_take = keeper_take,
 		.claim = keeper_claim,
 		.release = keeper_release,
+		.devices_take = keeper_devices,
+		.claim_next = keeper_claims,
 		.is_free = keeper_is_free,
 		.examine = keeper_examine,
 		.end = sys_end,
@@ -665,7 +789,21 @@ int fake_tenant_attach(struct fake *fake, struct fake_device *device, uint32_t p
 
 void fake_tenant_close(struct fake *fake, int fd)
 {
+	assert_true(fake->devices[fd - FD_DEVICE].tenants);
+	fake->devices[fd - FD_DEVICE].tenants--;
 	sys_close(fake, fd);
+}
+
+void fake_broker_is_gone(struct fake *fake)
+{
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		fake->devices[i].fds = fake->devices[i].tenants;
+		device_put(&fake->devices[i]);
+	}
+	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
+		fake->contexts[i].open = false;
+		context_put(&fake->contexts[i]);
+	}
 }
 
 bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova)

@@ -21,7 +21,7 @@
 #include <cmocka.h>
 
 #define FAKE_DEVICES  8
-#define FAKE_CONTEXTS 64
+#define FAKE_CONTEXTS 16
 #define FAKE_OBJECTS  64
 #define FAKE_AREAS    64
 #define FAKE_TRACE    512
@@ -42,6 +42,8 @@ struct fake_object {
 	size_t n_allowed;
 	/* HWPT */
 	uint32_t ioas;
+	uint8_t width;	/* of its IOMMU */
+	bool automatic; /* the kernel made it for an attachment to the IOAS */
 };
 
 /* An open /dev/iommu. */
@@ -65,11 +67,14 @@ struct fake_device {
 	size_t claimed_for;
 	/* The open file: by the shim, the keeper, tenants. */
 	unsigned fds;
+	unsigned tenants; /* of the fds */
 	bool kept;
 	struct fake_context *bound;
 	uint32_t id;
 	uint32_t attached;	    /* 0: no; without PASID */
+	uint32_t automatic;	    /* attached to an IOAS: the HWPT behind it */
 	uint32_t pasids[4], pts[4]; /* pts 0: free */
+	unsigned disturbed;	    /* times that it was moved or detached: its DMA noticed */
 };
 
 struct fake {
@@ -87,6 +92,7 @@ struct fake {
 	unsigned long trace[FAKE_TRACE]; /* which request call n was, from 1 */
 	bool keeper_is_down;
 	bool ended;
+	uint64_t crash_at; /* the process ends instead of this call; 0: no */
 
 	/* A hostile holder attaches it again before each DESTROY, so many times. */
 	struct fake_device *hostile;
@@ -102,9 +108,15 @@ struct fake {
 #define FAKE_DUP     2ul
 #define FAKE_RELEASE 3ul
 
+/* With which exit status. */
+#define FAKE_CRASHED 42
+
 void fake_init(struct fake *fake);
 struct iommufd_sys fake_sys(struct fake *fake);
 struct fake_device *fake_device(struct fake *fake, const char *address);
+
+/* What the kernel does when the process that called has ended: its descriptors are closed. */
+void fake_broker_is_gone(struct fake *fake);
 
 /* The nth call from now fails with error. */
 void fake_arm(struct fake *fake, uint64_t nth, int error);

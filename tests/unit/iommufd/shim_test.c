@@ -198,6 +198,26 @@ static void test_bind_says_why_not(void **state)
 	}
 }
 
+/* A keeper that was started anew without its fds knows the device, and not the context. */
+static void test_bind_in_a_lost_context(void **state)
+{
+	struct fixture *f = *state;
+	struct shim_ctx *ctx = NULL;
+	struct shim_dev *dev = NULL;
+	struct fake_context *lost;
+
+	assert_int_equal(shim_ctx_new(f->shim, "t", f->reason, &ctx), 0);
+	lost = &f->fake.contexts[1];
+	assert_true(lost->kept);
+	lost->kept = false;
+	assert_int_equal(shim_dev_bind_one(ctx, DEV2, f->reason, &dev), SHIM_E_GONE);
+	assert_non_null(strstr(f->reason, "started anew"));
+	assert_int_equal(shim_dev_bind_one(f->ctx, DEV2, f->reason, &dev), 0);
+	shim_dev_release(dev);
+	lost->kept = true;
+	shim_ctx_free(ctx);
+}
+
 static void test_hw_info_contradicts(void **state)
 {
 	struct fixture *f = *state;
@@ -728,22 +748,35 @@ static int leave_behind(struct fixture *f)
 static void test_sweep(void **state)
 {
 	struct fixture *f = *state;
+	struct shim_saved known, unreadable = {.n = 3};
+	size_t ended = 77;
 	int tenant;
 
-	shim_ctx_free(f->ctx);
-	f->ctx = NULL;
-	assert_int_equal(iommufd_shim_sweep(f->shim), 0);
+	shim_ctx_save(f->ctx, &known);
+	assert_int_equal(shim_attach(f->dev, SHIM_NO_PASID, pt_of(f, SHIM_FORMAT_VTDSS_3L), NULL),
+			 0);
+	assert_int_equal(shim_sweep(f->shim, &known, 1, &ended), 0);
+	assert_int_equal(ended, 0);
 	tenant = leave_behind(f);
 	assert_true(fake_reaches(&f->fake, DEV2, G1));
+	ended = 77;
 	f->fake.keeper_is_down = true;
-	assert_int_equal(iommufd_shim_sweep(f->shim), -EPIPE);
+	assert_int_equal(shim_sweep(f->shim, &known, 1, &ended), -EPIPE);
 	f->fake.keeper_is_down = false;
-	assert_int_equal(iommufd_shim_sweep(f->shim), 1);
+	assert_int_equal(shim_sweep(f->shim, &unreadable, 1, &ended), -EINVAL);
+	assert_int_equal(ended, 77);
+	assert_true(fake_reaches(&f->fake, DEV2, G1));
+	assert_int_equal(shim_sweep(f->shim, &known, 1, &ended), 0);
+	assert_int_equal(ended, 1);
 	assert_false(fake_reaches(&f->fake, DEV2, G1));
 	assert_int_equal(shim_dev_is_free(f->shim, DEV2), SHIM_E_DEVICE_BUSY);
 	fake_tenant_close(&f->fake, tenant);
 	assert_int_equal(shim_dev_is_free(f->shim, DEV2), 0);
-	assert_int_equal(iommufd_shim_sweep(f->shim), 0);
+	assert_int_equal(shim_sweep(f->shim, &known, 1, &ended), 0);
+	assert_int_equal(ended, 0);
+	/* What was known is as it was. */
+	assert_int_equal(fake_device(&f->fake, DEV)->disturbed, 0);
+	assert_true(fake_device(&f->fake, DEV)->attached);
 }
 
 int main(void)
@@ -753,6 +786,7 @@ int main(void)
 		T(test_start),
 		T(test_bind),
 		T(test_bind_says_why_not),
+		T(test_bind_in_a_lost_context),
 		T(test_hw_info_contradicts),
 		T(test_release_while_held),
 		T(test_ctx_free_while_held),

@@ -14,12 +14,15 @@
 #include <grpc/grpc_posix.h>
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
+#include <grpc/support/alloc.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -39,7 +42,8 @@ struct fake_broker {
 	fake_fd_handler_t fd_handler;
 	void *userdata;
 	char directory[32];
-	char path[48];
+	char path[108];
+	bool killed;
 	int listener;
 	int stop[2];
 	grpc_server *server;
@@ -52,6 +56,8 @@ struct fake_broker {
 	/* Under lock. */
 	size_t n_calls;
 	int connections[CONNECTIONS_MAX];
+	/* By the fd that gRPC has. */
+	uint64_t numbers[1024];
 	size_t n_connections;
 };
 
@@ -70,6 +76,9 @@ struct fake_call {
 	const ProtobufCMessageDescriptor *descriptor;
 	ProtobufCMessage *unpacked;
 };
+
+/* Of this process. */
+static _Atomic uint64_t n_connections;
 
 static bool pluck(grpc_completion_queue *queue, void *tag)
 {
@@ -225,9 +234,12 @@ static void serve_grpc(struct fake_broker *broker, int connection)
 	grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
 	int duplicate = fcntl(connection, F_DUPFD_CLOEXEC, 3);
 
-	assert(duplicate >= 0);
+	assert(duplicate >= 0 && connection < 1024);
 	pthread_mutex_lock(&broker->lock);
 	assert(broker->n_connections < CONNECTIONS_MAX);
+	broker->numbers[connection] = ++n_connections;
+	if (broker->killed)
+		shutdown(duplicate, SHUT_RDWR);
 	broker->connections[broker->n_connections++] = duplicate;
 	pthread_mutex_unlock(&broker->lock);
 	assert(!fcntl(connection, F_SETFL, O_NONBLOCK));
@@ -250,9 +262,15 @@ static void *acceptor_thread(void *argument)
 		assert(poll(p, 2, -1) > 0);
 		if (p[1].revents)
 			return NULL;
-		connection = accept4(broker->listener, NULL, NULL, SOCK_CLOEXEC);
-		assert(connection >= 0);
-		if (recv(connection, magic, 4, MSG_PEEK | MSG_WAITALL) != 4)
+		/*
+		 * Not through libc: ThreadSanitizer notes who used an fd, does not see gRPC close
+		 * it, and would take the next use of the number for a race.
+		 */
+		connection = (int)syscall(SYS_accept4, broker->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (connection < 0)
+			return NULL; /* killed */
+		if (syscall(SYS_recvfrom, connection, magic, 4, MSG_PEEK | MSG_WAITALL, NULL,
+			    NULL) != 4)
 			close(connection);
 		else if (!memcmp(magic, "IOFD", 4))
 			serve_fd(broker, connection);
@@ -264,19 +282,31 @@ static void *acceptor_thread(void *argument)
 struct fake_broker *fake_broker_new(fake_handler_t handler, fake_fd_handler_t fd_handler,
 				    void *userdata)
 {
+	char directory[32] = "/tmp/ioasid-lib-XXXXXX", path[48];
+	struct fake_broker *broker;
+
+	assert(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/s", directory);
+	broker = fake_broker_new_at(path, handler, fd_handler, userdata);
+	strcpy(broker->directory, directory);
+	return broker;
+}
+
+struct fake_broker *fake_broker_new_at(const char *path, fake_handler_t handler,
+				       fake_fd_handler_t fd_handler, void *userdata)
+{
 	struct fake_broker *broker = calloc(1, sizeof(*broker));
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-	assert(broker);
+	assert(broker && strlen(path) < sizeof(broker->path));
 	broker->handler = handler;
 	broker->fd_handler = fd_handler;
 	broker->userdata = userdata;
 	pthread_mutex_init(&broker->lock, NULL);
 	pthread_cond_init(&broker->idle, NULL);
-	strcpy(broker->directory, "/tmp/ioasid-lib-XXXXXX");
-	assert(mkdtemp(broker->directory));
-	snprintf(broker->path, sizeof(broker->path), "%s/s", broker->directory);
+	strcpy(broker->path, path);
 	strcpy(address.sun_path, broker->path);
+	unlink(path);
 	broker->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert(!bind(broker->listener, (struct sockaddr *)&address, sizeof(address)));
 	assert(!listen(broker->listener, 64));
@@ -300,6 +330,23 @@ void fake_broker_hang_up(struct fake_broker *broker)
 	pthread_mutex_unlock(&broker->lock);
 }
 
+void fake_broker_kill(struct fake_broker *broker)
+{
+	pthread_mutex_lock(&broker->lock);
+	broker->killed = true;
+	shutdown(broker->listener, SHUT_RDWR);
+	pthread_mutex_unlock(&broker->lock);
+	fake_broker_hang_up(broker);
+}
+
+static void wait_idle(struct fake_broker *broker)
+{
+	pthread_mutex_lock(&broker->lock);
+	while (broker->n_calls)
+		pthread_cond_wait(&broker->idle, &broker->lock);
+	pthread_mutex_unlock(&broker->lock);
+}
+
 void fake_broker_free(struct fake_broker *broker)
 {
 	if (!broker)
@@ -308,13 +355,12 @@ void fake_broker_free(struct fake_broker *broker)
 	pthread_join(broker->acceptor, NULL);
 	close(broker->listener);
 	fake_broker_hang_up(broker);
-	pthread_mutex_lock(&broker->lock);
-	while (broker->n_calls)
-		pthread_cond_wait(&broker->idle, &broker->lock);
-	pthread_mutex_unlock(&broker->lock);
+	wait_idle(broker);
 	grpc_server_shutdown_and_notify(broker->server, broker->queue, broker);
 	grpc_server_cancel_all_calls(broker->server);
 	pthread_join(broker->dispatcher, NULL);
+	/* Some may have come before the server was shut. */
+	wait_idle(broker);
 	grpc_server_destroy(broker->server);
 	grpc_completion_queue_destroy(broker->queue);
 	grpc_shutdown();
@@ -322,8 +368,10 @@ void fake_broker_free(struct fake_broker *broker)
 		close(broker->connections[i]);
 	close(broker->stop[0]);
 	close(broker->stop[1]);
-	unlink(broker->path);
-	rmdir(broker->directory);
+	if (*broker->directory) {
+		unlink(broker->path);
+		rmdir(broker->directory);
+	}
 	pthread_cond_destroy(&broker->idle);
 	pthread_mutex_destroy(&broker->lock);
 	free(broker);
@@ -332,6 +380,21 @@ void fake_broker_free(struct fake_broker *broker)
 const char *fake_broker_path(const struct fake_broker *broker)
 {
 	return broker->path;
+}
+
+uint64_t fake_call_connection(const struct fake_call *call)
+{
+	struct fake_broker *broker = call->broker;
+	char *peer = grpc_call_get_peer(call->call);
+	uint64_t number;
+	int fd;
+
+	assert(sscanf(peer, "fd:%d", &fd) == 1 && fd >= 0 && fd < 1024);
+	pthread_mutex_lock(&broker->lock);
+	number = broker->numbers[fd];
+	pthread_mutex_unlock(&broker->lock);
+	gpr_free(peer);
+	return number;
 }
 
 const uint8_t *fake_call_request(struct fake_call *call, size_t *ret_length)

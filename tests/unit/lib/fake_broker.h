@@ -26,12 +26,19 @@ typedef void (*fake_fd_handler_t)(int connection, const uint8_t request[static 3
 /* Asserts; the socket is in a directory of its own. */
 struct fake_broker *fake_broker_new(fake_handler_t handler, fake_fd_handler_t fd_handler,
 				    void *userdata);
+/* The same at that path, which is the caller's; what was there goes. */
+struct fake_broker *fake_broker_new_at(const char *path, fake_handler_t handler,
+				       fake_fd_handler_t fd_handler, void *userdata);
 /* Waits for every call that is under way. */
 void fake_broker_free(struct fake_broker *broker);
 const char *fake_broker_path(const struct fake_broker *broker);
 /* Ends every connection, as a broker that dies does. */
 void fake_broker_hang_up(struct fake_broker *broker);
+/* The same, and takes no more in: what SIGKILL does.  From any thread, also of a handler. */
+void fake_broker_kill(struct fake_broker *broker);
 
+/* Number of its connection among all that there ever were in this process, from 1. */
+uint64_t fake_call_connection(const struct fake_call *call);
 /* The request's bytes. */
 const uint8_t *fake_call_request(struct fake_call *call, size_t *ret_length);
 /* Unpacked; freed with the call. */

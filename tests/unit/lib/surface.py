@@ -11,6 +11,8 @@ usage: surface.py SOURCE_DIR LIBRARY
 - LIBRARY needs gRPC core and protobuf-c, and no C++ library of its own accord;
 - every method of proto/ioasid.proto is called by some file of lib/, with the right type of
   answer, and an idempotency key exactly where its request carries one and it changes something;
+- a method that makes a lease or acts in one, by the broker's table of methods, is known to do
+  so in lib/: after a restart the library must not act in a lease that is gone;
 - every member of every enumeration is compared in lib/names.c.
 """
 import os
@@ -114,12 +116,42 @@ def methods():
         if not file.endswith(".c"):
             continue
         for service, name, answer, keyed in re.findall(
-                r'METHOD\("(\w+)",\s*"(\w+)",\s*(\w+),\s*(\w+)\)', read("lib", file)):
+                r'METHOD\("(\w+)",\s*"(\w+)",\s*(\w+),\s*(\w+),\s*\w+\)', read("lib", file)):
             expect((service, name) not in found, f"{service}/{name} is defined twice")
             found[service, name] = (answer, keyed)
     same("protocol and library", wanted, found)
     for key in sorted(set(wanted) & set(found)):
         expect(wanted[key] == found[key], f"{'/'.join(key)}: {found[key]}, not {wanted[key]}")
+
+
+def places():
+    table = read("server", "broker", "method.c")
+    words = {name: set(re.findall(r"\w+", value)) for name, value in
+             re.findall(r"#define (READS|CHANGES|MAKES|RETURNS|KEYED)\s+\((.*?)\)", table)}
+
+    def flags(text):
+        found = set(re.findall(r"\w+", text))
+        for _ in range(3):
+            for word in list(found):
+                found |= words.get(word, set())
+        return found
+
+    wanted = {}
+    for service, name, text in re.findall(
+            r"\{(BROKER|ADMIN)\((\w+)\),\s*\w+\([\w, ]*\),\s*\w+,\s*([\w |]+),", table):
+        found = flags(text)
+        wanted[service.capitalize(), name] = \
+            "MAKES_LEASE" if "METHOD_MAKES_LEASE" in found else \
+            "IN_LEASE" if "METHOD_LEASE" in found else "outside"
+    expect(len(wanted) > 45, "the broker's table of methods was not read")
+    for file in sorted(os.listdir(os.path.join(SOURCE, "lib"))):
+        for service, name, place in re.findall(
+                r'METHOD\("(\w+)",\s*"(\w+)",\s*\w+,\s*\w+,\s*(\w+)\)',
+                read("lib", file) if file.endswith(".c") else ""):
+            if place in ("OUTSIDE_LEASES", "HOLDS"):
+                place = "outside"
+            expect(wanted.get((service, name), place) == place,
+                   f"{service}/{name} is {place} in lib/, {wanted.get((service, name))} there")
 
 
 def enumerations():
@@ -139,6 +171,7 @@ symbols()
 header()
 needed()
 methods()
+places()
 enumerations()
 for problem in problems:
     print(problem)

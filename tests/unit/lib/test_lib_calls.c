@@ -183,13 +183,16 @@ static struct fake_broker *broker;
 static struct ioasid_client *client;
 static struct ioasid_error *error;
 
+/* Of connections that are replaced, test_lib_restart.c. */
+static const struct ioasid_options one_connection = {.reconnect_ms = IOASID_NO_RECONNECT};
+
 static int setup(void **state)
 {
 	script.behaviour = ANSWER;
 	script.calls = 0;
 	broker = fake_broker_new(handler, no_fds, NULL);
 	error = NULL;
-	return ioasid_connect(fake_broker_path(broker), NULL, &client, &error);
+	return ioasid_connect(fake_broker_path(broker), &one_connection, &client, &error);
 }
 
 static int teardown(void **state)
@@ -594,7 +597,7 @@ static void test_not_grpc(void **state)
 	assert_return_code(bind(listener, (struct sockaddr *)&address, sizeof(address)), errno);
 	assert_return_code(listen(listener, 1), errno);
 	pthread_create(&thread, NULL, babbler, &listener);
-	assert_int_equal(ioasid_connect(path, NULL, &other, &error), 0);
+	assert_int_equal(ioasid_connect(path, &one_connection, &other, &error), 0);
 	assert_int_equal(ioasid_free(other, &scope, 1, NULL, &error), -ECONNRESET);
 	assert_true(ioasid_error_is_no_server(error));
 	pthread_join(thread, NULL);

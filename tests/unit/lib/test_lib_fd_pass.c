@@ -157,6 +157,7 @@ static void handler(struct fake_call *call, const char *path, void *userdata)
 	}
 }
 
+static const struct ioasid_options one_connection = {.reconnect_ms = IOASID_NO_RECONNECT};
 static struct fake_broker *broker;
 static struct ioasid_client *client;
 static struct ioasid_error *error;
@@ -375,7 +376,8 @@ static void test_bad_arguments(void **state)
 
 static void test_register_memory(void **state)
 {
-	const struct ioasid_options options = {.lease = "guest-1"};
+	const struct ioasid_options options = {.lease = "guest-1",
+					       .reconnect_ms = IOASID_NO_RECONNECT};
 	const struct ioasid_scope scope = {.key = "k"};
 	struct ioasid_memory *memory;
 	ino_t inode;
@@ -431,7 +433,8 @@ static void test_register_memory_in_time(void **state)
 	int fd = memfd(&inode);
 
 	script.pace = -1;
-	assert_int_equal(ioasid_connect(fake_broker_path(broker), NULL, &client, &error), 0);
+	assert_int_equal(ioasid_connect(fake_broker_path(broker), &one_connection, &client, &error),
+			 0);
 	assert_int_equal(ioasid_register_memory(client, &scope, fd, 0, 0, IOASID_READ, "guest",
 						&memory, &error),
 			 -ETIMEDOUT);
@@ -443,7 +446,8 @@ static void test_device_fd(void **state)
 	int fd = -1;
 
 	script.fds = 1;
-	assert_int_equal(ioasid_connect(fake_broker_path(broker), NULL, &client, &error), 0);
+	assert_int_equal(ioasid_connect(fake_broker_path(broker), &one_connection, &client, &error),
+			 0);
 	assert_int_equal(ioasid_device_fd(client, NULL, "0000:00:01.0", &fd, &error), 0);
 	assert_memory_equal(script.request + 8, ticket, 16);
 	assert_int_equal(script.request[5], 2);
@@ -452,7 +456,8 @@ static void test_device_fd(void **state)
 
 static void test_lease_of_a_process(void **state)
 {
-	const struct ioasid_options options = {.lease = "not used here"};
+	const struct ioasid_options options = {.lease = "not used here",
+					       .reconnect_ms = IOASID_NO_RECONNECT};
 	uint8_t secret[32], want[32];
 	ino_t inode;
 	int fd = memfd(&inode);

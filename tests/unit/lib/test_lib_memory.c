@@ -114,6 +114,8 @@ USE(use_translation, struct ioasid_translation,
     ioasid_translation_free)
 USE(use_objects, struct ioasid_objects, ioasid_object_list(client, NULL, NULL, &got, ret_error),
     ioasid_objects_free)
+USE(use_check, struct ioasid_check_report, ioasid_check(client, NULL, &got, ret_error),
+    ioasid_check_report_free)
 USE(use_tenants, struct ioasid_tenants,
     ioasid_tenant_list(client, NULL, NULL, true, &got, ret_error), ioasid_tenants_free)
 USE(use_quota, struct ioasid_quota, ioasid_quota_get(client, NULL, &got, ret_error),
@@ -240,7 +242,7 @@ static void test_answers(void **state)
 	static const use_t uses[] = {
 		use_status,  use_devices, use_infos,  use_translation, use_objects,
 		use_tenants, use_quota,	  use_alloc,  use_map,	       use_invalidate,
-		use_limits,  use_connect, use_cancel, use_watch,
+		use_limits,  use_connect, use_cancel, use_watch,       use_check,
 	};
 
 	refuse = false;

@@ -147,10 +147,12 @@ static const struct ioasid_scope scope = {.lease = "vm", .tenant = "org/a", .key
 
 static int setup(void **state)
 {
+	const struct ioasid_options options = {.reconnect_ms = IOASID_NO_RECONNECT};
+
 	memset(&script, 0, sizeof(script));
 	broker = fake_broker_new(handler, no_fds, NULL);
 	error = NULL;
-	return ioasid_connect(fake_broker_path(broker), NULL, &c, &error);
+	return ioasid_connect(fake_broker_path(broker), &options, &c, &error);
 }
 
 static int teardown(void **state)
@@ -339,7 +341,8 @@ static void test_requests(void **state)
 /* The defaults of a client, and what a scope puts in their place. */
 static void test_scopes(void **state)
 {
-	const struct ioasid_options options = {.lease = "L", .tenant = "T"};
+	const struct ioasid_options options = {
+		.lease = "L", .tenant = "T", .reconnect_ms = IOASID_NO_RECONNECT};
 	const struct ioasid_scope empty = {.lease = "", .tenant = ""}, other = {.lease = "M"};
 	struct ioasid_client *client;
 
@@ -487,6 +490,7 @@ static void check_lease(const struct ioasid_lease *lease)
 	N(lease->uid, 11);
 	N(lease->pid, 12);
 	N(lease->serial, 13);
+	N(lease->awaited, B(14));
 }
 
 static void check_usage(const struct ioasid_resource_usage *usage)
@@ -562,6 +566,20 @@ static void answers_of_tenants(void)
 	N(status->leases, 8);
 	N(status->ioasids, 9);
 	N(status->policy_generation, 10);
+	N(status->registry_generation, 12);
+	N(status->restart->leases_restored, 1);
+	N(status->restart->leases_ended, 2);
+	N(status->restart->memories, 3);
+	N(status->restart->ioasids, 4);
+	N(status->restart->mappings, 5);
+	N(status->restart->attachments, 6);
+	N(status->restart->devices, 7);
+	N(status->restart->undone, 8);
+	N(status->restart->redone, 9);
+	N(status->restart->strays, 10);
+	N(status->restart->damaged_records, 11);
+	N(status->restart->duration_us, 12);
+	N(status->restart->other_boot_leases, 13);
 	ioasid_server_status_free(status);
 
 	SENT(ioasid_device_list(c, &scope, true, &devs, &error),
@@ -651,6 +669,7 @@ static void answers_of_admins(void)
 	struct ioasid_tenants *tenants;
 	struct ioasid_tenant *tenant;
 	struct ioasid_objects *objects;
+	struct ioasid_check_report *report;
 	struct ioasid_reload *reload;
 
 	SENT(ioasid_tenant_list(c, &scope, "s", true, &tenants, &error),
@@ -682,6 +701,17 @@ static void answers_of_admins(void)
 		N(one->omitted, 6);
 	}
 	ioasid_objects_free(objects);
+
+	SENT(ioasid_check(c, &scope, &report, &error), "Check ");
+	N(report->n_problems, 2);
+	S(report->problems[1]->subject, "subject");
+	S(report->problems[1]->text, "text");
+	N(report->omitted, 2);
+	N(report->tenants, 3);
+	N(report->leases, 4);
+	N(report->objects, 5);
+	N(report->counters, 6);
+	ioasid_check_report_free(report);
 }
 
 static void test_answers(void **state)
@@ -879,6 +909,7 @@ static void test_free_nothing(void **state)
 	ioasid_tenants_free(NULL);
 	ioasid_reload_free(NULL);
 	ioasid_objects_free(NULL);
+	ioasid_check_report_free(NULL);
 	assert_null(ioasid_watch_close(NULL));
 }
 

@@ -139,13 +139,16 @@ static struct ioasid_client *client;
 static struct ioasid_watch *watch;
 static struct ioasid_error *error;
 
+/* Of connections that are replaced, test_lib_restart.c. */
+static const struct ioasid_options one_connection = {.reconnect_ms = IOASID_NO_RECONNECT};
+
 static int setup(void **state)
 {
 	memset(&script, 0, sizeof(script));
 	broker = fake_broker_new(handler, no_fds, NULL);
 	watch = NULL;
 	error = NULL;
-	return ioasid_connect(fake_broker_path(broker), NULL, &client, &error);
+	return ioasid_connect(fake_broker_path(broker), &one_connection, &client, &error);
 }
 
 static int teardown(void **state)
@@ -428,7 +431,8 @@ static void test_deadline(void **state)
 /* The time-out of calls is none of a watch's. */
 static void test_no_deadline(void **state)
 {
-	const struct ioasid_options options = {.timeout_ms = 50};
+	const struct ioasid_options options = {.timeout_ms = 50,
+					       .reconnect_ms = IOASID_NO_RECONNECT};
 	struct ioasid_client *other;
 	struct ioasid_event *event;
 

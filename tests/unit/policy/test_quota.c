@@ -344,6 +344,34 @@ static void test_limit_below_use_blocks_growth_only(void **state)
 	quota_node_deinit(&host);
 }
 
+/* Counters are set up again, whatever the limits have become. */
+static void test_what_exists_is_counted_over_the_limit(void **state)
+{
+	struct quota_amount amounts[] = {{QUOTA_IOASIDS, 5}, {QUOTA_IOASIDS, 2}};
+	struct quota_node parent, child;
+
+	quota_node_init(&parent, NULL);
+	quota_node_init(&child, &parent);
+	quota_set_limit(&parent, QUOTA_IOASIDS, 6);
+	quota_set_limit(&child, QUOTA_IOASIDS, 0);
+	assert_int_equal(quota_charge_existing(&child, amounts, 2), 0);
+	assert_int_equal(child.own[QUOTA_IOASIDS], 7);
+	assert_int_equal(child.need[QUOTA_IOASIDS], 7);
+	assert_int_equal(parent.need[QUOTA_IOASIDS], 7);
+	assert_int_equal(parent.own[QUOTA_IOASIDS], 0);
+	assert_int_equal(parent.refused[QUOTA_IOASIDS], 0);
+	assert_int_equal(charge(&child, QUOTA_IOASIDS, 1), QUOTA_E_REFUSED);
+	/* But no sum wraps around. */
+	amounts[0].amount = UINT64_MAX - 7;
+	amounts[1].amount = 1;
+	assert_int_equal(quota_charge_existing(&child, amounts, 2), QUOTA_E_REFUSED);
+	assert_int_equal(parent.need[QUOTA_IOASIDS], 7);
+	assert_int_equal(quota_charge_existing(&child, amounts, 1), 0);
+	uncharge(&child, QUOTA_IOASIDS, UINT64_MAX);
+	quota_node_deinit(&child);
+	quota_node_deinit(&parent);
+}
+
 static void test_ceilings(void **state)
 {
 	const struct quota_node *by;
@@ -592,6 +620,7 @@ int main(void)
 		cmocka_unit_test(test_reservation),
 		cmocka_unit_test(test_nested_reservations),
 		cmocka_unit_test(test_limit_below_use_blocks_growth_only),
+		cmocka_unit_test(test_what_exists_is_counted_over_the_limit),
 		cmocka_unit_test(test_ceilings),
 		cmocka_unit_test(test_rate_bucket),
 		cmocka_unit_test(test_rate_is_exact),

@@ -395,6 +395,10 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	return 0;
 }
 
+void broker_ending(struct broker *broker)
+{
+}
+
 void broker_shutdown(struct broker *broker)
 {
 	on_state_thread(broker);

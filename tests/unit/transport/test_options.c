@@ -11,10 +11,11 @@
 
 static int parse(struct options *options, char *problem, size_t size, const char *const *arguments)
 {
-	char *argv[16] = {(char *)"ioasidd"};
+	char *argv[32] = {(char *)"ioasidd"};
 	int argc = 1;
 
 	while (arguments[argc - 1]) {
+		assert_true(argc < 31);
 		argv[argc] = (char *)arguments[argc - 1];
 		argc++;
 	}
@@ -32,7 +33,9 @@ static void test_defaults(void **state)
 	assert_int_equal(options.action, OPTIONS_SERVE);
 	assert_string_equal(options.policy, "/etc/ioasid/policy.d");
 	assert_string_equal(options.shim, "auto");
-	assert_string_equal(options.keeper, OPTIONS_KEEPER);
+	assert_null(options.keeper);
+	assert_null(options.registry);
+	assert_int_equal(options.grace_seconds, 30);
 	assert_string_equal(options.audit, "stderr");
 	assert_null(options.topology);
 	assert_int_equal(options.workers, 4);
@@ -48,7 +51,8 @@ static void test_everything(void **state)
 
 	assert_int_equal(parse(&options, problem, sizeof(problem),
 			       ARGS("--policy", "p.json", "--topology=t=1.json", "--audit", "none",
-				    "--workers=256", "--keepalive", "86400", "--listen",
+				    "--workers=256", "--keepalive", "86400", "--grace=3600",
+				    "--registry", "none", "--keeper=k", "--listen",
 				    "tenants=/run/a:0600:0", "--listen=b=rel/x", "--check-config")),
 			 0);
 	assert_int_equal(options.action, OPTIONS_CHECK);
@@ -56,6 +60,9 @@ static void test_everything(void **state)
 	assert_string_equal(options.topology, "t=1.json");
 	assert_int_equal(options.workers, 256);
 	assert_int_equal(options.keepalive_seconds, 86400);
+	assert_int_equal(options.grace_seconds, 3600);
+	assert_string_equal(options.registry, "none");
+	assert_string_equal(options.keeper, "k");
 	assert_int_equal(options.n_listen, 2);
 	assert_string_equal(options.listen[0].name, "tenants");
 	assert_string_equal(options.listen[0].path, "/run/a");
@@ -86,6 +93,8 @@ static void test_refusals(void **state)
 		{{"--version", "--version"}, "--version: given twice"},
 		{{"--shim", "type1"}, "--shim type1: expected iommufd, soft or auto"},
 		{{"--keeper", ""}, "--keeper : expected a path"},
+		{{"--registry="}, "--registry : expected a folder, or none"},
+		{{"--grace", "3601"}, "--grace 3601: expected a number from 0 to 3600"},
 		{{"--audit="}, "--audit : expected a path, stderr or none"},
 		{{"--workers", "0"}, "--workers 0: expected a number from 1 to 256"},
 		{{"--workers", "257"}, "--workers 257: expected a number from 1 to 256"},

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The end of a restore: the record of a context is complete, and the kernel and the keeper are
+ * made to agree with it.  In this order, each step for the next one's sake:
+ *
+ *	1. devices that are claimed and not recorded (a dev_bind() was cut short) go back;
+ *	2. recorded devices are put where the record says (iommufd_reassert());
+ *	3. objects that are not recorded are emptied and destroyed.
+ *
+ * Which ids to try.  iommufd cannot list its objects, but gives the lowest id that is free.
+ * When the broker was killed, at most one call was making objects in the context; everything
+ * else there is recorded, or in use: a table that the kernel made by itself when a device was
+ * attached to an IOAS, at most one a device (without PASIDs), and the devices of a claim under
+ * way.  So what that call made cannot lie higher than all these and itself together, whatever
+ * came and went before.  Strays from before, of calls that the kernel let down, may: they are
+ * empty, attached to nothing, and end with the context.
+ *
+ * What is in use answers EBUSY and stays: devices, and the tables that the kernel made.
+ */
+
+#include "iommufd/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* One call makes fewer objects, devices of a claim apart. */
+#define OBJECTS_OF_A_CALL 8u
+
+/* Ids from 1 to last; the recorded ones are not to be touched. */
+struct ids {
+	uint32_t last;
+	bool *known; /* [last + 1] */
+};
+
+/* ---- claims ---- */
+
+/* Ends DMA through the keeper's descriptor, if it is recorded nowhere why there is any. */
+static void detach_claimed(struct iommufd_ctx *ctx, const char *address)
+{
+	const struct iommufd_sys *sys = &iommufd_shim_of(ctx->base.shim)->sys;
+	struct iommufd_dev dev = {.base.shim = ctx->base.shim, .ctx = ctx};
+
+	if (sys->devices_take(sys->user, ctx->id, &address, 1, &dev.fd))
+		return;
+	/* EINVAL: it was never bound. */
+	(void)iommufd_vfio_detach(&dev, SHIM_NO_PASID);
+	sys->close(sys->user, dev.fd);
+}
+
+static bool is_recorded(const struct iommufd_ctx *ctx, const char *address)
+{
+	for (const struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
+		if (!strcmp(dev->slot->info.address, address))
+			return true;
+	return false;
+}
+
+static int owe_claim(struct iommufd_ctx *ctx, const char *address, struct iommufd_debt **debts)
+{
+	struct iommufd_debt *debt = calloc(1, sizeof(*debt));
+
+	if (!debt)
+		return -ENOMEM;
+	debt->context = ctx->id;
+	memcpy(debt->address, address, sizeof(debt->address));
+	debt->next = *debts;
+	*debts = debt;
+	return 0;
+}
+
+/* All at once: the keeper gives a group back as a whole. */
+int iommufd_end_claims(struct iommufd_ctx *ctx, size_t *ended)
+{
+	struct iommufd_shim *shim = iommufd_shim_of(ctx->base.shim);
+	const struct iommufd_sys *sys = &shim->sys;
+	char address[KEEPER_ADDRESS_MAX] = "";
+	struct iommufd_debt *debts = NULL;
+	int r;
+
+	_Static_assert(KEEPER_ADDRESS_MAX == SHIM_NAME_MAX, "addresses are copied");
+	while (!(r = sys->claim_next(sys->user, ctx->id, address, address))) {
+		if (is_recorded(ctx, address))
+			continue;
+		detach_claimed(ctx, address);
+		r = owe_claim(ctx, address, &debts);
+		if (r)
+			break;
+		++*ended;
+	}
+	iommufd_give_back(shim, debts);
+	if (r == KEEPER_E_NOT_FOUND)
+		return 0;
+	return r > 0 ? -EPROTO : r;
+}
+
+/* ---- objects ---- */
+
+static uint32_t higher(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+static int ids_init(const struct iommufd_ctx *ctx, struct ids *ret_ids)
+{
+	uint32_t last = KEEPER_DEVICES_MAX + OBJECTS_OF_A_CALL, highest = 0;
+	const struct iommufd_hwpt *hwpt;
+	const struct iommufd_dev *dev;
+	const struct iommufd_pt *pt;
+	bool *known;
+
+	for (dev = ctx->devices; dev; dev = dev->next, last++)
+		highest = higher(highest, dev->id);
+	for (pt = ctx->tables; pt; pt = pt->next) {
+		highest = higher(highest, pt->ioas);
+		for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
+			highest = higher(highest, hwpt->id);
+	}
+	/* As many recorded objects as the highest id, at most. */
+	last += highest;
+	known = calloc((size_t)last + 1, sizeof(*known));
+	if (!known)
+		return -ENOMEM;
+	for (dev = ctx->devices; dev; dev = dev->next)
+		known[dev->id] = true;
+	for (pt = ctx->tables; pt; pt = pt->next) {
+		known[pt->ioas] = true;
+		for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
+			if (!hwpt->gone)
+				known[hwpt->id] = true;
+	}
+	*ret_ids = (struct ids){.last = last, .known = known};
+	return 0;
+}
+
+static int empty(struct iommufd_ctx *ctx, const struct ids *ids)
+{
+	for (uint32_t id = 1; id <= ids->last; id++) {
+		int r = ids->known[id] ? 0 : iommufd_unmap_all(ctx, id);
+
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* Whether it is worth another pass: something ended, or failed without a reason. */
+static bool destroy(struct iommufd_ctx *ctx, const struct ids *ids, size_t *ended)
+{
+	bool again = false;
+
+	for (uint32_t id = ids->last; id; id--) {
+		int r = ids->known[id] ? -EBUSY : iommufd_destroy(ctx, id);
+
+		if (r == -ENOENT || r == -EBUSY)
+			continue;
+		again = true;
+		if (!r)
+			++*ended;
+	}
+	return again;
+}
+
+static int end_objects(struct iommufd_ctx *ctx, size_t *ended)
+{
+	struct ids ids;
+	int r = ids_init(ctx, &ids);
+
+	if (r)
+		return r;
+	r = empty(ctx, &ids);
+	/* An IOAS is in use as long as its tables of hardware are there. */
+	for (int i = 0; !r && i < IOMMUFD_TRIES && destroy(ctx, &ids, ended); i++)
+		;
+	free(ids.known);
+	return r;
+}
+
+int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
+{
+	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
+	size_t ended = 0;
+	int r = iommufd_end_claims(ctx, &ended);
+
+	if (!r)
+		r = iommufd_reassert(ctx);
+	if (!r)
+		r = end_objects(ctx, &ended);
+	if (r)
+		return r;
+	ctx->restoring = false;
+	*ret_strays = ended;
+	return 0;
+}
