@@ -46,6 +46,7 @@ import time
 
 import ioasid_pb2 as pb
 from client import Connection, File, Server
+from crashes import Crashes, KeptServer
 from generator import Generator
 from model import PAGE, READ, STATUS, WRITE, Plan, World, differ
 from support import edu
@@ -113,6 +114,7 @@ class Owner:
         self.path = tenant.path
         self.uid = uid
         self.connections = [None] * SLOTS
+        self.tokens = [b""] * SLOTS  # --kills: what each resumes with
         self.lanes = []
 
 
@@ -197,10 +199,12 @@ class Round:
 # ---- the test --------------------------------------------------------------------------
 
 
-class Test:
+class Test(Crashes):
     def __init__(self, arguments, sockets, server):
         self.seed = arguments.seed
         self.target = arguments.ops
+        self.kills = arguments.kills
+        self.audit_every = AUDIT_EVERY // 10 if self.kills else AUDIT_EVERY
         self.server = server
         self.trace = open(arguments.trace, "w") if arguments.trace else None
         self.tenant_socket, self.admin_socket = sockets
@@ -253,6 +257,7 @@ class Test:
 
     def _connect(self, owner, slot):
         owner.connections[slot] = Connection(self.tenant_socket, owner.uid, 20 * self.slow)
+        self.note_token(owner, slot)
         self.world.quota.add(owner.path, {"connections": 1})
 
     def lanes(self):
@@ -351,6 +356,7 @@ class Test:
         """victim: (owner, slot) of a connection to kill meanwhile."""
         now = Round(self.world.quota)
         doomed = None
+        self.crashing = not victim and self.crash_now()
         if victim:
             doomed = self._doom(now, *victim)
         order = self.lanes()
@@ -361,15 +367,20 @@ class Test:
             if lane.lease is None:
                 self._begin(lane)
             self._fill(now, lane)
+        if self.crashing:
+            self.begin_crash()
         for flight in now.flights:
             connection = flight.lane.owner.connections[flight.lane.slot]
             flight.futures = [connection.start(flight.plan.method, flight.plan.request) for _ in flight.futures]
         self.most_in_flight = max(self.most_in_flight, sum(len(f.futures) for f in now.flights))
         if victim:
             self._kill(*victim, doomed)
-        answers = [(f, [Connection.finish(x) for x in f.futures]) for f in now.flights]
-        for flight, list_ in answers:
-            self.judged(flight, list_)
+        if self.crashing:
+            self.crash(now)
+        else:
+            answers = [(f, [Connection.finish(x) for x in f.futures]) for f in now.flights]
+            for flight, list_ in answers:
+                self.judged(flight, list_)
         self.rounds += 1
         if victim:
             self._buried(*victim)
@@ -384,6 +395,7 @@ class Test:
         for _ in range(8):
             for method, request, copies in self.generator.requests(lane):
                 file = None
+                self.key_for(lane, method, request)
                 if method == "RegisterMemory" and lane.ticket and request.ticket == lane.ticket.bytes:
                     file = lane.ticket.file
                 plan = self.world.plan(method, lane.lease, request, file)
@@ -1000,8 +1012,8 @@ class Test:
 
     def run(self):
         self.audit()
-        while self.n < self.target:
-            if self.rounds % AUDIT_EVERY == AUDIT_EVERY - 1:
+        while self.n < self.target or self.killed < self.kills:
+            if self.rounds % self.audit_every == self.audit_every - 1:
                 self.audit()
             if self.rounds % CONTEST_EVERY == CONTEST_EVERY - 1:
                 self.contest()
@@ -1100,6 +1112,8 @@ def start_server(arguments, folder):
         "--listen", f"tenants={sockets[0]}:0666",
         "--listen", f"admin={sockets[1]}:0600",
     ]  # fmt: skip
+    if arguments.kills:
+        return KeptServer(os.path.abspath(build), folder, options, sockets), sockets
     return Server(os.path.join(build, "bin", "ioasidd"), folder, options, sockets), sockets
 
 
@@ -1110,6 +1124,7 @@ def main():
     parser.add_argument("--slow", type=int, default=1, metavar="N", help="timeouts are N times as long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ops", type=int, default=100000)
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="the broker is killed N times (crashes.py)")
     parser.add_argument("--trace", metavar="FILE", help="write every operation of a round there")
     parser.add_argument("--verbose", action="store_true", help="print how often each outcome came")
     arguments = parser.parse_args()

@@ -1237,6 +1237,8 @@ class World:
     def _plan_DeviceDma(self, plan, lease, request):
         self._uses(plan, lease)
         device, key = self._attachment_key(plan, lease, request)
+        if device:
+            self._pasid_fits(plan, device, key[1])
         if request.access == READ:
             length = request.length
         elif request.access == WRITE:
@@ -1246,8 +1248,6 @@ class World:
             return
         if not 1 <= length <= 1 << 20:
             plan.refuse("INVALID_FIELD")
-        if device:
-            self._pasid_fits(plan, device, key[1])
         if plan.refusals:
             return
         space = lease.attachments.get(key)
