@@ -256,13 +256,15 @@ static int64_t obey(struct self *self, const struct order *order, int socket)
 	struct device *device = &self->devices[order->e % ACTOR_DEVICES];
 	const char *text = order->text;
 	uint8_t pattern[ACTOR_PAGE];
+	struct ioasid_options options = {0};
 	struct ioasid_error *error;
 	uint8_t secret[IOASID_LEASE_SECRET_SIZE];
 	int r;
 
 	switch (order->op) {
 	case ACT_CONNECT:
-		r = ioasid_connect(text, NULL, &self->client, &error);
+		options.reconnect_ms = order->a ? 0 : IOASID_NO_RECONNECT;
+		r = ioasid_connect(text, &options, &self->client, &error);
 		return r < 0 ? fail_with(r, error) : r;
 	case ACT_LEASE:
 		snprintf(self->lease, sizeof(self->lease), "%s", text);

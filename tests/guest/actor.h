@@ -26,7 +26,7 @@
 #define ACTOR_DEVICES 2u
 
 enum actor_op {
-	ACT_CONNECT, /* text: socket */
+	ACT_CONNECT, /* text: socket; a: whether to connect again when the broker ends */
 	ACT_LEASE,   /* text: name; a: seconds of linger */
 	ACT_DISCONNECT,
 	ACT_CLAIM,	 /* text: devices, blanks between */

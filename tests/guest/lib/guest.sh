@@ -153,29 +153,28 @@ vtd_mode()
 	esac
 }
 
-# broker_command [OPTION...]: ioasidd as broker_start runs it.
-broker_command()
-{
-	printf '%s ' "$BUILD/bin/ioasidd" --shim iommufd --keeper /run/ioasid-keeper/sock \
-		--policy /tmp/policy.json --listen "tenants=$TENANTS:0666" \
-		--listen "admin=$ADMIN:0600" --audit none "$@"
-}
-
 # broker_start [OPTION...]: ioasid-keeper as root, ioasidd as a user without privileges, on the
-# real IOMMU, with the tenants org/ana and org/bob; sets TENANTS and ADMIN, their sockets.
-# ana, bob, admin ARGUMENT...: ioasidctl as one of them.  broker_stop: ends both in order, and checks that they do.
+# real IOMMU and with a registry (the option --registry has another, or none), with the tenants
+# org/ana and org/bob; sets TENANTS and ADMIN, their sockets.  lib/daemon ends and starts them.
+# With KEEPER_UNDER=(PROGRAM ARGUMENT...) the keeper is that program's, which gets the keeper's
+# command after its own arguments and has its socket.
+# ana, bob, admin ARGUMENT...: ioasidctl as one of them.  broker_stop: ends both in order, and
+# checks that they do, and that nothing was left with the keeper.
 BROKER_UID=61000
+KEEPER_SOCKET=/run/ioasid-keeper/sock
+KEEPER_UNDER=()
 broker_start()
 {
-	local dir=/run/ioasid i
-	TENANTS=$dir/tenants.sock ADMIN=$dir/admin.sock
-	export TENANTS ADMIN
+	local dir=/run/ioasid options=(--listen "$KEEPER_SOCKET" --no-fdstore)
+	TENANTS=$dir/tenants.sock ADMIN=$dir/admin.sock REGISTRY=/run/ioasid-registry
+	export TENANTS ADMIN REGISTRY
 
 	# As the units of packaging/systemd say.
 	ulimit -n 65536
 	ulimit -l unlimited
-	mkdir -p "$dir" /run/ioasid-keeper
-	chown "$BROKER_UID:$BROKER_UID" "$dir"
+	mkdir -p "$dir" "$REGISTRY" "${KEEPER_SOCKET%/*}"
+	chmod 711 "${KEEPER_SOCKET%/*}"
+	chown "$BROKER_UID:$BROKER_UID" "$dir" "$REGISTRY"
 	cat >/tmp/policy.json <<-'JSON'
 	{"version": 1,
 	 "tenants": {"org": {"devices": [{"any": true}]}, "org/ana": {}, "org/bob": {}},
@@ -184,26 +183,15 @@ broker_start()
 	  {"socket": "tenants", "uid": 61002, "role": "tenant", "tenant": "org/bob"},
 	  {"socket": "admin", "uid": 0, "role": "admin"}]}
 	JSON
-	"$BUILD/bin/ioasid-keeper" --listen /run/ioasid-keeper/sock --client "$BROKER_UID" --no-fdstore \
-		--state /run/ioasid-keeper/state >/tmp/keeper.log 2>&1 &
-	keeper_pid=$!
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S /run/ioasid-keeper/sock ] || break
-		sleep 0.05
-	done
-	chmod 711 /run/ioasid-keeper
-	# Not as_user, a function: the signal that ends it would go to a shell around it.
-	# shellcheck disable=SC2046 # words without blanks
-	setpriv --reuid "$BROKER_UID" --regid "$BROKER_UID" --clear-groups --no-new-privs \
-		$(broker_command "$@") >/tmp/ioasidd.log 2>&1 &
-	broker_pid=$!
-	for ((i = 0; i < 400; i++)); do
-		! grep -q '^listening: admin' /tmp/ioasidd.log || return 0
-		kill -0 "$broker_pid" 2>/dev/null || break
-		sleep 0.05
-	done
-	not_ok 'ioasidd starts' 'see its log'
-	cat /tmp/keeper.log /tmp/ioasidd.log
+	[ ${#KEEPER_UNDER[@]} -eq 0 ] || options=()
+	echo "${KEEPER_UNDER[@]}" "$BUILD/bin/ioasid-keeper" "${options[@]}" --client "$BROKER_UID" \
+		--state "${KEEPER_SOCKET%/*}/state" >/tmp/keeper.command
+	[[ " $* " = *' --registry '* ]] || set -- --registry "$REGISTRY" "$@"
+	echo "$BUILD/bin/ioasidd" --shim iommufd --keeper "$KEEPER_SOCKET" \
+		--policy /tmp/policy.json --listen "tenants=$TENANTS:0666" \
+		--listen "admin=$ADMIN:0600" --audit none "$@" >/tmp/broker.command
+	tests/guest/lib/daemon keeper start && tests/guest/lib/daemon broker start && return 0
+	not_ok 'keeper and ioasidd start' 'see their logs'
 	return 1
 }
 
@@ -259,20 +247,22 @@ counters_zero()
 	! grep '"used": *[1-9]' <<<"$out"
 }
 
+# What the keeper has open for others: contexts, devices, memory.
+keeper_holds_nothing()
+{
+	local pid=/tmp/keeper.pid
+
+	[ ! -e /tmp/keeper.child ] || pid=/tmp/keeper.child
+	! find "/proc/$(<"$pid")/fd" -type l -printf '%l\n' |
+		grep -E '^(/dev/iommu|/dev/vfio/|/memfd:|anon_inode:.*(iommufd|vfio))'
+}
+
 broker_stop()
 {
-	local status=0
-
-	kill "$broker_pid"
-	wait "$broker_pid" || status=$?
-	# Not ours to wait for: another process started it.
-	[ "$status" -ne 127 ] || while [ -e "/proc/$broker_pid" ]; do sleep 0.1; done
-	check 'ioasidd ends in order' test "$status" -eq 0 -o "$status" -eq 127
-	status=0
-	kill "$keeper_pid"
-	wait "$keeper_pid" || status=$?
-	check 'ioasid-keeper ends in order' test "$status" -eq 0
-	cat /tmp/keeper.log /tmp/ioasidd.log
+	check 'the keeper holds nothing any more' in_time keeper_holds_nothing
+	check 'ioasidd ends in order' tests/guest/lib/daemon broker end
+	check 'ioasid-keeper ends in order' tests/guest/lib/daemon keeper end
+	cat /tmp/keeper.log /tmp/keeper.new /tmp/broker.log /tmp/broker.new 2>/dev/null || true
 }
 
 # rpc_suites [OPTION...] [SUITE...]: tests/rpc/run on the machine's own devices.  Its lines count;
