@@ -29,6 +29,9 @@
 #define ROUND 64
 /* Between two looks whether a keeper that ended is there again. */
 #define AGAIN_US UINT64_C(200000)
+/* At the start. */
+#define START_TRIES    100
+#define START_PAUSE_US 100000
 
 struct kept_fd {
 	STAILQ_ENTRY(kept_fd) link; /* fds->dropped, fds->round */
@@ -128,6 +131,8 @@ static void watch_ready(struct broker_watch *watch)
 	watch->fd = -1;
 	fds->lost = true;
 	broker_log(fds->broker, LOG_WARNING, "the keeper has ended; waiting for the next one");
+	/* At once, or as soon as it is time again. */
+	broker_expect(fds->broker, fds->watch_at_us);
 	fds_go(fds);
 }
 
@@ -378,24 +383,50 @@ static bool is_known(struct broker *broker, const char *name)
 	return o && o->id.value == id && o->type == OBJECT_MEMORY;
 }
 
+static uint64_t memories_of(const struct broker *broker)
+{
+	const struct lease *lease;
+	uint64_t n = 0;
+
+	TAILQ_FOREACH(lease, &broker->leases, all)
+	n += lease->n_memory;
+	return n;
+}
+
+/* It was there a moment ago: one that is being started anew is waited for. */
+static int watch_at_last(struct kept_fds *fds)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < START_TRIES; i++) {
+		r = keeper_watch(fds->keeper, &fds->first_watch);
+		if (r != -ENOENT && r != -ECONNREFUSED && r != -EPIPE)
+			break;
+		usleep(START_PAUSE_US);
+	}
+	return r;
+}
+
 int kept_fds_reconcile(struct broker *broker, uint64_t *ret_dropped)
 {
 	struct kept_fds *fds = broker->kept_fds;
 	char name[64] = "", next[64];
-	uint64_t n = 0;
+	uint64_t n = 0, found = 0;
 	int r;
 
 	*ret_dropped = 0;
 	if (!fds)
 		return 0;
 	/* First: a keeper that is started anew after this is noticed. */
-	r = keeper_watch(fds->keeper, &fds->first_watch);
+	r = watch_at_last(fds);
 	if (r)
 		return r < 0 ? r : -EPROTO;
 	while (!(r = keeper_fd_next(fds->keeper, name, next))) {
 		memcpy(name, next, sizeof(name));
-		if (is_known(broker, name))
+		if (is_known(broker, name)) {
+			found++;
 			continue;
+		}
 		r = keeper_fd_drop(fds->keeper, name);
 		if (r < 0)
 			return r;
@@ -403,6 +434,11 @@ int kept_fds_reconcile(struct broker *broker, uint64_t *ret_dropped)
 	}
 	if (r < 0)
 		return r;
+	/* It was started anew while this broker took its fds. */
+	if (found < memories_of(broker)) {
+		fds->give_lease = 1;
+		fds->give_id = 0;
+	}
 	fds->started = true;
 	*ret_dropped = n;
 	return 0;

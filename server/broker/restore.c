@@ -523,6 +523,20 @@ static int restore_all(struct broker *broker, const struct registry_image *image
 	return r;
 }
 
+/* The start fails, and the next one finds everything as this one did. */
+static void abandon(struct broker *broker)
+{
+	struct lease *lease;
+
+	while ((lease = TAILQ_FIRST(&broker->leases))) {
+		shim_ctx_leave(lease->ctx);
+		lease_discard(lease);
+	}
+	broker->shutting_down = true;
+	devices_held_forget(broker);
+	kept_fds_stop(broker->kept_fds);
+}
+
 static bool is_of_this_boot(const struct registry_image *image, const struct registry_boot_id *boot)
 {
 	return !memcmp(&image->boot, boot, sizeof(*boot));
@@ -554,6 +568,7 @@ int broker_restore(struct broker *broker, struct registry *registry,
 		image = NULL;
 		aside = aside ?: "other-boot";
 	}
+	/* Nobody is served before all is well. */
 	r = image ? restore_all(broker, image) : sweep(broker);
 	if (!r)
 		r = drop_fds(broker);
@@ -562,8 +577,10 @@ int broker_restore(struct broker *broker, struct registry *registry,
 		broker->events_written = event_log_last(broker->events) + 1024;
 		r = compact_first(broker, registry, boot, aside);
 	}
-	if (r)
+	if (r) {
+		abandon(broker);
 		return r;
+	}
 	count(broker);
 	broker->restart.duration_us = broker_now(broker) - started;
 	if (image)

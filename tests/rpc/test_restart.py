@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """ioasidd is killed and started again on what it left: registry and keeper."""
+import contextlib
+import os
+import select
+import socket
+import threading
 import time
 
 from support import policy
@@ -13,10 +18,10 @@ class Restarts(Case):
     def restart(self):
         self.world.restart()
 
-    def wait_said(self, text):
+    def wait_said(self, text, times=1):
         """The log is written by a thread of its own."""
         end = time.monotonic() + 10 * self.slow
-        while text not in self.world.server.stderr():
+        while self.world.server.stderr().count(text) < times:
             self.assertLess(time.monotonic(), end, self.world.server.stderr()[-2000:])
             time.sleep(0.05)
 
@@ -287,6 +292,44 @@ class Restart(Restarts):
         self.assertGreater(first.lost, 0)
 
 
+@contextlib.contextmanager
+def keeper_that_goes(server):
+    """It answers HELLO (docs/keeper-protocol.md), and is gone with the first other request."""
+    path = os.path.join(server.folder, "going")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    os.chmod(path, 0o666)
+    listener.listen(16)
+
+    def serve():
+        connections = []
+        while True:
+            try:
+                ready, _, _ = select.select([listener] + connections, [], [], 20)
+            except (OSError, ValueError):
+                return
+            for s in ready:
+                if s is listener:
+                    connections.append(s.accept()[0])
+                    continue
+                request = s.recv(2048)
+                if request and request[5] == 1:
+                    s.send(request[:6] + bytes(448 - 6))
+                    continue
+                if request:
+                    os.unlink(path)
+                    listener.close()
+                    for c in connections:
+                        c.close()
+                    return
+                connections.remove(s)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield path
+    listener.close()
+
+
 class Keeper(Restarts):
     def setUp(self):
         super().setUp()
@@ -303,6 +346,39 @@ class Keeper(Restarts):
         a, _ = self.resumed(a, token)
         self.check_furnished(a, *furniture)
         self.assertEqual(len(a.ListMemory().memory), 2)
+
+    def test_keeper_restart_right_after_the_broker(self):
+        a = self.connect(policy.A)
+        token = self.token(a)
+        self.furnish(a)
+        stderr = self.world.server.stderr()
+        self.world.server.kill()
+        self.world.server.start()
+        # Callers may connect before the broker has found everything.
+        self.wait_said("listening: admin", stderr.count("listening: admin") + 1)
+        self.world.server.restart_keeper()
+        self.wait_said("1 fds given again", stderr.count("1 fds given again") + 1)
+        self.world.restart()
+        a, _ = self.resumed(a, token)
+
+    def test_keeper_that_goes_while_its_fds_are_taken(self):
+        """The start fails in order, and a later one, with the keeper, finds everything."""
+        a = self.connect(policy.A)
+        token = self.token(a)
+        b = self.connect(policy.B)
+        self.alloc(b)
+        b_token = self.token(b)
+        furniture = self.furnish(a)
+        server = self.world.server
+        server.kill()
+        with keeper_that_goes(server) as path:
+            server.spawn(keeper=path)
+            self.assertEqual(server.process.wait(10 * self.slow), 1)
+        server.clear()
+        self.world.start_again()
+        a, _ = self.resumed(a, token)
+        self.check_furnished(a, *furniture)
+        self.resumed(b, b_token)
 
     def test_both_at_once(self):
         a = self.connect(policy.A)

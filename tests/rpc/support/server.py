@@ -101,8 +101,9 @@ class Server:
         self.spawn()
         self._wait_ready(20 * self.slow)
 
-    def spawn(self):
-        """Starts it, the keeper first where it is not there, and waits for nothing."""
+    def spawn(self, keeper=None):
+        """Starts it, the keeper first where it is not there, and waits for nothing.  keeper: the
+        socket of another one."""
         binary = self.daemon if "/" in self.daemon else os.path.join(
             self.build, "bin", self.daemon)
         argv = ["ioasidd", "--policy", self.policy, "--shim", self.shim, "--audit", self.audit,
@@ -110,7 +111,7 @@ class Server:
         if self.with_keeper:
             if self.keeper is None:
                 self._start_keeper()
-            argv += ["--keeper", self.keeper_socket()]
+            argv += ["--keeper", keeper or self.keeper_socket()]
         if self.shim != "iommufd" and self.topology:
             argv += ["--topology", self.topology]
         for name in SOCKETS:
