@@ -591,6 +591,21 @@ def newer_release(p):
     p.b.lives()
 
 
+def upgrade(p):
+    """An orderly end, and a newer release's program in its place: how long calls wait."""
+    p.begin()
+    began = time.monotonic()
+    code = p.s.server.terminate()
+    check(code == 0, "exit status %s", code)
+    ended = time.monotonic()
+    p.s.start(daemon="ioasidd_newer")
+    p.s.admin.GetStatus()
+    print("upgrade: calls waited %d ms, %d of them for the old program's end" % (
+        (time.monotonic() - began) * 1000, (ended - began) * 1000), flush=True)
+    p.a.lives()
+    p.b.lives()
+
+
 def second_broker(p):
     """One that is started beside it is refused, and disturbs nobody."""
     p.begin()
@@ -744,6 +759,7 @@ TESTS = {
     "keeper has too many": keeper_has_too_many, "keeper is not there": keeper_is_not_there,
     "device unplugged": device_unplugged, "tenant removed": tenant_removed,
     "limits lowered": limits_lowered, "no room to connect": no_room_to_connect, "other boot": other_boot, "newer release": newer_release,
+    "upgrade": upgrade,
     "second broker": second_broker,
     "compaction begin": compaction("begin", 1), "compaction slice": compaction("slice", 2),
     "compaction commit": compaction("commit", 1),
