@@ -86,6 +86,8 @@ enum shim_error {
 	SHIM_E_LIMIT,
 	/* Of what was saved nothing is left. */
 	SHIM_E_GONE,
+	/* The address space is a process's: the caller carries the access there. */
+	SHIM_E_PROCESS,
 };
 
 /* Page-table formats: the numbers of ioasid.v1.PageTableFormat. */
@@ -183,7 +185,9 @@ struct shim_caps {
 	bool dirty_tracking;
 	bool snoop_control;
 	bool device_tlb;
-	uint32_t invalidations; /* bit n: granularity n of ioasid.v1.InvalidateGranularity */
+	uint32_t invalidations;	       /* bit n: granularity n of ioasid.v1.InvalidateGranularity */
+	uint32_t native_invalidations; /* bit n: ioasid.v1.NativeInvalidation n */
+	uint32_t pasid_tables;	       /* bit n: ioasid.v1.PasidTableFormat n can be bound */
 	/* Empty string: the kind is supported; else why not.  Indexed by shim_kind. */
 	char kind_absent[_SHIM_KIND_MAX][SHIM_REASON_MAX];
 	/* The same of what the fields above say is not there; empty where nothing is known. */
@@ -211,6 +215,34 @@ struct shim_ctx;
 struct shim_dev;
 struct shim_mem;
 struct shim_pt;
+struct shim_vm;
+
+/* How a table that the tenant wrote is read: VT-d first stage (PASID entry: SRE, WPE, EAFE). */
+#define SHIM_TABLE_SUPERVISOR	   (1u << 0)
+#define SHIM_TABLE_WRITE_PROTECT   (1u << 1)
+#define SHIM_TABLE_EXTENDED_ACCESS (1u << 2)
+
+/* A table that the tenant wrote.  Its format is its IOASID's. */
+struct shim_table {
+	uint64_t root; /* address in the parent */
+	uint32_t flags;
+};
+
+enum shim_pasid_format { /* the numbers of ioasid.v1.PasidTableFormat */
+			 SHIM_PASID_VTD = 1,
+			 SHIM_PASID_AMD_GCR3 = 2,
+			 SHIM_PASID_SMMUV3_CD = 3,
+			 SHIM_PASID_RISCV_PDT = 4,
+			 _SHIM_PASID_FORMAT_MAX,
+};
+
+/* A PASID table that the tenant wrote: it stands for all of a device's PASIDs. */
+struct shim_pasid_table {
+	enum shim_pasid_format format;
+	uint64_t root; /* address in the parent */
+	uint8_t pasid_bits;
+	uint32_t shape; /* SMMUv3 S1Fmt, AMD GLX, RISC-V PD mode */
+};
 
 struct shim_pt_spec {
 	enum shim_kind kind;
@@ -219,7 +251,9 @@ struct shim_pt_spec {
 	bool enforce_snoop;
 	bool dirty_tracking;
 	bool faults;
-	struct shim_pt *parent; /* same context, or NULL */
+	struct shim_pt *parent;		/* same context, or NULL */
+	const struct shim_table *table; /* kind USER; NULL: nothing is bound yet */
+	struct shim_vm *vm;		/* kind KVM: same context */
 	/* Devices that will be attached (a kernel wants to know at creation); borrowed. */
 	struct shim_dev *const *devices;
 	size_t n_devices;
@@ -263,6 +297,11 @@ struct shim_invalidate {
 	struct shim_dev *dev; /* DEVICE_TLB; NULL: all */
 };
 
+enum shim_native {			   /* the numbers of ioasid.v1.NativeInvalidation */
+		   SHIM_NATIVE_VTD_S1 = 1, /* struct iommu_hwpt_vtd_s1_invalidate, 24 bytes */
+		   SHIM_NATIVE_SMMUV3 = 2, /* le64 cmd[2], 16 bytes */
+};
+
 /*
  * What a shim must know to find an object again after a restart of the broker.  Its bytes
  * mean something to this shim only, also to later releases of it.
@@ -296,6 +335,24 @@ struct shim_fault {
 	uint32_t access;	     /* SHIM_READ, SHIM_WRITE or SHIM_EXEC */
 	uint64_t address;
 	uint64_t entry;
+	/*
+	 * Of a simulated device: it can ask for the page (PRI), its table was made with faults,
+	 * and another table entry would cure it.  The access may go on after an answer.
+	 */
+	bool recoverable;
+};
+
+/* What a kernel's devices report: page requests, and accesses that were blocked. */
+struct shim_report {
+	struct shim_dev *dev;
+	uint32_t pasid; /* SHIM_NO_PASID: without */
+	/* Not 0: a page request, of which the last of its group is answered by this number. */
+	uint64_t cookie;
+	uint32_t group;
+	bool last;
+	uint64_t lost; /* reports that the kernel dropped just before this one */
+	/* cause NONE: the kernel does not say. */
+	struct shim_fault fault;
 };
 
 #define SHIM_WALK_MAX 64
@@ -416,6 +473,40 @@ struct shim_ops {
 	int (*pt_invalidate)(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 			     size_t *ret_done);
 	/*
+	 * [blocking] Optional.  The same for an array in an architecture's own layout; n entries
+	 * of it.  -EINVAL: an entry that means nothing there.
+	 */
+	int (*pt_invalidate_native)(struct shim_pt *pt, enum shim_native type, const void *entries,
+				    size_t n, size_t *ret_done);
+
+	/*
+	 * Kind USER; optional (NULL: no such kind).  [blocking] Binds a table, in the place of
+	 * one that is bound; NULL: unbinds it, and everything is not present.  Returns when DMA
+	 * through the old one is over and what was cached of it is gone.  The tables are read
+	 * through the parent when a device needs them: that nothing is there yet is not an
+	 * error.  RANGE: root is misaligned or outside of the parent; UNSUPPORTED: a flag.  On
+	 * failure the old one stays bound.
+	 */
+	int (*pt_bind_table)(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
+	/* The same for a PASID table; a table is then no longer bound, and the other way round. */
+	int (*pt_bind_pasid_table)(struct shim_pt *pt, const struct shim_pasid_table *table,
+				   char *ret_reason);
+
+	/*
+	 * Dirty tracking; optional (NULL: none).  [blocking] Of tables made with dirty_tracking.
+	 * Switched on, everything is clean.
+	 */
+	int (*pt_track_dirty)(struct shim_pt *pt, bool enable);
+	/*
+	 * [blocking] Sets bit n of bitmap (byte n / 8, least significant first) when something in
+	 * the n-th piece of 1 << page_shift bytes from iova was written; other bits stay as they
+	 * are.  A large page that is dirty is dirty as a whole.  clear: they are clean from now
+	 * on; a write that is not in the bitmap will be in the next one.  RANGE.
+	 */
+	int (*pt_read_dirty)(struct shim_pt *pt, uint64_t iova, uint64_t length,
+			     unsigned int page_shift, bool clear, uint8_t *bitmap);
+
+	/*
 	 * Optional (NULL: the tables are the kernel's and cannot be read).  What a device's
 	 * access would meet, by the tables (not by the IOTLB).
 	 */
@@ -433,10 +524,40 @@ struct shim_ops {
 	/*
 	 * [blocking] Optional (NULL where devices are real): the device reads len bytes at
 	 * iova into buf, or writes them.  A blocked access is a fault, not an error: the call
-	 * returns 0, *ret_done bytes moved, and fault->cause says why.
+	 * returns 0, *ret_done bytes moved, and fault->cause says why.  PROCESS: the table is of
+	 * that kind, and the access is for the process itself to make.
 	 */
 	int (*dma)(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
 		   size_t len, size_t *ret_done, struct shim_fault *ret_fault);
+
+	/*
+	 * Kind KVM; optional, all or none (NULL: no such kind).  A VM's memory: slots from
+	 * guest-physical addresses to registered memory, by KVM's rules.  Its tables are those
+	 * of kind KVM; they are filled from the slots when a device first needs a page.
+	 */
+	int (*vm_create)(struct shim_ctx *ctx, struct shim_vm **ret_vm);
+	/* No table of it is left.  NULL-safe. */
+	void (*vm_destroy)(struct shim_vm *vm);
+	/*
+	 * length 0: deletes the slot; returns when no DMA goes through it any more.  Else a new
+	 * slot or, for one that exists, other flags or another address (as KVM does, a change
+	 * of its memory or its length is refused).  prot: SHIM_READ, or with SHIM_WRITE.
+	 * OVERLAP; RANGE; NO_MAPPING: deletes what is not there.
+	 */
+	int (*vm_set_slot)(struct shim_vm *vm, uint32_t slot, uint64_t address, uint64_t length,
+			   struct shim_mem *mem, uint64_t offset, uint32_t prot);
+
+	/*
+	 * Reports of a kernel; optional, all or none (NULL: a simulated device's access says it
+	 * by itself).  An fd that is readable when there are some; -1: this context has none
+	 * yet; it is asked again after each pt_create().  Borrowed.
+	 */
+	int (*ctx_report_fd)(struct shim_ctx *ctx);
+	/* Takes up to n; *ret_n 0: there is none. */
+	int (*ctx_read_reports)(struct shim_ctx *ctx, struct shim_report *reports, size_t n,
+				size_t *ret_n);
+	/* Answers a page request group.  -ENOENT: it has been answered, or its device is gone. */
+	int (*ctx_answer)(struct shim_ctx *ctx, uint64_t cookie, bool success);
 
 	/*
 	 * Restart: all of what follows, or nothing (NULL: objects end with the broker, and are
@@ -514,6 +635,9 @@ struct shim_mem {
 	struct shim *shim;
 };
 struct shim_pt {
+	struct shim *shim;
+};
+struct shim_vm {
 	struct shim *shim;
 };
 
@@ -605,6 +729,72 @@ static inline int shim_pt_invalidate(struct shim_pt *pt, const struct shim_inval
 				     size_t n, size_t *ret_done)
 {
 	return pt->shim->ops->pt_invalidate(pt, entries, n, ret_done);
+}
+static inline int shim_pt_invalidate_native(struct shim_pt *pt, enum shim_native type,
+					    const void *entries, size_t n, size_t *ret_done)
+{
+	if (pt->shim->ops->pt_invalidate_native)
+		return pt->shim->ops->pt_invalidate_native(pt, type, entries, n, ret_done);
+	*ret_done = 0;
+	return SHIM_E_UNSUPPORTED;
+}
+static inline int shim_pt_bind_table(struct shim_pt *pt, const struct shim_table *table,
+				     char *ret_reason)
+{
+	return pt->shim->ops->pt_bind_table ? pt->shim->ops->pt_bind_table(pt, table, ret_reason)
+					    : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_table *table,
+					   char *ret_reason)
+{
+	return pt->shim->ops->pt_bind_pasid_table
+		       ? pt->shim->ops->pt_bind_pasid_table(pt, table, ret_reason)
+		       : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_pt_track_dirty(struct shim_pt *pt, bool enable)
+{
+	return pt->shim->ops->pt_track_dirty ? pt->shim->ops->pt_track_dirty(pt, enable)
+					     : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length,
+				     unsigned int page_shift, bool clear, uint8_t *bitmap)
+{
+	return pt->shim->ops->pt_read_dirty
+		       ? pt->shim->ops->pt_read_dirty(pt, iova, length, page_shift, clear, bitmap)
+		       : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_vm_create(struct shim_ctx *ctx, struct shim_vm **ret_vm)
+{
+	return ctx->shim->ops->vm_create ? ctx->shim->ops->vm_create(ctx, ret_vm)
+					 : SHIM_E_UNSUPPORTED;
+}
+static inline void shim_vm_destroy(struct shim_vm *vm)
+{
+	if (vm)
+		vm->shim->ops->vm_destroy(vm);
+}
+static inline int shim_vm_set_slot(struct shim_vm *vm, uint32_t slot, uint64_t address,
+				   uint64_t length, struct shim_mem *mem, uint64_t offset,
+				   uint32_t prot)
+{
+	return vm->shim->ops->vm_set_slot(vm, slot, address, length, mem, offset, prot);
+}
+static inline int shim_ctx_report_fd(struct shim_ctx *ctx)
+{
+	return ctx->shim->ops->ctx_report_fd ? ctx->shim->ops->ctx_report_fd(ctx) : -1;
+}
+static inline int shim_ctx_read_reports(struct shim_ctx *ctx, struct shim_report *reports, size_t n,
+					size_t *ret_n)
+{
+	if (ctx->shim->ops->ctx_read_reports)
+		return ctx->shim->ops->ctx_read_reports(ctx, reports, n, ret_n);
+	*ret_n = 0;
+	return 0;
+}
+static inline int shim_ctx_answer(struct shim_ctx *ctx, uint64_t cookie, bool success)
+{
+	return ctx->shim->ops->ctx_answer ? ctx->shim->ops->ctx_answer(ctx, cookie, success)
+					  : -ENOENT;
 }
 static inline int shim_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access,
 			       struct shim_walk *ret)

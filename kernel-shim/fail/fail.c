@@ -213,7 +213,107 @@ static int fail_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint6
 	return r ? r : state->inner->dma(dev, pasid, access, iova, buf, len, ret_done, ret_fault);
 }
 
-/* ---- restart: only where the inner shim has it ---- */
+/* ---- what a shim may lack: only where the inner one has it ---- */
+
+static int fail_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
+				     size_t n, size_t *ret_done)
+{
+	struct fail_state *state = state_of(pt->shim);
+	int r = count(state), inner;
+
+	inner = state->inner->pt_invalidate_native(pt, type, entries, r ? n / 2 : n, ret_done);
+	return inner ? inner : r;
+}
+
+static int fail_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason)
+{
+	int r = count(state_of(pt->shim));
+
+	return r ? r : state_of(pt->shim)->inner->pt_bind_table(pt, table, ret_reason);
+}
+
+static int fail_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_table *table,
+				    char *ret_reason)
+{
+	int r = count(state_of(pt->shim));
+
+	return r ? r : state_of(pt->shim)->inner->pt_bind_pasid_table(pt, table, ret_reason);
+}
+
+static int fail_pt_track_dirty(struct shim_pt *pt, bool enable)
+{
+	int r = count(state_of(pt->shim));
+
+	return r ? r : state_of(pt->shim)->inner->pt_track_dirty(pt, enable);
+}
+
+static int fail_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length,
+			      unsigned int page_shift, bool clear, uint8_t *bitmap)
+{
+	struct fail_state *state = state_of(pt->shim);
+	int r = count(state);
+
+	return r ? r : state->inner->pt_read_dirty(pt, iova, length, page_shift, clear, bitmap);
+}
+
+static int fail_vm_create(struct shim_ctx *ctx, struct shim_vm **ret_vm)
+{
+	int r = count(state_of(ctx->shim));
+
+	return r ? r : state_of(ctx->shim)->inner->vm_create(ctx, ret_vm);
+}
+
+static void fail_vm_destroy(struct shim_vm *vm)
+{
+	state_of(vm->shim)->inner->vm_destroy(vm);
+}
+
+static int fail_vm_set_slot(struct shim_vm *vm, uint32_t slot, uint64_t address, uint64_t length,
+			    struct shim_mem *mem, uint64_t offset, uint32_t prot)
+{
+	struct fail_state *state = state_of(vm->shim);
+	int r = count(state);
+
+	return r ? r : state->inner->vm_set_slot(vm, slot, address, length, mem, offset, prot);
+}
+
+static int fail_ctx_report_fd(struct shim_ctx *ctx)
+{
+	return state_of(ctx->shim)->inner->ctx_report_fd(ctx);
+}
+
+static int fail_ctx_read_reports(struct shim_ctx *ctx, struct shim_report *reports, size_t n,
+				 size_t *ret_n)
+{
+	return state_of(ctx->shim)->inner->ctx_read_reports(ctx, reports, n, ret_n);
+}
+
+static int fail_ctx_answer(struct shim_ctx *ctx, uint64_t cookie, bool success)
+{
+	int r = count(state_of(ctx->shim));
+
+	return r ? r : state_of(ctx->shim)->inner->ctx_answer(ctx, cookie, success);
+}
+
+#define WHERE_PRESENT(name) ops->name = inner->name ? fail_##name : NULL
+
+static void add_optional(struct shim_ops *ops, const struct shim_ops *inner)
+{
+	WHERE_PRESENT(dma);
+	WHERE_PRESENT(pt_invalidate_native);
+	WHERE_PRESENT(pt_bind_table);
+	WHERE_PRESENT(pt_bind_pasid_table);
+	WHERE_PRESENT(pt_track_dirty);
+	WHERE_PRESENT(pt_read_dirty);
+	WHERE_PRESENT(vm_create);
+	WHERE_PRESENT(vm_destroy);
+	WHERE_PRESENT(vm_set_slot);
+	WHERE_PRESENT(ctx_report_fd);
+	WHERE_PRESENT(ctx_read_reports);
+	WHERE_PRESENT(ctx_answer);
+}
+
+/* ---- restart: likewise ---- */
 
 static void fail_ctx_save(struct shim_ctx *ctx, struct shim_saved *ret_saved)
 {
@@ -354,8 +454,8 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 		.attach = fail_attach,
 		.replace = fail_replace,
 		.detach = fail_detach,
-		.dma = inner->ops->dma ? fail_dma : NULL,
 	};
+	add_optional(&state->ops, inner->ops);
 	add_restart(&state->ops, inner->ops);
 	inner->ops = &state->ops;
 	*ret_shim = inner;
