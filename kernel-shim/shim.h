@@ -494,9 +494,10 @@ struct shim_ops {
 
 	/*
 	 * Dirty tracking; optional (NULL: none).  [blocking] Of tables made with dirty_tracking.
-	 * Switched on, everything is clean.
+	 * Switched on, everything is clean; or, all_dirty, everything that is mapped is dirty once:
+	 * what was written before is not known.
 	 */
-	int (*pt_track_dirty)(struct shim_pt *pt, bool enable);
+	int (*pt_track_dirty)(struct shim_pt *pt, bool enable, bool all_dirty);
 	/*
 	 * [blocking] Sets bit n of bitmap (byte n / 8, least significant first) when something in
 	 * the n-th piece of 1 << page_shift bytes from iova was written; other bits stay as they
@@ -751,9 +752,9 @@ static inline int shim_pt_bind_pasid_table(struct shim_pt *pt, const struct shim
 		       ? pt->shim->ops->pt_bind_pasid_table(pt, table, ret_reason)
 		       : SHIM_E_UNSUPPORTED;
 }
-static inline int shim_pt_track_dirty(struct shim_pt *pt, bool enable)
+static inline int shim_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty)
 {
-	return pt->shim->ops->pt_track_dirty ? pt->shim->ops->pt_track_dirty(pt, enable)
+	return pt->shim->ops->pt_track_dirty ? pt->shim->ops->pt_track_dirty(pt, enable, all_dirty)
 					     : SHIM_E_UNSUPPORTED;
 }
 static inline int shim_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length,

@@ -240,11 +240,11 @@ static int fail_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_
 	return r ? r : state_of(pt->shim)->inner->pt_bind_pasid_table(pt, table, ret_reason);
 }
 
-static int fail_pt_track_dirty(struct shim_pt *pt, bool enable)
+static int fail_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty)
 {
 	int r = count(state_of(pt->shim));
 
-	return r ? r : state_of(pt->shim)->inner->pt_track_dirty(pt, enable);
+	return r ? r : state_of(pt->shim)->inner->pt_track_dirty(pt, enable, all_dirty);
 }
 
 static int fail_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length,

@@ -11,6 +11,7 @@
 
 #include "server/broker/device.h"
 #include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/iova_ranges.h"
 #include "server/broker/journal.h"
@@ -68,6 +69,7 @@ void attachment_reap(struct attachment *attachment)
 	struct ioasid *ioasid = attachment->ioasid;
 	struct lease *lease = ioasid->object.lease;
 
+	faults_drop_attachment(attachment);
 	RB_REMOVE(attachment_tree, &lease->attachments, attachment);
 	lease->n_attachments--;
 	attachment->device->n_attachments--;

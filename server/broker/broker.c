@@ -17,6 +17,7 @@
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
 #include "server/broker/session.h"
+#include "server/broker/fault.h"
 #include "server/broker/ticket.h"
 
 #include "vocab.h"
@@ -77,6 +78,8 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	broker->started_us = broker_now(broker);
 	RB_INIT(&broker->tenants);
 	RB_INIT(&broker->tickets);
+	TAILQ_INIT(&broker->faults);
+	broker->fault_timeout_us = config->fault_timeout_us ?: FAULT_TIMEOUT_US;
 	TAILQ_INIT(&broker->sessions);
 	TAILQ_INIT(&broker->leases);
 	LIST_INIT(&broker->ranges);
@@ -116,6 +119,7 @@ void broker_free(struct broker *broker)
 	if (!broker)
 		return;
 	assert(TAILQ_EMPTY(&broker->sessions) && TAILQ_EMPTY(&broker->leases));
+	assert(TAILQ_EMPTY(&broker->faults));
 	assert(RB_EMPTY(&broker->tickets) && LIST_EMPTY(&broker->ranges));
 	assert(!broker->n_ops && !broker->n_calls && !broker->n_ioasids);
 	key_table_free(broker->keys);
@@ -156,6 +160,7 @@ void broker_tick(struct broker *broker)
 	lease_expire(broker, us, &next);
 	devices_held_tick(broker, us, &next);
 	kept_fds_tick(broker, us, &next);
+	faults_expire(broker, us, &next);
 	broker_expect(broker, next);
 }
 

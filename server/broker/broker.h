@@ -81,6 +81,8 @@ struct broker_config {
 	const char *policy_path;
 	/* Holds duplicates of memfds for the next broker; borrowed.  NULL: nobody does. */
 	struct keeper *keeper;
+	/* How long a page request waits for its answer; 0: 5 seconds. */
+	uint64_t fault_timeout_us;
 };
 
 int broker_new(const struct broker_config *config, struct broker **ret_broker);

@@ -61,6 +61,8 @@ void call_end(struct broker_call *call, int code)
 	if (code == OUTCOME_OK && !call->response && !(call->method->flags & METHOD_STREAMS))
 		code = refuse_no_memory(call);
 	call->outcome.code = code;
+	if (call->parked)
+		LIST_REMOVE(call, parking);
 	if (call->on_finish)
 		call->on_finish(call);
 	if (call->on_end) {
@@ -223,10 +225,51 @@ static int call_take_key(struct broker_call *call)
 	return r ? refuse_charge(call, r, &refusal) : CALL_PENDING;
 }
 
+void call_park(struct broker_call *call)
+{
+	struct lease *lease = call->lease;
+
+	call->parked = true;
+	LIST_INSERT_HEAD(&lease->parked, call, parking);
+	if (lease->active != call)
+		return;
+	lease->active = NULL;
+	lease_run_queue(lease);
+}
+
+void call_unpark(struct broker_call *call, int (*next)(struct broker_call *call))
+{
+	struct lease *lease = call->lease;
+
+	LIST_REMOVE(call, parking);
+	call->parked = false;
+	call->next = next;
+	call->queued = true;
+	STAILQ_INSERT_TAIL(&lease->waiting, call, waiting);
+	lease_run_queue(lease);
+}
+
+/* A call that was parked goes on. */
+static void call_continue(struct broker_call *call)
+{
+	int (*next)(struct broker_call * call) = call->next;
+	int r;
+
+	call->next = NULL;
+	r = next(call);
+	if (r != CALL_PENDING)
+		call_end(call, r);
+}
+
 void call_execute(struct broker_call *call)
 {
-	int r = call_take_key(call);
+	int r;
 
+	if (call->next) {
+		call_continue(call);
+		return;
+	}
+	r = call_take_key(call);
 	FAULT_POINT(call->method->path, "policy");
 	FAULT_POINT_ENTER(call->method->path);
 	if (r == CALL_PENDING)
@@ -516,7 +559,7 @@ void broker_call_cancel(struct broker_call *call)
 	if (call->queued) {
 		STAILQ_REMOVE(&call->lease->waiting, call, broker_call, waiting);
 		call->queued = false;
-	} else if (!call->on_end) {
+	} else if (!call->parked && !call->on_end) {
 		/* On a worker or in slices: it ends by itself, a long map sooner. */
 		if (call->shim_cancel)
 			call->shim_cancel->requested = true;

@@ -61,6 +61,9 @@ struct broker_call {
 	struct broker_session *session; /* NULL: gone */
 	LIST_ENTRY(broker_call) of_session;
 	STAILQ_ENTRY(broker_call) waiting;
+	LIST_ENTRY(broker_call) parking;
+	/* What the call does with its next turn in the lease; NULL: it begins. */
+	int (*next)(struct broker_call *call);
 	const struct broker_method *method;
 	const struct broker_call_ops *ops;
 	void *userdata;
@@ -74,6 +77,7 @@ struct broker_call {
 	uint64_t started_us;
 	bool made_lease; /* the connection lease, for this call */
 	bool queued;	 /* in lease->waiting */
+	bool parked;	 /* in lease->parked */
 	bool cancelled;	 /* the caller is gone */
 	/* Of work on a worker that can be given up; NULL: none. */
 	struct shim_cancel *shim_cancel;
@@ -121,6 +125,14 @@ void call_execute(struct broker_call *call);
  */
 int call_run(struct broker_call *call, void (*run)(struct op *op), void (*complete)(struct op *op),
 	     bool heavy);
+/*
+ * The call waits for something outside of its lease (an answer, a reader): others get their
+ * turn meanwhile.  It keeps no pointer to objects of the lease that can go, can be cancelled at
+ * any time, and ends when the lease does.
+ */
+void call_park(struct broker_call *call);
+/* A parked call goes on with next(), which is like a handler, when its turn comes. */
+void call_unpark(struct broker_call *call, int (*next)(struct broker_call *call));
 static inline struct broker_call *call_of_op(struct op *op)
 {
 	return CONTAINER_OF(op, struct broker_call, op);

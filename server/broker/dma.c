@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * DeviceDma: has a simulated device read or write memory through the IOMMU.  A blocked
- * access is an answer, not an error.  Large transfers run on a worker.
+ * access is an answer, not an error.  Where the device can ask for a page, the call is parked
+ * until the answer and then goes on where it was.  Large transfers run on a worker.
  */
 #include "server/broker/dma.h"
 
 #include "server/broker/attachment.h"
-#include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/lease.h"
 #include "server/broker/translate.h"
-
-#include "vocab.h"
 
 #define DMA_MAX	  (1u << 20)
 #define DMA_LIGHT (64u << 10)
@@ -22,8 +21,10 @@ struct dma_work {
 	uint64_t iova;
 	uint8_t *buffer;
 	size_t length;
-	size_t done;
+	size_t done;  /* of all rounds */
+	size_t moved; /* of the last one */
 	struct shim_fault fault;
+	struct fault *request; /* waits for its answer; NULL: none */
 	int result;
 };
 
@@ -31,34 +32,89 @@ static void dma_run(struct op *op)
 {
 	struct dma_work *w = call_of_op(op)->data;
 
-	w->result = shim_dma(w->device->shim, w->pasid, w->access, w->iova, w->buffer, w->length,
-			     &w->done, &w->fault);
+	w->moved = 0;
+	w->result = shim_dma(w->device->shim, w->pasid, w->access, w->iova + w->done,
+			     w->buffer + w->done, w->length - w->done, &w->moved, &w->fault);
+}
+
+static void dma_finish(struct broker_call *call)
+{
+	struct dma_work *w = call->data;
+
+	fault_forget(w->request);
+}
+
+static int dma_answer(struct broker_call *call)
+{
+	Ioasid__V1__DeviceDmaResponse *p = (void *)call->response;
+	struct dma_work *w = call->data;
+
+	p->done = w->done;
+	if (w->access == SHIM_READ)
+		p->data = (ProtobufCBinaryData){.len = w->done, .data = w->buffer};
+	if (!w->fault.cause)
+		return OUTCOME_OK;
+	p->fault = fault_describe(&call->scratch, &w->fault);
+	return p->fault ? OUTCOME_OK : refuse_no_memory(call);
+}
+
+static int dma_turn(struct broker_call *call);
+
+/* The page is there, or it will not be. */
+static void dma_answered(struct broker_call *call, bool success)
+{
+	struct dma_work *w = call->data;
+
+	w->request = NULL;
+	if (success)
+		call_unpark(call, dma_turn);
+	else
+		call_end(call, dma_answer(call));
+}
+
+/* Blocked: the device asks for the page, if it can; true: it waits. */
+static bool dma_blocked(struct broker_call *call, struct dma_work *w)
+{
+	struct attachment *a = attachment_find(call->lease, w->device, w->pasid);
+	struct fault_where where = {
+		.device = w->device,
+		.pasid = w->pasid,
+		.ioasid = a ? a->ioasid : NULL,
+		.what = w->fault,
+	};
+
+	if (w->fault.recoverable && !call->cancelled &&
+	    fault_request(call, &where, dma_answered, &w->request))
+		return true;
+	fault_record(call->lease, &where);
+	return false;
 }
 
 static void dma_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
-	Ioasid__V1__DeviceDmaResponse *p = (void *)call->response;
 	struct dma_work *w = call->data;
 
 	if (w->result) {
 		call_end(call, refuse_shim(call, w->result, "DMA", NULL));
 		return;
 	}
-	p->done = w->done;
-	if (w->access == SHIM_READ)
-		p->data = (ProtobufCBinaryData){.len = w->done, .data = w->buffer};
-	if (w->fault.cause) {
-		p->fault = fault_describe(&call->scratch, &w->fault);
-		if (!p->fault) {
-			call_end(call, refuse_no_memory(call));
-			return;
-		}
-		event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_FAULT, call->tenant,
-			   call->lease, 0, w->device->info->address, "%s at 0x%llx",
-			   vocab_fault_name(p->fault->cause), (unsigned long long)w->fault.address);
-	}
-	call_end(call, OUTCOME_OK);
+	w->done += w->moved;
+	if (w->fault.cause && dma_blocked(call, w))
+		call_park(call);
+	else
+		call_end(call, dma_answer(call));
+}
+
+static int dma_turn(struct broker_call *call)
+{
+	struct dma_work *w = call->data;
+
+	/* Given back while it waited; its attachments went first, and with them the request. */
+	if (w->device->lease != call->lease || !w->device->bound)
+		return dma_answer(call);
+	w->fault = (struct shim_fault){0};
+	return call_run(call, dma_run, dma_complete, w->length - w->done > DMA_LIGHT);
 }
 
 int rpc_device_dma(struct broker_call *call)
@@ -102,5 +158,6 @@ int rpc_device_dma(struct broker_call *call)
 		return refuse_no_memory(call);
 	call->note = q->device;
 	call->data = w;
-	return call_run(call, dma_run, dma_complete, length > DMA_LIGHT);
+	call->on_finish = dma_finish;
+	return dma_turn(call);
 }

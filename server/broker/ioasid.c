@@ -11,12 +11,14 @@
 
 #include "server/broker/fault_point.h"
 #include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/iova_ranges.h"
 #include "server/broker/journal.h"
 #include "server/broker/lease.h"
 #include "server/broker/mapping.h"
 #include "server/broker/negotiate.h"
 #include "server/broker/page.h"
+#include "server/broker/page_table.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -48,6 +50,7 @@ void ioasid_retire(struct ioasid *ioasid)
 	struct lease *lease = ioasid->object.lease;
 
 	lease_unpublish(&ioasid->object);
+	faults_drop_ioasid(ioasid);
 	ioasid->freed = true;
 	lease->n_pending_ioasids++;
 	/* Else it goes at once, and that is written then. */
@@ -234,6 +237,8 @@ static int alloc_refusal(struct broker_call *call, const struct allocation *a)
 	if (a->result == SHIM_E_UNSUPPORTED)
 		return refuse_precondition(call, OUTCOME_FORMAT_UNSUPPORTED,
 					   call->broker->shim->ops->name, "%s", a->reason);
+	if (a->result == SHIM_E_RANGE)
+		return page_table_refusal(call, a->result, "table", a->reason);
 	if (a->result == SHIM_E_INCOMPATIBLE)
 		return refuse_precondition(call, OUTCOME_INCOMPATIBLE,
 					   call->broker->shim->ops->name, "%s", a->reason);
@@ -273,6 +278,7 @@ static void alloc_complete(struct op *op)
 		ioasid->parent->n_children++;
 	call->lease->n_ioasids++;
 	call->broker->n_ioasids++;
+	faults_watch_reports(call->lease);
 	lease_publish(call->lease, &ioasid->object);
 	call->note = scratch_printf(&call->scratch, "ioasid %llu", (unsigned long long)p->ioasid);
 	event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_IOASID_ALLOCATED, call->tenant,
@@ -348,6 +354,14 @@ int rpc_alloc(struct broker_call *call)
 		return r;
 	for (size_t i = 0; i < n->n_devices; i++)
 		a->devices[i] = n->devices[i]->shim;
+	if (q->table) {
+		a->ioasid->binding.kind = BINDING_TABLE;
+		r = page_table_read(call, q->table, n->choice.format, &a->ioasid->binding.table);
+		if (r) {
+			ioasid_free(a->ioasid);
+			return r;
+		}
+	}
 	a->spec = (struct shim_pt_spec){
 		.kind = n->kind,
 		.format = n->choice.format,
@@ -356,6 +370,7 @@ int rpc_alloc(struct broker_call *call)
 		.dirty_tracking = q->dirty_tracking,
 		.faults = q->faults,
 		.parent = n->parent ? n->parent->pt : NULL,
+		.table = q->table ? &a->ioasid->binding.table : NULL,
 		.devices = a->devices,
 		.n_devices = n->n_devices,
 	};
@@ -421,7 +436,8 @@ Ioasid__V1__Ioasid *ioasid_describe(struct scratch *scratch, const struct ioasid
 	d->attachments = ioasid->n_attachments;
 	d->children = ioasid->n_children;
 	d->dirty_tracking = ioasid->dirty_tracking;
-	return d;
+	d->tracking = ioasid->tracking;
+	return page_table_describe(scratch, ioasid, d) ? d : NULL;
 }
 
 int rpc_get_ioasid(struct broker_call *call)

@@ -18,6 +18,7 @@
 #include "server/broker/device.h"
 #include "server/broker/compact.h"
 #include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/journal.h"
 #include "server/broker/key_table.h"
@@ -114,6 +115,8 @@ int lease_make(struct broker *broker, struct tenant *tenant, const char *name, u
 	RB_INIT(&lease->attachments);
 	LIST_INIT(&lease->tickets);
 	STAILQ_INIT(&lease->waiting);
+	LIST_INIT(&lease->parked);
+	faults_init(lease);
 	tenant->n_leases++;
 	broker->n_leases++;
 	TAILQ_INSERT_TAIL(&broker->leases, lease, all);
@@ -161,6 +164,7 @@ static void lease_free(struct lease *lease)
 	if (closer)
 		FAULT_POINT(closer->method->path, "result");
 	key_table_free(lease->keys);
+	faults_deinit(lease);
 	event_emit(broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_LEASE_CLOSED, tenant, lease, 0, NULL,
 		   "serial %llu", (unsigned long long)lease->serial);
 	TAILQ_REMOVE(&broker->leases, lease, all);
@@ -438,6 +442,7 @@ static void lease_end(struct lease *lease, const char *why)
 	lease_await_no_more(lease);
 	if (lease->name)
 		RB_REMOVE(lease_name_tree, &lease->tenant->leases, lease);
+	faults_end(lease);
 	lease_cancel_queue(lease, OUTCOME_CANCELLED, why);
 	if (lease->active && lease->active->shim_cancel)
 		lease->active->shim_cancel->requested = true;
@@ -479,6 +484,8 @@ void lease_cancel_queue(struct lease *lease, int code, const char *message)
 {
 	struct broker_call *call;
 
+	while ((call = LIST_FIRST(&lease->parked)))
+		call_end(call, refuse(call, code, "the lease closed: %s", message));
 	while ((call = STAILQ_FIRST(&lease->waiting))) {
 		STAILQ_REMOVE_HEAD(&lease->waiting, waiting);
 		call->queued = false;
@@ -488,7 +495,8 @@ void lease_cancel_queue(struct lease *lease, int code, const char *message)
 
 static bool lease_is_empty(const struct lease *lease)
 {
-	return !lease->n_memory && !lease->n_ioasids && !lease->n_devices && !lease->n_tickets &&
+	return LIST_EMPTY(&lease->parked) && !lease->n_memory && !lease->n_ioasids &&
+	       !lease->n_devices && !lease->n_tickets &&
 	       (!lease->keys || key_table_is_empty(lease->keys));
 }
 
@@ -508,6 +516,8 @@ void lease_run_queue(struct lease *lease)
 		call_execute(call);
 	}
 	lease->running_queue = false;
+	if (lease->reports_due && !lease->active && lease->state == LEASE_OPEN)
+		faults_read_reports(lease);
 	if (lease->made_in_vain && !lease->active) {
 		lease->made_in_vain = false;
 		if (lease->state == LEASE_OPEN && lease_is_empty(lease)) {

@@ -7,12 +7,15 @@
 #include "server/broker/call.h"
 #include "server/broker/device.h"
 #include "server/broker/device_fd.h"
+#include "server/broker/dirty.h"
 #include "server/broker/dma.h"
 #include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/invalidate.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/mapping.h"
 #include "server/broker/memory.h"
+#include "server/broker/page_table.h"
 #include "server/broker/rpc_admin.h"
 #include "server/broker/rpc_check.h"
 #include "server/broker/rpc_lease.h"
@@ -38,12 +41,8 @@
 #define ALL	(ROLES_TA | ROLES_OM)
 #define VIEWS	(ROLES_OM | ROLE_BIT(POLICY_ROLE_AGENT))
 
-#define NO_USER	       "kind user is not built in this version"
-#define NO_PASID_TABLE "PASID tables come with kind user, which is not built in this version"
-#define NO_DIRTY       "dirty tracking is not built in this version"
-#define NO_FAULTS      "recoverable faults are not built in this version"
-#define NO_KVM	       "kind kvm is not built in this version"
-#define NO_PROCESS     "kind process is not built in this version"
+#define NO_KVM	   "kind kvm is not built in this version"
+#define NO_PROCESS "kind process is not built in this version"
 
 static const struct broker_method methods[] = {
 	{BROKER(Alloc), UNARY(alloc), ROLES_TA, MAKES, rpc_alloc},
@@ -79,17 +78,20 @@ static const struct broker_method methods[] = {
 	 rpc_unregister_memory},
 	{BROKER(ListMemory), UNARY(list_memory), ROLES_TA, READS, rpc_list_memory},
 
-	{BROKER(BindPageTable), UNARY(bind_page_table), ROLES_TA, CHANGES, NULL, NO_USER},
-	{BROKER(UnbindPageTable), UNARY(unbind_page_table), ROLES_TA, RETURNS, NULL, NO_USER},
-	{BROKER(BindPasidTable), UNARY(bind_pasid_table), ROLES_TA, CHANGES, NULL, NO_PASID_TABLE},
-	{BROKER(UnbindPasidTable), UNARY(unbind_pasid_table), ROLES_TA, RETURNS, NULL,
-	 NO_PASID_TABLE},
-	{BROKER(SetDirtyTracking), UNARY(set_dirty_tracking), ROLES_TA, CHANGES, NULL, NO_DIRTY},
-	{BROKER(ReadDirtyBitmap), UNARY(read_dirty_bitmap), ROLES_TA, READS | METHOD_STREAMS, NULL,
-	 NO_DIRTY},
+	{BROKER(BindPageTable), UNARY(bind_page_table), ROLES_TA, CHANGES, rpc_bind_page_table},
+	{BROKER(UnbindPageTable), UNARY(unbind_page_table), ROLES_TA, RETURNS,
+	 rpc_unbind_page_table},
+	{BROKER(BindPasidTable), UNARY(bind_pasid_table), ROLES_TA, CHANGES, rpc_bind_pasid_table},
+	{BROKER(UnbindPasidTable), UNARY(unbind_pasid_table), ROLES_TA, RETURNS,
+	 rpc_unbind_pasid_table},
+	{BROKER(SetDirtyTracking), UNARY(set_dirty_tracking), ROLES_TA, CHANGES,
+	 rpc_set_dirty_tracking},
+	{BROKER(ReadDirtyBitmap), UNARY(read_dirty_bitmap), ROLES_TA,
+	 READS | METHOD_STREAMS | METHOD_EXCLUSIVE, rpc_read_dirty_bitmap},
 	{BROKER(WatchFaults), TYPES(watch_faults_request, fault_event), ROLES_TA,
-	 READS | METHOD_STREAMS, NULL, NO_FAULTS},
-	{BROKER(RespondFault), UNARY(respond_fault), ROLES_TA, CHANGES, NULL, NO_FAULTS},
+	 READS | METHOD_STREAMS | METHOD_MAKES_LEASE, rpc_watch_faults},
+	{BROKER(RespondFault), UNARY(respond_fault), ROLES_TA, CHANGES | METHOD_TRANSIENT,
+	 rpc_respond_fault},
 	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, NULL, NO_KVM},
 	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, NULL, NO_KVM},
 	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, NULL, NO_KVM},

@@ -83,9 +83,8 @@ static int check_kind(struct broker_call *call, const Ioasid__V1__AllocRequest *
 	if (n->n_devices ? absent != NULL : !found && (absent || n->kind != SHIM_KIND_KERNEL))
 		return refuse(call, OUTCOME_UNIMPLEMENTED, "kind %s: %s", vocab_kind_name(q->kind),
 			      absent ?: "no device that this tenant may have can use it");
-	if (n->kind == SHIM_KIND_KERNEL && q->table)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, "table",
-				    "the broker builds the table of a kernel IOASID");
+	if (n->kind != SHIM_KIND_USER && q->table)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "table", "only for kind user");
 	if (n->kind == SHIM_KIND_KERNEL && q->vm)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "vm", "only for kind kvm");
 	return OUTCOME_OK;
@@ -157,11 +156,18 @@ static int check_parent(struct broker_call *call, const Ioasid__V1__AllocRequest
 	int r;
 
 	n->depth = 1;
+	if (!q->parent && n->kind == SHIM_KIND_USER)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent",
+				    "a table that the tenant writes is nested on a parent");
 	if (!q->parent)
 		return check_ceiling(call, QUOTA_NESTING_DEPTH, 0);
 	n->parent = ioasid_find(call->lease, q->parent);
 	if (!n->parent)
 		return refuse_id(call, "parent", "IOASID", q->parent);
+	if (n->kind == SHIM_KIND_KERNEL && n->parent->kind != SHIM_KIND_KERNEL)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent",
+				    "kind kernel nests on kind kernel, not on %s",
+				    vocab_kind_name((Ioasid__V1__IoasidKind)n->parent->kind));
 	if (n->parent->depth == UINT8_MAX)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent", "nested too deeply");
 	n->depth = n->parent->depth + 1;
@@ -365,6 +371,8 @@ static int choose(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 {
 	enum shim_format order[SHIM_FORMATS_MAX];
 	size_t n_order = q->n_candidates;
+	/* A table says its format by itself. */
+	Ioasid__V1__PageTableFormat written = q->table ? q->table->format : 0;
 	size_t n_ranged = 0;
 	struct device **ranged;
 
@@ -381,6 +389,8 @@ static int choose(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 				return refuse_field(call, OUTCOME_INVALID_FIELD, "candidates",
 						    "%s is named twice", format_name(order[i]));
 	}
+	if (!n_order && written)
+		order[n_order++] = (enum shim_format)written;
 	if (!n_order)
 		n_order = order_of_preference(n, order);
 	n->passed_over = scratch_calloc(&call->scratch, n_order, sizeof(*n->passed_over));

@@ -114,6 +114,26 @@ void record_memory(Ioasid__Registry__Memory *r, const struct memory *m)
 	r->freed = !m->object.listed;
 }
 
+static void record_binding(struct record_ioasid *record, const struct binding *b)
+{
+	Ioasid__Registry__BoundTable *t = &record->table;
+	Ioasid__Registry__BoundPasidTable *p = &record->pasid_table;
+
+	if (b->kind == BINDING_TABLE) {
+		ioasid__registry__bound_table__init(t);
+		t->root = b->table.root;
+		t->flags = b->table.flags;
+		record->ioasid.bound_table = t;
+	} else if (b->kind == BINDING_PASID_TABLE) {
+		ioasid__registry__bound_pasid_table__init(p);
+		p->format = b->pasid_table.format;
+		p->root = b->pasid_table.root;
+		p->pasid_bits = b->pasid_table.pasid_bits;
+		p->shape = b->pasid_table.shape;
+		record->ioasid.bound_pasid_table = p;
+	}
+}
+
 void record_ioasid(struct record_ioasid *record, const struct ioasid *ioasid)
 {
 	Ioasid__Registry__Ioasid *r = &record->ioasid;
@@ -146,11 +166,13 @@ void record_ioasid(struct record_ioasid *record, const struct ioasid *ioasid)
 		r->label = ioasid->label;
 	r->choose_hint = ioasid->choose_hint;
 	r->table = saved_bytes(&ioasid->saved);
+	r->tracking = ioasid->tracking;
+	record_binding(record, &ioasid->binding);
 }
 
 size_t record_ioasid_bound(const struct ioasid *ioasid)
 {
-	return 192 + 22 * ioasid->choice.valid->n + ioasid->n_devices * (SHIM_NAME_MAX + 2) +
+	return 256 + 22 * ioasid->choice.valid->n + ioasid->n_devices * (SHIM_NAME_MAX + 2) +
 	       (ioasid->label ? strlen(ioasid->label) : 0);
 }
 

@@ -27,6 +27,8 @@ void record_memory(Ioasid__Registry__Memory *record, const struct memory *memory
 
 struct record_ioasid {
 	Ioasid__Registry__Ioasid ioasid;
+	Ioasid__Registry__BoundTable table;
+	Ioasid__Registry__BoundPasidTable pasid_table;
 	char *devices[RECORD_DEVICES_MAX];
 };
 void record_ioasid(struct record_ioasid *record, const struct ioasid *ioasid);

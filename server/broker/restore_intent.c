@@ -7,7 +7,10 @@
  *	Map					undone: whatever the kernel has of it is unmapped
  *	Attach, Replace				undone: the device goes back to where the registry
  *						says that it is
+ *	SetDirtyTracking			undone: as the registry says
+ *	BindPageTable, BindPasidTable		undone: what the registry says is bound again
  *	Free, Detach, ReleaseDevice, Revoke	redone: what is left of it is done
+ *	UnbindPageTable, UnbindPasidTable	redone: nothing is bound
  *	Unmap					redone: no mapping of its ranges is restored, and
  *						whatever the kernel has of them is unmapped
  *
@@ -21,6 +24,7 @@
 #include "server/broker/ioasid.h"
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
+#include "server/broker/page_table.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -140,6 +144,50 @@ static int undo_attach(struct restoring *restoring)
 	return r ? restore_shim_error(restoring, r, "an attachment that was begun", reason) : 0;
 }
 
+static int bind_as_recorded(struct restoring *restoring)
+{
+	struct ioasid *ioasid = ioasid_find(restoring->lease, restoring->intent->ioasid);
+	char reason[SHIM_REASON_MAX] = "";
+	int r;
+
+	if (!ioasid || !ioasid->pt)
+		return 0;
+	r = page_table_apply(ioasid, reason);
+	return r ? restore_shim_error(restoring, r, "a table that was being bound", reason) : 0;
+}
+
+static int redo_unbind(struct restoring *restoring)
+{
+	struct ioasid *ioasid = ioasid_find(restoring->lease, restoring->intent->ioasid);
+
+	if (ioasid)
+		ioasid->binding.kind = BINDING_NONE;
+	return bind_as_recorded(restoring);
+}
+
+static int track_as_recorded(struct restoring *restoring)
+{
+	struct ioasid *ioasid = ioasid_find(restoring->lease, restoring->intent->ioasid);
+	int r;
+
+	if (!ioasid || !ioasid->pt || !restores(restoring))
+		return 0;
+	r = shim_pt_track_dirty(ioasid->pt, ioasid->tracking, ioasid->tracking);
+	return r ? restore_shim_error(restoring, r, "dirty tracking", NULL) : 0;
+}
+
+static bool intent_binds(const struct restoring *restoring)
+{
+	return restore_intent_is(restoring, "BindPageTable") ||
+	       restore_intent_is(restoring, "BindPasidTable");
+}
+
+static bool intent_unbinds(const struct restoring *restoring)
+{
+	return restore_intent_is(restoring, "UnbindPageTable") ||
+	       restore_intent_is(restoring, "UnbindPasidTable");
+}
+
 static int redo_detach(struct restoring *restoring)
 {
 	struct device *d = intent_device(restoring);
@@ -235,6 +283,10 @@ static int undo(struct restoring *restoring)
 		return unmap_ranges(restoring);
 	if (restore_intent_is(restoring, "Attach") || restore_intent_is(restoring, "Replace"))
 		return undo_attach(restoring);
+	if (restore_intent_is(restoring, "SetDirtyTracking"))
+		return track_as_recorded(restoring);
+	if (intent_binds(restoring))
+		return bind_as_recorded(restoring);
 	return 0;
 }
 
@@ -252,6 +304,8 @@ static int redo(struct restoring *restoring)
 		r = redo_detach(restoring);
 	else if (restore_intent_is(restoring, "Free"))
 		redo_free(restoring);
+	else if (intent_unbinds(restoring))
+		r = redo_unbind(restoring);
 	else
 		redo_release(restoring);
 	return r ?: remember(restoring, i->answer.data, i->answer.len);
@@ -259,8 +313,9 @@ static int redo(struct restoring *restoring)
 
 int restore_intent_settle(struct restoring *restoring)
 {
-	static const char *const made[] = {"Alloc", "RegisterMemory", "ClaimDevice",
-					   "Map",   "Attach",	      "Replace"};
+	static const char *const made[] = {"Alloc",	    "RegisterMemory", "ClaimDevice",
+					   "Map",	    "Attach",	      "Replace",
+					   "BindPageTable", "BindPasidTable", "SetDirtyTracking"};
 
 	if (!restoring->intent)
 		return 0;

@@ -23,6 +23,7 @@
 #include "server/broker/mapping.h"
 #include "server/broker/memory.h"
 #include "server/broker/negotiate.h"
+#include "server/broker/page_table.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -281,6 +282,28 @@ static int ioasid_choice(struct lease *lease, struct ioasid *i, const Ioasid__Re
 	return iova_ranges_intern(lease->broker, r->valid, r->n_valid / 2, &i->choice.valid);
 }
 
+static int ioasid_binding(struct ioasid *i, const Ioasid__Registry__Ioasid *r)
+{
+	const Ioasid__Registry__BoundPasidTable *p = r->bound_pasid_table;
+
+	if (r->bound_table) {
+		i->binding.kind = BINDING_TABLE;
+		i->binding.table = (struct shim_table){
+			.root = r->bound_table->root,
+			.flags = r->bound_table->flags,
+		};
+	} else if (p) {
+		i->binding.kind = BINDING_PASID_TABLE;
+		i->binding.pasid_table = (struct shim_pasid_table){
+			.format = (enum shim_pasid_format)p->format,
+			.root = p->root,
+			.pasid_bits = (uint8_t)p->pasid_bits,
+			.shape = p->shape,
+		};
+	}
+	return r->bound_table && p ? -EPROTO : 0;
+}
+
 static int ioasid_table(struct restoring *restoring, struct ioasid *i,
 			const Ioasid__Registry__Ioasid *r)
 {
@@ -296,6 +319,7 @@ static int ioasid_table(struct restoring *restoring, struct ioasid *i,
 		.dirty_tracking = i->dirty_tracking,
 		.faults = i->faults,
 		.parent = i->parent ? i->parent->pt : NULL,
+		.table = i->binding.kind == BINDING_TABLE ? &i->binding.table : NULL,
 		.devices = devices,
 	};
 	struct shim_ctx *ctx;
@@ -311,6 +335,8 @@ static int ioasid_table(struct restoring *restoring, struct ioasid *i,
 		e = shim_pt_restore(ctx, &spec, &i->saved, &i->pt);
 	else if (!e)
 		e = shim_pt_create(ctx, &spec, reason, &i->pt);
+	if (!e && !restores && i->binding.kind == BINDING_PASID_TABLE)
+		e = page_table_apply(i, reason);
 	/* Its end had begun, and was done. */
 	if (e == SHIM_E_GONE && (r->freed || (restore_intent_is(restoring, "Free") &&
 					      restoring->intent->ioasid == r->id)))
@@ -330,6 +356,7 @@ static int ioasid_restore(struct restoring *restoring, const Ioasid__Registry__I
 	i->kind = (enum shim_kind)r->kind;
 	i->dirty_tracking = r->dirty_tracking;
 	i->faults = r->faults;
+	i->tracking = r->tracking;
 	i->choose_hint = r->choose_hint;
 	RB_INIT(&i->mappings);
 	i->parent = find_ioasid(lease, r->parent);
@@ -347,6 +374,8 @@ static int ioasid_restore(struct restoring *restoring, const Ioasid__Registry__I
 	e = ioasid_devices(lease, i, r);
 	if (!e)
 		e = ioasid_choice(lease, i, r);
+	if (!e)
+		e = ioasid_binding(i, r);
 	if (!e)
 		e = ioasid_charge_again(lease, i);
 	if (e)
@@ -442,6 +471,20 @@ static int charge_table(struct ioasid *i)
 	return r > 0 ? -EOVERFLOW : r;
 }
 
+/* What was written before its tables were lost is not known. */
+static int track_again(struct restoring *restoring, struct ioasid *i)
+{
+	char what[64];
+	int e;
+
+	if (!i->tracking || !i->pt || shim_restores(restoring->broker->shim))
+		return 0;
+	snprintf(what, sizeof(what), "dirty tracking of ioasid %llu",
+		 (unsigned long long)i->object.id.value);
+	e = shim_pt_track_dirty(i->pt, true, true);
+	return e ? restore_shim_error(restoring, e, what, NULL) : 0;
+}
+
 /* Those of one IOASID, from *at on. */
 static int mappings_of(struct restoring *restoring, struct ioasid *i, size_t *at)
 {
@@ -469,6 +512,8 @@ static int mappings_of(struct restoring *restoring, struct ioasid *i, size_t *at
 	}
 	if (!r)
 		r = mappings_apply(restoring, i, maps, n);
+	if (!r)
+		r = track_again(restoring, i);
 	return r ?: charge_table(i);
 }
 

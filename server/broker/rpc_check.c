@@ -15,6 +15,7 @@
 
 #include "server/broker/attachment.h"
 #include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
@@ -176,6 +177,7 @@ static bool add_lease(struct check *c, struct lease *lease)
 	*sums = (struct lease_sums){.serial = lease->serial};
 	add(c, &lease->charge);
 	add_keys(c, lease->keys);
+	faults_each_charge(lease, (fault_charge_fn)add, c);
 	LIST_FOREACH(ticket, &lease->tickets, of_lease)
 	{
 		add(c, &ticket->charge);

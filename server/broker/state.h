@@ -107,17 +107,30 @@ struct mapping {
 };
 RB_HEAD(mapping_tree, mapping);
 
+/* What a tenant has bound to an IOASID of kind USER. */
+enum binding_kind { BINDING_NONE, BINDING_TABLE, BINDING_PASID_TABLE };
+
+struct binding {
+	enum binding_kind kind;
+	union {
+		struct shim_table table;
+		struct shim_pasid_table pasid_table;
+	};
+};
+
 struct ioasid {
 	struct object object;
 	enum shim_kind kind;
 	uint8_t depth; /* 1: root */
 	bool dirty_tracking;
 	bool faults;
-	bool freed; /* pending */
+	bool tracking; /* dirty pages are tracked now */
+	bool freed;    /* pending */
 	struct choice choice;
 	struct ioasid *parent;
 	struct shim_pt *pt;
 	struct shim_saved saved;
+	struct binding binding;
 	struct mapping_tree mappings;
 	uint64_t n_mappings;
 	uint64_t mapped_bytes;
@@ -149,6 +162,7 @@ struct device {
 	struct shim_saved saved;
 	struct charge charge;
 	uint32_t n_attachments;
+	uint16_t fault_group;	  /* of its next page request */
 	TAILQ_ENTRY(device) link; /* lease->devices, broker->held */
 };
 TAILQ_HEAD(device_list, device);
@@ -176,6 +190,8 @@ enum lease_state { LEASE_OPEN, LEASE_CLOSING, LEASE_REAPING };
 LIST_HEAD(ioasid_list, ioasid);
 LIST_HEAD(ticket_list, ticket);
 STAILQ_HEAD(call_queue, broker_call);
+LIST_HEAD(call_list, broker_call);
+TAILQ_HEAD(fault_list, fault);
 
 /* A process, told from a later one of the same pid. */
 struct process_id {
@@ -241,9 +257,16 @@ struct lease {
 	unsigned n_tickets;
 	struct key_table *keys; /* NULL: none remembered */
 
+	/* See fault.h. */
+	struct fault_list faults;	  /* page requests that wait for an answer */
+	struct fault_log *fault_log;	  /* NULL: nothing happened, and nobody watches */
+	struct broker_watch report_watch; /* of ctx; fd -1: none */
+	bool reports_due;		  /* to be read when no op is in flight */
+
 	/* The call whose op is in flight, and those that wait for it. */
 	struct broker_call *active;
 	struct call_queue waiting;
+	struct call_list parked; /* neither: call_park() */
 	bool running_queue;
 	bool made_in_vain; /* the call that made it was refused: goes if nothing is in it */
 	bool leaving;	   /* the broker ends and its objects stay for the next one */
@@ -256,8 +279,6 @@ TAILQ_HEAD(lease_list, lease);
 LIST_HEAD(held_list, lease);
 
 /* ---- sessions ---- */
-
-LIST_HEAD(call_list, broker_call);
 
 struct broker_session {
 	struct broker *broker;
@@ -332,7 +353,10 @@ struct broker {
 	struct op_queue later;
 	uint64_t n_ops; /* in flight */
 	uint64_t n_calls;
-	uint64_t charge_changes; /* moved by every charge; rpc_check.c */
+	uint64_t charge_changes;  /* moved by every charge; rpc_check.c */
+	struct fault_list faults; /* of all leases, in the order of their deadlines */
+	uint64_t last_cookie;
+	uint64_t fault_timeout_us;
 	uint64_t next_expiry_us; /* no later than the first ticket or linger to expire */
 	bool ending;
 	bool shutting_down;

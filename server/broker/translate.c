@@ -23,12 +23,8 @@ uint32_t access_to_shim(Ioasid__V1__Access access)
 	}
 }
 
-Ioasid__V1__Fault *fault_describe(struct scratch *scratch, const struct shim_fault *fault)
+void fault_fill(Ioasid__V1__Fault *d, const struct shim_fault *fault)
 {
-	Ioasid__V1__Fault *d = scratch_alloc(scratch, sizeof(*d));
-
-	if (!d)
-		return NULL;
 	ioasid__v1__fault__init(d);
 	d->cause = (Ioasid__V1__FaultCause)fault->cause;
 	d->stage = fault->stage;
@@ -38,6 +34,14 @@ Ioasid__V1__Fault *fault_describe(struct scratch *scratch, const struct shim_fau
 	d->access = fault->access & SHIM_WRITE	? IOASID__V1__ACCESS__ACCESS_WRITE
 		    : fault->access & SHIM_EXEC ? IOASID__V1__ACCESS__ACCESS_EXECUTE
 						: IOASID__V1__ACCESS__ACCESS_READ;
+}
+
+Ioasid__V1__Fault *fault_describe(struct scratch *scratch, const struct shim_fault *fault)
+{
+	Ioasid__V1__Fault *d = scratch_alloc(scratch, sizeof(*d));
+
+	if (d)
+		fault_fill(d, fault);
 	return d;
 }
 

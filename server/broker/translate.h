@@ -6,6 +6,7 @@
 
 /* SHIM_READ ...; 0: unspecified. */
 uint32_t access_to_shim(Ioasid__V1__Access access);
+void fault_fill(Ioasid__V1__Fault *ret_fault, const struct shim_fault *fault);
 /* NULL: out of memory. */
 Ioasid__V1__Fault *fault_describe(struct scratch *scratch, const struct shim_fault *fault);
 
