@@ -160,8 +160,11 @@ static int parent_of(struct iommufd_dev *dev, struct iommufd_pt *parent,
 static int hwpt_new(struct iommufd_dev *dev, struct iommufd_pt *pt, struct iommufd_hwpt **ret_hwpt)
 {
 	struct iommufd_hwpt *hwpt, *parent = NULL;
-	int r = pt->bound ? parent_of(dev, pt->parent, &parent) : 0;
+	/* After a restart there is none until it is needed. */
+	int r = pt->faults ? iommufd_faults_open(dev->ctx) : 0;
 
+	if (!r && pt->bound)
+		r = parent_of(dev, pt->parent, &parent);
 	if (r)
 		return r;
 	r = hwpt_add(pt, dev, &hwpt);

@@ -97,12 +97,13 @@ static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, 
 static unsigned width_of(const struct iommufd_shim *shim, const struct shim_pt_spec *spec)
 {
 	unsigned bits = 0;
-	size_t n = spec->n_devices ? spec->n_devices : shim->host.n_slots;
+	/* A tenant's table has its format's, whatever the device. */
+	bool named = spec->n_devices && spec->kind != SHIM_KIND_USER;
+	size_t n = named ? spec->n_devices : shim->host.n_slots;
 
 	for (size_t i = 0; i < n; i++) {
-		const struct iommufd_slot *slot = spec->n_devices
-							  ? iommufd_dev_of(spec->devices[i])->slot
-							  : &shim->host.slots[i];
+		const struct iommufd_slot *slot =
+			named ? iommufd_dev_of(spec->devices[i])->slot : &shim->host.slots[i];
 		const struct shim_format_cap *cap = iommufd_cap_of(slot, spec->format);
 
 		if (cap && cap->nest_child == (spec->kind == SHIM_KIND_USER) &&

@@ -26,7 +26,7 @@
 #define FAKE_AREAS    64
 #define FAKE_TRACE    512
 
-enum fake_type { FAKE_NONE, FAKE_IOAS, FAKE_HWPT, FAKE_DEVICE };
+enum fake_type { FAKE_NONE, FAKE_IOAS, FAKE_HWPT, FAKE_DEVICE, FAKE_QUEUE };
 
 struct fake_area {
 	uint64_t iova, length;
@@ -44,6 +44,22 @@ struct fake_object {
 	uint32_t ioas;
 	uint8_t width;	/* of its IOMMU */
 	bool automatic; /* the kernel made it for an attachment to the IOAS */
+	uint32_t flags; /* IOMMU_HWPT_* that it was made with */
+	uint32_t queue;
+	uint32_t parent; /* nested; then: */
+	struct iommufd_hwpt_vtd_s1 data;
+	struct iommufd_vtd_s1_invalidate invalidated[8]; /* the last ones */
+	size_t n_invalidated;
+	bool tracked;
+	uint64_t dirty[8]; /* pages */
+	size_t n_dirty;
+};
+
+#define FAKE_REQUESTS 16
+struct fake_request {
+	struct iommufd_pgfault fault;
+	bool read;
+	uint32_t hwpt;
 };
 
 /* An open /dev/iommu. */
@@ -51,6 +67,10 @@ struct fake_context {
 	bool open; /* by the shim */
 	bool kept; /* by the keeper */
 	unsigned bound;
+	uint32_t queue; /* whose descriptor is open; 0: none */
+	struct fake_request requests[FAKE_REQUESTS];
+	size_t n_requests;
+	int answers[2]; /* how many of each code, by the broker; the kernel's own are not in it */
 	struct fake_object objects[FAKE_OBJECTS]; /* ids are indices */
 };
 
@@ -107,6 +127,8 @@ struct fake {
 #define FAKE_KEEPER  1ul
 #define FAKE_DUP     2ul
 #define FAKE_RELEASE 3ul
+#define FAKE_READ    4ul
+#define FAKE_WRITE   5ul
 
 /* With which exit status. */
 #define FAKE_CRASHED 42
@@ -128,6 +150,13 @@ void fake_tenant_close(struct fake *fake, int fd);
 
 /* Whether DMA of the device without PASID reaches memory at iova. */
 bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova);
+/* The HWPT that its DMA goes through; NULL: none. */
+struct fake_object *fake_hwpt(struct fake *fake, const char *address, uint32_t pasid);
+/* It writes a page: dirty where that is tracked. */
+void fake_write(struct fake *fake, const char *address, uint32_t pasid, uint64_t iova);
+/* It asks for a page. */
+void fake_request_page(struct fake *fake, const char *address, uint32_t pasid, uint32_t group,
+		       uint64_t iova, bool last);
 size_t fake_areas(const struct fake *fake);
 /* Nothing is open, claimed, bound, attached or allocated. */
 void fake_expect_empty(const struct fake *fake);
