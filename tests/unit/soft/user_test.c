@@ -5,11 +5,9 @@
  * unbinding and a parent's change do to devices that go through them.
  */
 
-#include "soft/guard.h"
 #include "tenant.h"
 
 #include <fcntl.h>
-#include <signal.h>
 
 static const enum shim_format formats[] = {
 	SHIM_FORMAT_X86_64_4L,
@@ -399,17 +397,13 @@ static void test_flags(void **state)
 }
 
 /* The tenant's memory loses pages under the walk. */
-/* cmocka puts handlers of its own over the guard's for each test. */
-static struct sigaction guard_bus, guard_segv;
-
 static void test_punched(void **state)
 {
 	struct shim_pt *parent, *pt;
 	struct tenant t;
 	struct fixture f;
 
-	sigaction(SIGBUS, &guard_bus, NULL);
-	sigaction(SIGSEGV, &guard_segv, NULL);
+	tenant_guard_arm();
 	fixture_open(&f, NULL, 0, 8 * M2);
 	parent = parent_of(&f, SHIM_FORMAT_VTDSS_4L);
 	t = tenant_new(&f, BASE, SHIM_FORMAT_X86_64_4L, TABLES);
@@ -450,9 +444,6 @@ int main(void)
 		cmocka_unit_test(test_punched),
 	};
 
-	if (soft_guard_init())
-		return 1;
-	sigaction(SIGBUS, NULL, &guard_bus);
-	sigaction(SIGSEGV, NULL, &guard_segv);
+	tenant_guard_keep();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
