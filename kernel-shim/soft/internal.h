@@ -200,6 +200,8 @@ void soft_flush_all(struct soft_pt *pt);
 void soft_flush_translations(struct soft_pt *pt, uint64_t first, uint64_t last);
 int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 		       size_t *ret_done);
+int soft_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
+			      size_t n, size_t *ret_done);
 
 /* user.c */
 /* Whether the table can be bound to pt below parent; RANGE, UNSUPPORTED. */

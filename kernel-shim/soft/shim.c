@@ -78,6 +78,7 @@ static const struct shim_ops soft_ops = {
 	.pt_unmap = soft_pt_unmap,
 	.pt_invalidate = soft_pt_invalidate,
 	.pt_bind_table = soft_pt_bind_table,
+	.pt_invalidate_native = soft_pt_invalidate_native,
 	.pt_track_dirty = soft_pt_track_dirty,
 	.pt_read_dirty = soft_pt_read_dirty,
 	.pt_walk = soft_pt_walk,

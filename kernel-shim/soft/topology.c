@@ -671,6 +671,7 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 			.nest_parent = caps->max_depth > 1,
 		};
 	}
+	caps->native_invalidations = 1u << SHIM_NATIVE_VTD_S1;
 	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
 	if (caps->pasid_bits)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID;
