@@ -30,6 +30,7 @@ int iommufd_ctx_new_record(struct shim *base, struct iommufd_ctx **ret_ctx)
 	}
 	ctx->base.shim = base;
 	ctx->fd = -1;
+	ctx->reports = -1;
 	*ret_ctx = ctx;
 	return 0;
 }
@@ -77,7 +78,8 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	shim = iommufd_shim_of(base->shim);
 	/* From here on no memory is reachable, whatever is attached to what. */
 	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
-		(void)iommufd_unmap_all(ctx, pt->ioas);
+		if (!pt->smmuv3)
+			(void)iommufd_unmap_all(ctx, pt->ioas);
 	if (ctx->restoring) {
 		iommufd_sweep_memory(ctx);
 		(void)iommufd_end_claims(ctx, &unrecorded);
@@ -94,6 +96,8 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	while (ctx->devices)
 		iommufd_dev_close(ctx->devices, &debts);
 	iommufd_give_back(shim, debts);
+	if (ctx->reports >= 0)
+		shim->sys.close(shim->sys.user, ctx->reports);
 	shim->sys.close(shim->sys.user, ctx->fd);
 	iommufd_give_back(shim, ctx->debt);
 	free(ctx);
@@ -117,6 +121,8 @@ void iommufd_ctx_leave(struct shim_ctx *base)
 		iommufd_pt_free(ctx->tables);
 	while (ctx->memories)
 		iommufd_mem_unregister(&ctx->memories->base);
+	if (ctx->reports >= 0)
+		sys->close(sys->user, ctx->reports);
 	sys->close(sys->user, ctx->fd);
 	iommufd_ctx_free_record(ctx);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Tables made for PASIDs (struct iommufd_hwpt): found or made when a device is attached, shared
- * behind an IOMMU, and ended with the last that is attached.
+ * Tables made for PASIDs or of what a tenant bound (struct iommufd_hwpt): found or made when a
+ * device is attached, shared behind an IOMMU, and ended with the last that is attached.
  *
  * After a restart a record may name one that is gone: the last attachment was replaced, and
  * the broker killed before it wrote that down.  Such a record serves nobody any more, and is
@@ -10,6 +10,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -52,7 +53,10 @@ static int hwpt_new(struct iommufd_dev *dev, struct iommufd_pt *pt, struct iommu
 
 	if (r)
 		return r;
-	r = iommufd_call(dev->ctx, IOMMU_HWPT_ALLOC, &arg);
+	if (pt->smmuv3)
+		r = iommufd_smmuv3_hwpt(dev, pt, &arg.out_hwpt_id);
+	else
+		r = iommufd_call(dev->ctx, IOMMU_HWPT_ALLOC, &arg);
 	if (r) {
 		hwpt_remove(pt, hwpt);
 		return r;
@@ -84,7 +88,7 @@ int iommufd_hwpt_attach(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_
 	int r;
 
 	for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next) {
-		if (hwpt->unit != dev->slot->unit || hwpt->gone)
+		if (hwpt->unit != dev->slot->unit || hwpt->gone || hwpt->old)
 			continue;
 		r = iommufd_vfio_attach(dev, pasid, hwpt->id);
 		if (!r)

@@ -63,6 +63,7 @@ struct iommufd_ctx {
 	struct iommufd_mem *memories;
 	struct iommufd_pt *tables;
 	struct iommufd_debt *debt;
+	int reports; /* readable when a vIOMMU has events; -1: there is none */
 	/* Between ctx_restore() and ctx_restored(): more or less may be there than is recorded. */
 	bool restoring;
 };
@@ -78,6 +79,7 @@ struct iommufd_hwpt {
 	uint32_t id;
 	uint32_t n_attached;
 	bool gone; /* the kernel has it no more */
+	bool old;  /* of what was bound before: not for further devices */
 };
 
 struct iommufd_attachment {
@@ -95,6 +97,9 @@ struct iommufd_dev {
 	uint32_t id; /* in the iommufd */
 	uint8_t pasid_bits;
 	struct iommufd_attachment plain; /* SHIM_NO_PASID */
+	struct iommufd_view *view;	 /* it is a vDEVICE there; NULL: nowhere */
+	uint32_t vdevice;
+	struct iommufd_hwpt *moving; /* during a bind */
 	struct iommufd_attachment *pasids;
 	size_t n_pasids;
 	size_t room;
@@ -111,6 +116,18 @@ struct iommufd_mem {
 	uint32_t prot;
 };
 
+/* What is bound to a table of kind USER behind an SMMUv3. */
+struct smmuv3_bound {
+	enum { SMMUV3_NOTHING, SMMUV3_TABLE, SMMUV3_PASID_TABLE } what;
+	uint8_t pasid_bits;
+	uint8_t shape; /* S1Fmt */
+	int slot;      /* of the parent's context descriptors; -1: none */
+	uint64_t root;
+};
+
+struct iommufd_view; /* viommu.h */
+struct smmuv3_page;  /* smmuv3_tables.c */
+
 struct iommufd_pt {
 	struct shim_pt base;
 	struct iommufd_ctx *ctx;
@@ -122,6 +139,13 @@ struct iommufd_pt {
 	uint8_t format; /* enum shim_format */
 	uint8_t input_bits;
 	bool snoop;
+	bool smmuv3; /* kind USER: nested on parent; it has no IOAS */
+	struct smmuv3_bound bound;
+	struct iommufd_pt *parent;
+	/* Of a parent. */
+	uint32_t n_children;
+	struct iommufd_view *views;
+	struct smmuv3_page *cds; /* NULL: none */
 	/* An undo failed: more may be mapped than is known.  It can only be freed. */
 	bool broken;
 };
@@ -256,14 +280,31 @@ int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entr
 int iommufd_pt_restore_map(struct shim_pt *pt, const struct shim_map *maps, size_t n);
 int iommufd_pt_undo_map(struct shim_pt *pt, const struct shim_unmap *ranges, size_t n);
 
+/* vevents.c */
+int iommufd_ctx_report_fd(struct shim_ctx *ctx);
+int iommufd_ctx_read_reports(struct shim_ctx *ctx, struct shim_report *reports, size_t n,
+			     size_t *ret_n);
+int iommufd_ctx_answer(struct shim_ctx *ctx, uint64_t cookie, bool success);
+/* Makes the context's descriptor readable when fd is. */
+int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd);
+
+/* smmuv3_tables.c, smmuv3_commands.c */
+int iommufd_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
+int iommufd_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_table *table,
+				char *ret_reason);
+int iommufd_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
+				 size_t n, size_t *ret_done);
+
 /* saved.c: the bytes of struct shim_saved.  -EINVAL: not what was saved. */
 void iommufd_save_context(struct keeper_context_id id, struct shim_saved *ret_saved);
 void iommufd_save_device(uint32_t id, struct shim_saved *ret_saved);
 void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
+void iommufd_save_user_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
 void iommufd_save_attachment(uint32_t hwpt, struct shim_saved *ret_saved);
 int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id);
 int iommufd_load_device(const struct shim_saved *saved, uint32_t *ret_id);
 int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt);
+int iommufd_load_user_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt);
 int iommufd_load_attachment(const struct shim_saved *saved, uint32_t *ret_hwpt);
 
 /* restore.c */

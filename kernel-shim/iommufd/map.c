@@ -13,6 +13,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -40,8 +41,8 @@ static int check(const struct iommufd_pt *pt, const struct shim_map *map)
 		return SHIM_E_RANGE;
 	if (!map->prot || map->prot & ~(SHIM_READ | SHIM_WRITE | SHIM_EXEC))
 		return -EINVAL;
-	/* iommufd has no flag for it; there is no parent to map from. */
-	if (map->prot & SHIM_EXEC || !map->mem)
+	/* iommufd has no flag for it; there is no parent to map from; the tenant maps. */
+	if (pt->smmuv3 || map->prot & SHIM_EXEC || !map->mem)
 		return SHIM_E_UNSUPPORTED;
 	/* First-stage entries cannot take reading away: it would be granted unasked. */
 	if (!(map->prot & SHIM_READ) && pt->format == SHIM_FORMAT_KERNEL_CHOSEN)
@@ -183,7 +184,7 @@ int iommufd_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size
 		uint64_t unmapped = 0;
 		int r;
 
-		if (!range_fits(pt, u->iova, u->length))
+		if (pt->smmuv3 || !range_fits(pt, u->iova, u->length))
 			return SHIM_E_NO_MAPPING;
 		r = iommufd_unmap(pt->ctx, pt->ioas, u->iova, u->length, &unmapped);
 		/* Cut short by a restart, it is done again from its start. */
@@ -228,6 +229,8 @@ int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entr
 {
 	int r;
 
+	if (iommufd_pt_of(pt)->smmuv3)
+		return iommufd_smmuv3_invalidate(iommufd_pt_of(pt), entries, n, ret_done);
 	for (*ret_done = 0; *ret_done < n; ++*ret_done) {
 		r = invalidate_one(iommufd_pt_of(pt), &entries[*ret_done]);
 		if (r)

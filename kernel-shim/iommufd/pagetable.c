@@ -16,6 +16,8 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
+#include "iommufd/viommu.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -36,7 +38,11 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slo
 	const struct shim_format_cap *cap = cap_of(slot, pt->format);
 	const struct shim_device_info *info = &slot->info;
 
-	if (!cap)
+	if (pt->smmuv3 && !cap)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: IOMMU %s reads no tenant's table of this format",
+				      info->address, info->iommu);
+	if (!cap || (cap->nest_child && !pt->smmuv3))
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: it is not proven that the kernel builds page tables of "
 				      "this format behind IOMMU %s",
@@ -49,24 +55,33 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slo
 	if (pt->snoop && !info->caps.snoop_control)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
 				      info->caps.feature_absent[SHIM_FEATURE_SNOOP]);
-	return 0;
+	return pt->smmuv3 ? iommufd_smmuv3_suits(pt, slot, ret_reason) : 0;
 }
 
 /* ---- create ---- */
+
+static bool is_smmuv3(const struct shim_pt_spec *spec)
+{
+	return spec->kind == SHIM_KIND_USER && smmuv3_page_shift(spec->format);
+}
 
 static int check_spec(const struct shim_pt_spec *spec, char *ret_reason)
 {
 	const char *what = NULL;
 
-	if (spec->kind == SHIM_KIND_USER)
-		what = "kind USER";
+	if (is_smmuv3(spec) && !spec->dirty_tracking && !spec->faults)
+		return 0;
+	if (spec->kind == SHIM_KIND_USER && !is_smmuv3(spec))
+		what = "kind USER in this format";
 	else if (spec->kind == SHIM_KIND_PROCESS)
 		what = "kind PROCESS";
 	else if (spec->kind == SHIM_KIND_KVM)
 		what = "kind KVM";
-	else if (spec->kind != SHIM_KIND_KERNEL)
+	else if (spec->kind != SHIM_KIND_KERNEL && spec->kind != SHIM_KIND_USER)
 		what = "this kind";
-	else if (spec->parent)
+	else if (spec->kind == SHIM_KIND_KERNEL && smmuv3_page_shift(spec->format))
+		what = "a kernel's table in a format of tenants";
+	else if (spec->parent && !is_smmuv3(spec))
 		what = "nesting";
 	else if (spec->dirty_tracking)
 		what = "dirty tracking";
@@ -171,10 +186,15 @@ int iommufd_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, ch
 	pt->format = (uint8_t)spec->format;
 	pt->input_bits = spec->input_bits ? spec->input_bits : (uint8_t)bits;
 	pt->snoop = spec->enforce_snoop;
+	pt->smmuv3 = is_smmuv3(spec);
+	/* T0SZ is at most 39. */
+	if (pt->smmuv3 && pt->input_bits < 25)
+		r = iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				   "addresses of such tables have 25 bits or more");
 	for (size_t i = 0; !r && i < spec->n_devices; i++)
 		r = iommufd_pt_suits(pt, iommufd_dev_of(spec->devices[i])->slot, ret_reason);
 	if (!r)
-		r = make_ioas(pt);
+		r = pt->smmuv3 ? iommufd_smmuv3_create(pt, spec, ret_reason) : make_ioas(pt);
 	if (r) {
 		free(pt);
 		return r;
@@ -204,7 +224,7 @@ static bool try_end(struct iommufd_pt *pt)
 		pt->hwpts = hwpt->next;
 		free(hwpt);
 	}
-	return try_destroy(pt, pt->ioas);
+	return pt->smmuv3 || (iommufd_views_try_end(pt) && try_destroy(pt, pt->ioas));
 }
 
 void iommufd_pt_end(struct iommufd_pt *pt)
@@ -222,6 +242,10 @@ void iommufd_pt_free(struct iommufd_pt *pt)
 		pt->hwpts = hwpt->next;
 		free(hwpt);
 	}
+	if (pt->smmuv3)
+		iommufd_smmuv3_free(pt);
+	iommufd_views_free(pt);
+	iommufd_smmuv3_page_free(pt);
 	tables_clear(&pt->tables);
 	SHIM_LIST_REMOVE(pt->ctx->tables, pt);
 	free(pt);
@@ -232,8 +256,9 @@ void iommufd_pt_destroy(struct shim_pt *base)
 	struct iommufd_pt *pt = iommufd_pt_of(base);
 
 	/* Attached: against the contract; what still leads here must not dangle. */
-	if (!pt || pt->n_attached)
+	if (!pt || pt->n_attached || pt->n_children)
 		return;
-	(void)iommufd_unmap_all(pt->ctx, pt->ioas);
+	if (!pt->smmuv3)
+		(void)iommufd_unmap_all(pt->ctx, pt->ioas);
 	iommufd_pt_end(pt);
 }

@@ -13,6 +13,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +30,10 @@ void iommufd_dev_save(struct shim_dev *dev, struct shim_saved *ret_saved)
 
 void iommufd_pt_save(struct shim_pt *pt, struct shim_saved *ret_saved)
 {
-	iommufd_save_table(iommufd_pt_of(pt), ret_saved);
+	if (iommufd_pt_of(pt)->smmuv3)
+		iommufd_save_user_table(iommufd_pt_of(pt), ret_saved);
+	else
+		iommufd_save_table(iommufd_pt_of(pt), ret_saved);
 }
 
 static int keeper_answer(int r)
@@ -96,6 +100,8 @@ int iommufd_dev_restore(struct shim_ctx *base, const char *address, const struct
 		return r;
 	}
 	r = ask_hw_info(dev);
+	if (!r)
+		r = iommufd_smmuv3_learn(dev);
 	if (r) {
 		shim->sys.close(shim->sys.user, dev->fd);
 		iommufd_dev_free(dev);
@@ -124,19 +130,30 @@ int iommufd_pt_restore(struct shim_ctx *base, const struct shim_pt_spec *spec,
 	struct iommufd_pt *pt;
 	int r;
 
-	if (spec->kind != SHIM_KIND_KERNEL || spec->parent)
+	bool user = spec->kind == SHIM_KIND_USER && smmuv3_page_shift(spec->format);
+
+	if ((spec->kind != SHIM_KIND_KERNEL && !user) || user != !!spec->parent)
 		return -EINVAL;
 	pt = calloc(1, sizeof(*pt));
 	if (!pt)
 		return -ENOMEM;
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
-	r = iommufd_load_table(saved, pt);
-	if (!r)
+	pt->smmuv3 = user;
+	r = user ? iommufd_load_user_table(saved, pt) : iommufd_load_table(saved, pt);
+	/* Of the kernel's there is nothing to find: all is made anew when the record is complete.
+	 */
+	if (!r && user && (pt->format != spec->format || iommufd_pt_of(spec->parent)->smmuv3))
+		r = -EINVAL;
+	if (!r && !user)
 		r = find_ioas(ctx, pt->ioas);
 	if (r) {
 		free(pt);
 		return r;
+	}
+	if (user) {
+		pt->parent = iommufd_pt_of(spec->parent);
+		pt->parent->n_children++;
 	}
 	SHIM_LIST_ADD(ctx->tables, pt);
 	*ret_pt = &pt->base;

@@ -36,6 +36,16 @@ struct saved_table {
 	uint8_t flags;
 } __attribute__((packed));
 
+struct saved_user_table {
+	uint8_t kind; /* 'u' */
+	uint8_t format;
+	uint8_t input_bits;
+	uint8_t bound; /* 0: nothing, 1: a table, 2: a PASID table */
+	uint8_t pasid_bits;
+	uint8_t shape;
+	uint64_t root;
+} __attribute__((packed));
+
 struct saved_attachment {
 	uint8_t kind;  /* 'a' */
 	uint32_t hwpt; /* 0: attached to the IOAS */
@@ -88,6 +98,21 @@ void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_save
 	put(&s, sizeof(s), ret_saved);
 }
 
+void iommufd_save_user_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved)
+{
+	struct saved_user_table s = {
+		.kind = 'u',
+		.format = pt->format,
+		.input_bits = pt->input_bits,
+		.bound = (uint8_t)pt->bound.what,
+		.pasid_bits = pt->bound.pasid_bits,
+		.shape = pt->bound.shape,
+		.root = htole64(pt->bound.root),
+	};
+
+	put(&s, sizeof(s), ret_saved);
+}
+
 void iommufd_save_attachment(uint32_t hwpt, struct shim_saved *ret_saved)
 {
 	struct saved_attachment s = {.kind = 'a', .hwpt = htole32(hwpt)};
@@ -133,6 +158,25 @@ int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt
 	ret_pt->input_bits = s.input_bits;
 	ret_pt->snoop = s.flags & TABLE_SNOOP;
 	ret_pt->broken = s.flags & TABLE_BROKEN;
+	return 0;
+}
+
+int iommufd_load_user_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt)
+{
+	struct saved_user_table s;
+	int r = get(saved, 'u', &s, sizeof(s));
+
+	if (r)
+		return r;
+	if (s.input_bits < 25 || s.input_bits >= 64 || s.bound > SMMUV3_PASID_TABLE)
+		return -EINVAL;
+	ret_pt->format = s.format;
+	ret_pt->input_bits = s.input_bits;
+	ret_pt->bound.what = s.bound;
+	ret_pt->bound.pasid_bits = s.pasid_bits;
+	ret_pt->bound.shape = s.shape;
+	ret_pt->bound.root = le64toh(s.root);
+	ret_pt->bound.slot = -1;
 	return 0;
 }
 

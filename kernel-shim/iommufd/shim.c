@@ -14,6 +14,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -83,7 +84,9 @@ static const struct {
 	{IOMMU_HWPT_ALLOC, "HWPT_ALLOC", false},
 	{IOMMU_GET_HW_INFO, "GET_HW_INFO", false},
 	{IOMMU_FAULT_QUEUE_ALLOC, "FAULT_QUEUE_ALLOC", false},
+	{IOMMU_HWPT_INVALIDATE, "HWPT_INVALIDATE", false},
 	{IOMMU_VIOMMU_ALLOC, "VIOMMU_ALLOC", false},
+	{IOMMU_VDEVICE_ALLOC, "VDEVICE_ALLOC", false},
 	{IOMMU_VEVENTQ_ALLOC, "VEVENTQ_ALLOC", false},
 };
 #define N_CALLS (sizeof(calls) / sizeof(calls[0]))
@@ -214,6 +217,12 @@ static const struct shim_ops iommufd_ops = {
 	.pt_map = iommufd_pt_map,
 	.pt_unmap = iommufd_pt_unmap,
 	.pt_invalidate = iommufd_pt_invalidate,
+	.pt_invalidate_native = iommufd_pt_invalidate_native,
+	.pt_bind_table = iommufd_pt_bind_table,
+	.pt_bind_pasid_table = iommufd_pt_bind_pasid_table,
+	.ctx_report_fd = iommufd_ctx_report_fd,
+	.ctx_read_reports = iommufd_ctx_read_reports,
+	.ctx_answer = iommufd_ctx_answer,
 	/* pt_walk: the tables are the kernel's.  dma: the devices are real. */
 	.attach = iommufd_attach,
 	.replace = iommufd_replace,
@@ -250,6 +259,8 @@ int iommufd_shim_new_on(const struct iommufd_sys *sys, const char *sysfs_root,
 	if (!r)
 		r = iommufd_host_read(sys, sysfs_root ?: "/sys", &shim->kernel, &shim->host,
 				      ret_problem);
+	if (!r)
+		r = iommufd_smmuv3_probe(shim);
 	if (r) {
 		free_shim(&shim->base);
 		return r;

@@ -175,11 +175,9 @@ int iommufd_smmuv3_probe(struct iommufd_shim *shim)
 	for (size_t i = 0; !r && i < shim->host.n_slots; i++) {
 		const struct iommufd_slot *slot = &shim->host.slots[i];
 
-		if (slot->unit->type != IOMMUFD_UNIT_SMMUV3 || slot->unit->known ||
-		    !is_idle(slot))
+		if (slot->unit->type != IOMMUFD_UNIT_SMMUV3 || slot->unit->known || !is_idle(slot))
 			continue;
-		if (ctx.fd < 0 &&
-		    sys->context_open(sys->user, "ioasidd", reason, &ctx.id, &ctx.fd))
+		if (ctx.fd < 0 && sys->context_open(sys->user, "ioasidd", reason, &ctx.id, &ctx.fd))
 			return 0;
 		r = ask(&ctx, slot);
 	}

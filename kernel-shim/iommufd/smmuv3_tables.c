@@ -157,8 +157,10 @@ static int slot_get(struct iommufd_pt *pt, uint64_t root, char *ret_reason, int 
 	while (slot < slots_of(pt) && page->used[slot])
 		slot++;
 	if (slot == slots_of(pt))
-		return iommufd_refuse(ret_reason, SHIM_E_LIMIT, "%u tables are bound below the "
-				      "parent", slot);
+		return iommufd_refuse(ret_reason, SHIM_E_LIMIT,
+				      "%u tables are bound below the "
+				      "parent",
+				      slot);
 	smmuv3_cd((enum shim_format)pt->format, pt->input_bits, host->smmuv3.output_bits, root,
 		  asid_of(pt, (int)slot), page->words + slot * (SMMUV3_CD_BYTES / 8));
 	page->used[slot] = true;
@@ -288,13 +290,15 @@ static int move_all(struct iommufd_pt *pt)
 	int r = 0;
 
 	mark_old(pt, true);
-	FOR_ATTACHED(dev, pt) {
+	FOR_ATTACHED(dev, pt)
+	{
 		dev->moving = NULL;
 		if (!r)
 			r = iommufd_smmuv3_attach(dev, SHIM_NO_PASID, pt, &dev->moving);
 	}
 	if (r) {
-		FOR_ATTACHED(dev, pt) {
+		FOR_ATTACHED(dev, pt)
+		{
 			if (dev->moving)
 				(void)iommufd_vfio_attach(dev, SHIM_NO_PASID, dev->plain.hwpt->id);
 			dev->moving = NULL;
@@ -303,7 +307,8 @@ static int move_all(struct iommufd_pt *pt)
 		mark_old(pt, false);
 		return r;
 	}
-	FOR_ATTACHED(dev, pt) {
+	FOR_ATTACHED(dev, pt)
+	{
 		if (dev->plain.hwpt)
 			dev->plain.hwpt->n_attached--;
 		dev->plain.hwpt = dev->moving;
@@ -445,7 +450,7 @@ int iommufd_pt_bind_pasid_table(struct shim_pt *base, const struct shim_pasid_ta
 	wanted.shape = (uint8_t)table->shape;
 	pt->bound = wanted;
 	FOR_ATTACHED(dev, pt)
-		r = r ? r : iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
+	r = r ? r : iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
 	pt->bound = before;
 	return r ? r : rebind(pt, &wanted, ret_reason);
 }
@@ -513,6 +518,7 @@ void iommufd_smmuv3_page_settle(struct iommufd_pt *parent)
 		uint64_t iova = SMMUV3_WINDOW + (uint64_t)i * SMMUV3_PAGE;
 
 		if (iova != keep)
-			(void)iommufd_unmap(parent->ctx, parent->ioas, iova, SMMUV3_PAGE, &unmapped);
+			(void)iommufd_unmap(parent->ctx, parent->ioas, iova, SMMUV3_PAGE,
+					    &unmapped);
 	}
 }

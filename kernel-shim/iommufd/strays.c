@@ -20,12 +20,16 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
+#include "iommufd/viommu.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 /* One call makes fewer objects, devices of a claim apart. */
 #define OBJECTS_OF_A_CALL 8u
+/* A table's own, its parent's view and its devices' vDEVICEs, before a restart and after it. */
+#define OBJECTS_OF_A_USER_TABLE 16u
 
 /* Ids from 1 to last; the recorded ones are not to be touched. */
 struct ids {
@@ -104,15 +108,24 @@ static uint32_t higher(uint32_t a, uint32_t b)
 static int ids_init(const struct iommufd_ctx *ctx, struct ids *ret_ids)
 {
 	uint32_t last = KEEPER_DEVICES_MAX + OBJECTS_OF_A_CALL, highest = 0;
+	const struct iommufd_view *view;
 	const struct iommufd_hwpt *hwpt;
 	const struct iommufd_dev *dev;
 	const struct iommufd_pt *pt;
 	bool *known;
 
-	for (dev = ctx->devices; dev; dev = dev->next, last++)
+	for (dev = ctx->devices; dev; dev = dev->next, last++) {
 		highest = higher(highest, dev->id);
+		highest = higher(highest, dev->vdevice);
+	}
 	for (pt = ctx->tables; pt; pt = pt->next) {
 		highest = higher(highest, pt->ioas);
+		/* What is made anew of it, beside what was there. */
+		if (pt->smmuv3)
+			last += OBJECTS_OF_A_USER_TABLE;
+		for (view = pt->views; view; view = view->next)
+			highest = higher(highest,
+					 higher(view->hwpt, higher(view->viommu, view->queue)));
 		for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
 			highest = higher(highest, hwpt->id);
 	}
@@ -121,10 +134,14 @@ static int ids_init(const struct iommufd_ctx *ctx, struct ids *ret_ids)
 	known = calloc((size_t)last + 1, sizeof(*known));
 	if (!known)
 		return -ENOMEM;
-	for (dev = ctx->devices; dev; dev = dev->next)
+	for (dev = ctx->devices; dev; dev = dev->next) {
 		known[dev->id] = true;
+		known[dev->vdevice] = true;
+	}
 	for (pt = ctx->tables; pt; pt = pt->next) {
 		known[pt->ioas] = true;
+		for (view = pt->views; view; view = view->next)
+			known[view->hwpt] = known[view->viommu] = known[view->queue] = true;
 		for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
 			if (!hwpt->gone)
 				known[hwpt->id] = true;
@@ -176,6 +193,28 @@ static int end_objects(struct iommufd_ctx *ctx, size_t *ended)
 	return r;
 }
 
+/*
+ * Kind USER: what the earlier broker made is unknown by now, and what was in no use has ended.
+ * All is made anew, the devices are moved, and then the rest ends, too.
+ */
+static int restored_users(struct iommufd_ctx *ctx, size_t *ended)
+{
+	bool any = false;
+	int r;
+
+	for (const struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
+		any |= pt->smmuv3;
+	if (!any)
+		return 0;
+	r = iommufd_smmuv3_restored(ctx);
+	if (!r)
+		r = end_objects(ctx, ended);
+	for (struct iommufd_pt *pt = ctx->tables; !r && pt; pt = pt->next)
+		if (pt->n_children)
+			iommufd_smmuv3_page_settle(pt);
+	return r;
+}
+
 int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 {
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
@@ -186,6 +225,8 @@ int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 		r = iommufd_reassert(ctx);
 	if (!r)
 		r = end_objects(ctx, &ended);
+	if (!r)
+		r = restored_users(ctx, &ended);
 	if (r)
 		return r;
 	ctx->restoring = false;

@@ -118,8 +118,8 @@ struct iommufd_hwpt_alloc {
 	__u32 reserved2;
 };
 
-#define IOMMU_HW_INFO_TYPE_NONE	     0u
-#define IOMMU_HW_INFO_TYPE_INTEL_VTD 1u
+#define IOMMU_HW_INFO_TYPE_NONE	      0u
+#define IOMMU_HW_INFO_TYPE_INTEL_VTD  1u
 #define IOMMU_HW_INFO_TYPE_ARM_SMMUV3 2u
 
 #define IOMMU_HW_CAP_DIRTY_TRACKING (1u << 0)

@@ -101,9 +101,9 @@ int iommufd_ctx_read_reports(struct shim_ctx *base, struct shim_report *reports,
 	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
 		for (struct iommufd_view *view = pt->views; view && taken < n;) {
 			size_t room = n - taken < 32 ? n - taken : 32;
-			ssize_t got = view->events < 0
-					      ? 0
-					      : sys->read(sys->user, view->events, bytes, room * each);
+			ssize_t got = view->events < 0 ? 0
+						       : sys->read(sys->user, view->events, bytes,
+								   room * each);
 
 			/* What was taken is not to be lost: the error comes again. */
 			if (got < 0 && !taken)
