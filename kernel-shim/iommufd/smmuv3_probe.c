@@ -71,10 +71,11 @@ static void why_not(struct iommufd_dev *dev, const struct smmuv3_abilities *a, c
 		snprintf(ret_reason, SHIM_REASON_MAX,
 			 "this kernel has no IOMMU_VDEVICE_ALLOC (Linux 6.13)");
 	else if ((r = try_nesting(dev)))
-		snprintf(ret_reason, SHIM_REASON_MAX,
-			 "the kernel does not nest behind SMMUv3 %s (%s): it must know that tables "
-			 "of the parent are read through caches (IORT: CANWBS)",
-			 name, strerror(-r));
+		snprintf(
+			ret_reason, SHIM_REASON_MAX,
+			"the kernel does not nest behind %s (%s): firmware must say that its walks "
+			"are coherent (IORT: CANWBS)",
+			name, strerror(-r));
 }
 
 /* ---- what follows from it ---- */
