@@ -63,7 +63,9 @@ static const struct cli_column show_form[] = {
 	{"attachments", "attachments"},
 	{"children", "children"},
 	{"dirty_tracking", "dirty tracking", RENDER_BOOL},
+	{"tracking", "tracked now", RENDER_BOOL, .optional = true},
 	{"table.root", "table root", .optional = true},
+	{"pasid_table.root", "PASID table root", .optional = true},
 	CHOICE_FORM,
 	{},
 };
@@ -119,6 +121,7 @@ static const struct cli_view tree_view = {.sections = tree_sections, .tree = tru
 
 struct wanted {
 	struct ioasid_alloc_request request;
+	struct ioasid_page_table table;
 	char **devices;
 	enum ioasid_format *formats;
 };
@@ -144,6 +147,10 @@ static void wanted_init(struct wanted *w, const struct cli_args *args)
 	w->request.input_bits = (uint32_t)args_number(args, "input-bits", 0);
 	w->request.snoop = (enum ioasid_snoop)args_number(args, "snoop", IOASID_SNOOP_AUTO);
 	w->request.vm = args_number(args, "vm", 0);
+	if (args_has(args, "table")) {
+		w->table.root = args_number(args, "table", 0);
+		w->request.table = &w->table;
+	}
 	w->request.label = args_text(args, "label", NULL);
 	if (args_has(args, "with-faults"))
 		w->request.flags |= IOASID_ALLOC_FAULTS;
@@ -318,6 +325,7 @@ static const struct cli_param alloc_options[] = {
 	{"with-faults", CLI_FLAG, .help = "every device must have page requests"},
 	{"with-pasid", CLI_FLAG, .help = "every device must have PASIDs"},
 	{"with-dirty-tracking", CLI_FLAG, .help = "every device must have dirty tracking"},
+	{"table", CLI_ADDRESS, .help = "kind user: root of the table, an address of the parent"},
 	{"vm", CLI_ID, .help = "kind kvm: the VM"},
 	{"label", CLI_TEXT, .help = "for people, at most 64 bytes", .max = 64},
 	{},

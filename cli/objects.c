@@ -189,6 +189,8 @@ struct json_object *object_ioasid(const struct ioasid_info *i)
 	doc_put_u64(o, "attachments", i->attachments);
 	doc_put_u64(o, "children", i->children);
 	doc_put_bool(o, "dirty_tracking", i->dirty_tracking);
+	if (i->dirty_tracking)
+		doc_put_bool(o, "tracking", i->tracking);
 	doc_put_text_if(o, "label", i->label);
 	if (i->table) {
 		struct json_object *t = doc_object();
@@ -196,6 +198,15 @@ struct json_object *object_ioasid(const struct ioasid_info *i)
 		doc_put_hex(t, "root", i->table->root);
 		put_name(t, "format", ioasid_format_name(i->table->format), i->table->format);
 		doc_put(o, "table", t);
+	}
+	if (i->pasid_table) {
+		struct json_object *t = doc_object();
+
+		doc_put_hex(t, "root", i->pasid_table->root);
+		doc_put_u64(t, "format", i->pasid_table->format);
+		doc_put_u64(t, "pasid_bits", i->pasid_table->pasid_bits);
+		doc_put_u64(t, "shape", i->pasid_table->shape);
+		doc_put(o, "pasid_table", t);
 	}
 	return o;
 }

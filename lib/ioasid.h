@@ -781,6 +781,18 @@ struct ioasid_page_table {
 #define IOASID_TABLE_WRITE_PROTECT	(1u << 1)
 #define IOASID_TABLE_EXTENDED_ACCESS	(1u << 2)
 
+/* A PASID table that the tenant wrote. */
+struct ioasid_pasid_table {
+	enum ioasid_pasid_table_format format;
+	/* Width of PASIDs that the table holds. */
+	uint32_t pasid_bits;
+	/* In the parent's address space. */
+	uint64_t root;
+	/* Format-specific: SMMUv3 S1Fmt, AMD GLX, RISC-V PD mode. */
+	uint32_t shape;
+	uint32_t reserved[3];
+};
+
 /* ioasid_alloc_request.flags: features that every device must have */
 #define IOASID_ALLOC_FAULTS	    (1u << 0)
 #define IOASID_ALLOC_PASID	    (1u << 1)
@@ -857,8 +869,11 @@ struct ioasid_info {
 	uint64_t attachments;
 	uint64_t children;
 	bool dirty_tracking;
-	/* NULL: none bound. */
+	/* Kind USER: what is bound, at most one of the two; NULL: not that. */
 	const struct ioasid_page_table *table;
+	const struct ioasid_pasid_table *pasid_table;
+	/* Dirty pages are tracked now. */
+	bool tracking;
 };
 
 struct ioasid_infos {
@@ -1001,16 +1016,6 @@ int ioasid_bind_page_table(struct ioasid_client *client, const struct ioasid_sco
 int ioasid_unbind_page_table(struct ioasid_client *client, const struct ioasid_scope *scope,
 			     uint64_t ioasid, struct ioasid_error **ret_error);
 
-struct ioasid_pasid_table {
-	enum ioasid_pasid_table_format format;
-	/* Width of PASIDs that the table holds. */
-	uint32_t pasid_bits;
-	/* In the parent's address space. */
-	uint64_t root;
-	/* Format-specific: SMMUv3 S1Fmt, AMD GLX, RISC-V PD mode. */
-	uint32_t shape;
-	uint32_t reserved[3];
-};
 int ioasid_bind_pasid_table(struct ioasid_client *client, const struct ioasid_scope *scope,
 			    uint64_t ioasid, const struct ioasid_pasid_table *table,
 			    struct ioasid_error **ret_error);

@@ -33,6 +33,17 @@ void page_table_convert(struct result *result, const void *message, void *ret_ta
 		    (from->extended_access ? IOASID_TABLE_EXTENDED_ACCESS : 0);
 }
 
+void pasid_table_convert(struct result *result, const void *message, void *ret_table)
+{
+	const Ioasid__V1__PasidTable *from = message;
+	struct ioasid_pasid_table *to = ret_table;
+
+	to->format = (enum ioasid_pasid_table_format)from->format;
+	to->root = from->root;
+	to->pasid_bits = from->pasid_bits;
+	to->shape = from->shape;
+}
+
 int ioasid_bind_page_table(struct ioasid_client *client, const struct ioasid_scope *scope,
 			   uint64_t ioasid, const struct ioasid_page_table *table,
 			   struct ioasid_error **ret_error)

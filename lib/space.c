@@ -60,6 +60,9 @@ void convert_info(struct result *result, const void *message, void *ret_info)
 	to->children = from->children;
 	to->dirty_tracking = from->dirty_tracking;
 	to->table = convert_optional(result, from->table, sizeof(*to->table), page_table_convert);
+	to->pasid_table = convert_optional(result, from->pasid_table, sizeof(*to->pasid_table),
+					   pasid_table_convert);
+	to->tracking = from->tracking;
 }
 
 /* The request as a message, in memory of the call. */

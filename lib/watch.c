@@ -234,7 +234,7 @@ int ioasid_watch_faults(struct ioasid_client *client, const struct ioasid_scope 
 			struct ioasid_error **ret_error)
 {
 	static const struct method method =
-		METHOD("Broker", "WatchFaults", fault_event, false, IN_LEASE);
+		METHOD("Broker", "WatchFaults", fault_event, false, MAKES_LEASE);
 	Ioasid__V1__WatchFaultsRequest request = IOASID__V1__WATCH_FAULTS_REQUEST__INIT;
 	CALL_AUTO struct call call;
 	int r = watch_begin(&call, client, scope, ret_error);

@@ -116,8 +116,7 @@ static void bind_complete(struct op *op)
 		return;
 	}
 	w->ioasid->binding = w->binding;
-	shim_pt_save(w->ioasid->pt, &w->ioasid->saved);
-	journal_ioasid(call->lease, w->ioasid);
+	ioasid_result(call, w->ioasid);
 	call_end(call, OUTCOME_OK);
 }
 
@@ -144,7 +143,7 @@ static int bind_begin(struct broker_call *call, struct bind_work *w)
 	journal_intent(call)->ioasid = w->ioasid->object.id.value;
 	r = call->method->flags & METHOD_RELEASES ? journal_promise(call) : OUTCOME_OK;
 	if (!r)
-		r = journal_begin(call, 0, 0);
+		r = journal_begin(call, record_ioasid_bound(w->ioasid), 0);
 	return r ?: call_run(call, bind_run, bind_complete, false);
 }
 
