@@ -285,6 +285,8 @@ int iommufd_ctx_report_fd(struct shim_ctx *ctx);
 int iommufd_ctx_read_reports(struct shim_ctx *ctx, struct shim_report *reports, size_t n,
 			     size_t *ret_n);
 int iommufd_ctx_answer(struct shim_ctx *ctx, uint64_t cookie, bool success);
+/* The context has a descriptor for reports from now on. */
+int iommufd_reports_open(struct iommufd_ctx *ctx);
 /* Makes the context's descriptor readable when fd is. */
 int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd);
 

@@ -471,6 +471,9 @@ int iommufd_smmuv3_create(struct iommufd_pt *pt, const struct shim_pt_spec *spec
 	pt->parent = parent;
 	pt->bound = (struct smmuv3_bound){.what = SMMUV3_NOTHING, .slot = -1};
 	r = table_bound(pt, spec->table, ret_reason, &wanted);
+	/* The broker asks for the descriptor now, and not when a device is attached. */
+	if (!r)
+		r = iommufd_reports_open(pt->ctx);
 	if (!r)
 		r = rebind(pt, &wanted, ret_reason);
 	if (!r)

@@ -18,18 +18,26 @@ static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
 	return &iommufd_shim_of(ctx->base.shim)->sys;
 }
 
+int iommufd_reports_open(struct iommufd_ctx *ctx)
+{
+	const struct iommufd_sys *sys = sys_of(ctx);
+	int poll;
+
+	if (ctx->reports >= 0)
+		return 0;
+	poll = sys->poll_new(sys->user);
+	if (poll < 0)
+		return poll;
+	ctx->reports = poll;
+	return 0;
+}
+
 int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd)
 {
 	const struct iommufd_sys *sys = sys_of(ctx);
+	int r = iommufd_reports_open(ctx);
 
-	if (ctx->reports < 0) {
-		int poll = sys->poll_new(sys->user);
-
-		if (poll < 0)
-			return poll;
-		ctx->reports = poll;
-	}
-	return sys->poll_add(sys->user, ctx->reports, fd);
+	return r ? r : sys->poll_add(sys->user, ctx->reports, fd);
 }
 
 int iommufd_ctx_report_fd(struct shim_ctx *base)
