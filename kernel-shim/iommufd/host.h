@@ -8,6 +8,7 @@
  */
 
 #include "iommufd/iommufd.h"
+#include "iommufd/nested.h"
 #include "iommufd/smmuv3.h"
 #include "iommufd/sys.h"
 
@@ -25,7 +26,8 @@ struct iommufd_unit {
 	uint64_t ecap;
 	bool known; /* SMMUv3, which sysfs does not describe */
 	struct smmuv3_abilities smmuv3;
-	struct shim_caps caps; /* without what depends on the device */
+	const struct iommufd_nested *nested; /* NULL: no tables of tenants */
+	struct shim_caps caps;		     /* without what depends on the device */
 };
 
 struct iommufd_slot {
@@ -68,6 +70,7 @@ void iommufd_host_deinit(struct iommufd_host *host);
  * serves anybody: whoever has seen the inventory has seen less.  -ENOMEM.
  */
 int iommufd_host_learn(struct iommufd_host *host, const struct iommufd_unit *unit,
+		       const struct iommufd_kernel *kernel,
 		       const struct smmuv3_abilities *abilities, const char *no_nesting);
 
 /* NULL: no such device. */

@@ -13,7 +13,6 @@
  */
 
 #include "iommufd/internal.h"
-#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -41,8 +40,8 @@ static int check(const struct iommufd_pt *pt, const struct shim_map *map)
 		return SHIM_E_RANGE;
 	if (!map->prot || map->prot & ~(SHIM_READ | SHIM_WRITE | SHIM_EXEC))
 		return -EINVAL;
-	/* iommufd has no flag for it; there is no parent to map from; the tenant maps. */
-	if (pt->smmuv3 || map->prot & SHIM_EXEC || !map->mem)
+	/* iommufd has no flag for it; there is no parent to map from. */
+	if (map->prot & SHIM_EXEC || !map->mem)
 		return SHIM_E_UNSUPPORTED;
 	/* First-stage entries cannot take reading away: it would be granted unasked. */
 	if (!(map->prot & SHIM_READ) && pt->format == SHIM_FORMAT_KERNEL_CHOSEN)
@@ -141,6 +140,13 @@ static void undo(struct iommufd_pt *pt, uint64_t iova, uint64_t length)
 		pt->broken = true;
 }
 
+/* There is room for it. */
+static void note(struct iommufd_pt *pt, const struct shim_map *map)
+{
+	tables_add(&pt->tables, map->iova, map->length, chunks_of(map->length));
+	iommufd_dirty_map(pt, map->iova, map->length);
+}
+
 int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 		   const struct shim_cancel *cancel)
 {
@@ -149,10 +155,15 @@ int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 	size_t i;
 	int r = pt->broken ? -EIO : 0;
 
+	/* Its tenant maps by writing the table. */
+	if (pt->user || pt->smmuv3)
+		return SHIM_E_UNSUPPORTED;
 	for (i = 0; !r && i < n; i++)
 		r = check(pt, &maps[i]);
 	if (!r)
 		r = tables_reserve(&pt->tables, n);
+	if (!r)
+		r = iommufd_dirty_reserve(pt, n);
 	if (r)
 		return r;
 	for (i = 0; i < n; i++) {
@@ -168,11 +179,11 @@ int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 		return pt->broken ? -EIO : r;
 	}
 	for (i = 0; i < n; i++)
-		tables_add(&pt->tables, maps[i].iova, maps[i].length, chunks_of(maps[i].length));
+		note(pt, &maps[i]);
 	return 0;
 }
 
-/* ---- unmap, invalidate ---- */
+/* ---- unmap ---- */
 
 int iommufd_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size_t n,
 		     size_t *ret_done)
@@ -184,7 +195,7 @@ int iommufd_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size
 		uint64_t unmapped = 0;
 		int r;
 
-		if (pt->smmuv3 || !range_fits(pt, u->iova, u->length))
+		if (!range_fits(pt, u->iova, u->length))
 			return SHIM_E_NO_MAPPING;
 		r = iommufd_unmap(pt->ctx, pt->ioas, u->iova, u->length, &unmapped);
 		/* Cut short by a restart, it is done again from its start. */
@@ -198,43 +209,7 @@ int iommufd_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size
 		if (r)
 			return r;
 		tables_remove(&pt->tables, u->iova, u->length, chunks_of(u->length));
-	}
-	return 0;
-}
-
-static int invalidate_one(const struct iommufd_pt *pt, const struct shim_invalidate *entry)
-{
-	uint64_t last;
-
-	switch (entry->scope) {
-	case SHIM_INVALIDATE_ALL:
-		return 0;
-	case SHIM_INVALIDATE_RANGE:
-		if (!entry->length ||
-		    __builtin_add_overflow(entry->iova, entry->length - 1, &last) ||
-		    last >> pt->input_bits)
-			return SHIM_E_RANGE;
-		return 0;
-	case SHIM_INVALIDATE_PASID:
-	case SHIM_INVALIDATE_DEVICE_TLB:
-	case SHIM_INVALIDATE_PASID_CACHE:
-		break;
-	}
-	return SHIM_E_UNSUPPORTED;
-}
-
-/* The kernel changes the table and flushes it in one: nothing stale is left to drop. */
-int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
-			  size_t *ret_done)
-{
-	int r;
-
-	if (iommufd_pt_of(pt)->smmuv3)
-		return iommufd_smmuv3_invalidate(iommufd_pt_of(pt), entries, n, ret_done);
-	for (*ret_done = 0; *ret_done < n; ++*ret_done) {
-		r = invalidate_one(iommufd_pt_of(pt), &entries[*ret_done]);
-		if (r)
-			return r;
+		iommufd_dirty_unmap(pt, u->iova, u->length);
 	}
 	return 0;
 }
@@ -250,10 +225,12 @@ int iommufd_pt_restore_map(struct shim_pt *base, const struct shim_map *maps, si
 		if (!range_fits(pt, maps[i].iova, maps[i].length))
 			return SHIM_E_RANGE;
 	r = tables_reserve(&pt->tables, n);
+	if (!r)
+		r = iommufd_dirty_reserve(pt, n);
 	if (r)
 		return r;
 	for (size_t i = 0; i < n; i++)
-		tables_add(&pt->tables, maps[i].iova, maps[i].length, chunks_of(maps[i].length));
+		note(pt, &maps[i]);
 	return 0;
 }
 

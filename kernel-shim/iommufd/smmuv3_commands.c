@@ -90,12 +90,12 @@ static uint16_t asid_of(const struct iommufd_pt *pt)
 {
 	bool asid16 = iommufd_shim_of(pt->base.shim)->host.smmuv3.asid16;
 
-	return (uint16_t)((asid16 ? 0xffff : 0xff) - pt->bound.slot);
+	return (uint16_t)((asid16 ? 0xffff : 0xff) - pt->binding.slot);
 }
 
 static int add_all(struct batch *b, size_t entry)
 {
-	if (b->pt->bound.what == SMMUV3_TABLE)
+	if (b->pt->binding.what == SMMUV3_TABLE)
 		return batch_add(b, entry, smmuv3_tlbi_asid(asid_of(b->pt)));
 	return batch_add(b, entry, smmuv3_tlbi_all());
 }
@@ -113,7 +113,7 @@ static int add_range(struct batch *b, size_t entry, const struct shim_invalidate
 		return add_all(b, entry);
 	for (page = e->iova >> shift; !r && page <= last >> shift; page++)
 		r = batch_add(b, entry,
-			      b->pt->bound.what == SMMUV3_TABLE
+			      b->pt->binding.what == SMMUV3_TABLE
 				      ? smmuv3_tlbi_va(asid_of(b->pt), page << shift, e->leaf)
 				      : smmuv3_tlbi_vaa(page << shift, e->leaf));
 	return r;
@@ -123,7 +123,7 @@ static int add_pasid_cache(struct batch *b, size_t entry, const struct shim_inva
 {
 	int r = 0;
 
-	if (b->pt->bound.what != SMMUV3_PASID_TABLE)
+	if (b->pt->binding.what != SMMUV3_PASID_TABLE)
 		return SHIM_E_UNSUPPORTED;
 	for (struct iommufd_dev *dev = b->pt->ctx->devices; !r && dev; dev = dev->next) {
 		uint32_t number = iommufd_vdevice_number(dev);
@@ -161,7 +161,7 @@ int iommufd_smmuv3_invalidate(struct iommufd_pt *pt, const struct shim_invalidat
 	int r = 0, end;
 
 	/* In a restart no device is where its table is told yet, and then all is flushed. */
-	if (pt->bound.what == SMMUV3_NOTHING || pt->ctx->restoring) {
+	if (pt->binding.what == SMMUV3_NOTHING || pt->ctx->restoring) {
 		*ret_done = n;
 		return 0;
 	}
@@ -179,16 +179,15 @@ int iommufd_smmuv3_invalidate(struct iommufd_pt *pt, const struct shim_invalidat
 	return r;
 }
 
-int iommufd_pt_invalidate_native(struct shim_pt *base, enum shim_native type, const void *entries,
-				 size_t n, size_t *ret_done)
+int iommufd_smmuv3_invalidate_native(struct iommufd_pt *pt, enum shim_native type,
+				     const void *entries, size_t n, size_t *ret_done)
 {
-	struct iommufd_pt *pt = iommufd_pt_of(base);
 	const struct smmuv3_command *commands = entries;
 	size_t good = 0;
 	int r;
 
 	*ret_done = 0;
-	if (!pt->smmuv3 || type != SHIM_NATIVE_SMMUV3)
+	if (type != SHIM_NATIVE_SMMUV3)
 		return SHIM_E_UNSUPPORTED;
 	while (good < n && smmuv3_command_allowed(&commands[good]))
 		good++;

@@ -111,7 +111,8 @@ int iommufd_smmuv3_learn(struct iommufd_dev *dev)
 	smmuv3_decode(smmuv3.idr, &abilities);
 	why_not(dev, &abilities, no_nesting);
 	host_add(host, &abilities);
-	return iommufd_host_learn(host, dev->slot->unit, &abilities, no_nesting);
+	return iommufd_host_learn(host, dev->slot->unit, &iommufd_shim_of(dev->base.shim)->kernel,
+				  &abilities, no_nesting);
 }
 
 /* ---- a device to ask of ---- */
@@ -156,7 +157,7 @@ static int ask(struct iommufd_ctx *ctx, const struct iommufd_slot *slot)
 			.base.shim = &shim->base, .ctx = ctx, .slot = slot, .fd = fds[i]};
 
 		r = 0;
-		if (!strcmp(addresses[i], slot->info.address) && !iommufd_vfio_bind(&dev))
+		if (!strcmp(addresses[i], slot->info.address) && !shim->backend->bind(&dev))
 			r = iommufd_smmuv3_learn(&dev);
 		sys->close(sys->user, fds[i]);
 	}
@@ -171,7 +172,7 @@ int iommufd_smmuv3_probe(struct iommufd_shim *shim)
 	char reason[KEEPER_REASON_MAX];
 	int r = 0;
 
-	if (!iommufd_kernel_has(&shim->kernel, IOMMU_GET_HW_INFO))
+	if (!shim->backend->has_fds || !iommufd_kernel_has(&shim->kernel, IOMMU_GET_HW_INFO))
 		return 0;
 	for (size_t i = 0; !r && i < shim->host.n_slots; i++) {
 		const struct iommufd_slot *slot = &shim->host.slots[i];

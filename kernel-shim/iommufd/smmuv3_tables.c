@@ -180,7 +180,7 @@ static void slot_put(struct iommufd_pt *pt, int slot)
 
 static void ste_of(const struct iommufd_pt *pt, uint64_t ret_ste[2])
 {
-	const struct smmuv3_bound *b = &pt->bound;
+	const struct smmuv3_binding *b = &pt->binding;
 
 	if (b->what == SMMUV3_TABLE)
 		smmuv3_ste_cds(pt->parent->cds->iova + (uint64_t)b->slot * SMMUV3_CD_BYTES, 0, 0,
@@ -213,7 +213,7 @@ int iommufd_smmuv3_hwpt(struct iommufd_dev *dev, struct iommufd_pt *pt, uint32_t
 
 /* Drops what is cached of bound, behind one IOMMU. */
 static void flush(struct iommufd_pt *pt, const struct iommufd_unit *unit,
-		  const struct smmuv3_bound *bound)
+		  const struct smmuv3_binding *bound)
 {
 	const struct iommufd_view *view = iommufd_view_find(pt->parent, unit);
 	struct smmuv3_command command = bound->what == SMMUV3_TABLE
@@ -230,7 +230,7 @@ static void flush(struct iommufd_pt *pt, const struct iommufd_unit *unit,
 
 void iommufd_smmuv3_flush(struct iommufd_pt *pt, const struct iommufd_unit *unit)
 {
-	flush(pt, unit, &pt->bound);
+	flush(pt, unit, &pt->binding);
 }
 
 int iommufd_smmuv3_attach(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
@@ -252,72 +252,6 @@ int iommufd_smmuv3_attach(struct iommufd_dev *dev, uint32_t pasid, struct iommuf
 	return r;
 }
 
-static bool is_attached(const struct iommufd_dev *dev, const struct iommufd_pt *pt)
-{
-	return dev->plain.pt == pt;
-}
-
-static struct iommufd_dev *attached_after(const struct iommufd_pt *pt, struct iommufd_dev *dev)
-{
-	for (dev = dev ? dev->next : pt->ctx->devices; dev && !is_attached(dev, pt);)
-		dev = dev->next;
-	return dev;
-}
-
-#define FOR_ATTACHED(dev, pt)                                                                      \
-	for (struct iommufd_dev *dev = attached_after(pt, NULL); dev; dev = attached_after(pt, dev))
-
-static void mark_old(struct iommufd_pt *pt, bool old)
-{
-	for (struct iommufd_hwpt *hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
-		hwpt->old = old;
-}
-
-/* Ends the hardware's tables that nobody has. */
-static void settle_all(struct iommufd_pt *pt)
-{
-	struct iommufd_hwpt *hwpt, *next;
-
-	for (hwpt = pt->hwpts; hwpt; hwpt = next) {
-		next = hwpt->next;
-		iommufd_hwpt_settle(pt, hwpt);
-	}
-}
-
-/* Every attached device goes to a table of what is bound now, or none does. */
-static int move_all(struct iommufd_pt *pt)
-{
-	int r = 0;
-
-	mark_old(pt, true);
-	FOR_ATTACHED(dev, pt)
-	{
-		dev->moving = NULL;
-		if (!r)
-			r = iommufd_smmuv3_attach(dev, SHIM_NO_PASID, pt, &dev->moving);
-	}
-	if (r) {
-		FOR_ATTACHED(dev, pt)
-		{
-			if (dev->moving)
-				(void)iommufd_vfio_attach(dev, SHIM_NO_PASID, dev->plain.hwpt->id);
-			dev->moving = NULL;
-		}
-		settle_all(pt);
-		mark_old(pt, false);
-		return r;
-	}
-	FOR_ATTACHED(dev, pt)
-	{
-		if (dev->plain.hwpt)
-			dev->plain.hwpt->n_attached--;
-		dev->plain.hwpt = dev->moving;
-		dev->plain.hwpt->n_attached++;
-		dev->moving = NULL;
-	}
-	return 0;
-}
-
 static int bind_error(int r, char *ret_reason)
 {
 	if (r == -EIO || r == -EINVAL || r == -EOPNOTSUPP)
@@ -326,31 +260,34 @@ static int bind_error(int r, char *ret_reason)
 	return r;
 }
 
-static int rebind(struct iommufd_pt *pt, const struct smmuv3_bound *wanted, char *ret_reason)
+static int rebind(struct iommufd_pt *pt, const struct smmuv3_binding *wanted, char *ret_reason)
 {
-	struct smmuv3_bound before = pt->bound;
+	struct smmuv3_binding before = pt->binding;
 	int r = 0;
 
-	pt->bound = *wanted;
-	pt->bound.slot = -1;
+	pt->binding = *wanted;
+	pt->binding.slot = -1;
 	/* What the devices get is made when the record is complete. */
 	if (pt->ctx->restoring)
 		return 0;
 	if (wanted->what == SMMUV3_TABLE)
-		r = slot_get(pt, wanted->root, ret_reason, &pt->bound.slot);
+		r = slot_get(pt, wanted->root, ret_reason, &pt->binding.slot);
 	if (!r) {
-		r = move_all(pt);
+		pt->epoch++;
+		r = iommufd_move_all(pt);
 		if (r)
-			slot_put(pt, pt->bound.slot);
-		r = bind_error(r, ret_reason);
+			pt->epoch--;
 	}
 	if (r) {
-		pt->bound = before;
-		return r;
+		struct smmuv3_binding failed = pt->binding;
+
+		pt->binding = before;
+		iommufd_move_back(pt);
+		slot_put(pt, failed.slot);
+		return pt->broken ? -EIO : bind_error(r, ret_reason);
 	}
 	for (const struct iommufd_view *view = pt->parent->views; view; view = view->next)
 		flush(pt, view->unit, &before);
-	settle_all(pt);
 	slot_put(pt, before.slot);
 	return 0;
 }
@@ -369,11 +306,11 @@ static int check_root(const struct iommufd_pt *pt, uint64_t root, uint64_t size,
 }
 
 static int table_bound(const struct iommufd_pt *pt, const struct shim_table *table,
-		       char *ret_reason, struct smmuv3_bound *ret)
+		       char *ret_reason, struct smmuv3_binding *ret)
 {
 	int r;
 
-	*ret = (struct smmuv3_bound){.what = SMMUV3_NOTHING, .slot = -1};
+	*ret = (struct smmuv3_binding){.what = SMMUV3_NOTHING, .slot = -1};
 	if (!table)
 		return 0;
 	if (table->flags)
@@ -388,14 +325,14 @@ static int table_bound(const struct iommufd_pt *pt, const struct shim_table *tab
 	return 0;
 }
 
-int iommufd_pt_bind_table(struct shim_pt *base, const struct shim_table *table, char *ret_reason)
+int iommufd_smmuv3_bind_table(struct iommufd_pt *pt, const struct shim_table *table,
+			      char *ret_reason)
 {
-	struct iommufd_pt *pt = iommufd_pt_of(base);
-	struct smmuv3_bound wanted;
+	struct smmuv3_binding wanted;
 	int r;
 
-	if (!pt->smmuv3)
-		return SHIM_E_UNSUPPORTED;
+	if (pt->broken)
+		return -EIO;
 	r = table_bound(pt, table, ret_reason, &wanted);
 	return r ? r : rebind(pt, &wanted, ret_reason);
 }
@@ -403,18 +340,24 @@ int iommufd_pt_bind_table(struct shim_pt *base, const struct shim_table *table, 
 int iommufd_smmuv3_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slot,
 			 char *ret_reason)
 {
+	const struct shim_format_cap *cap = iommufd_cap_of(slot, (enum shim_format)pt->format);
 	const struct smmuv3_abilities *a = &slot->unit->smmuv3;
 
-	if (pt->bound.what != SMMUV3_PASID_TABLE)
+	if (!cap || !cap->nest_child || cap->input_bits < pt->input_bits)
+		return iommufd_refuse(
+			ret_reason, SHIM_E_INCOMPATIBLE,
+			"%s: IOMMU %s reads no tenant's table of this format and width",
+			slot->info.address, slot->info.iommu);
+	if (pt->binding.what != SMMUV3_PASID_TABLE)
 		return 0;
 	/* The kernel takes more, and each access is then a fault. */
-	if (pt->bound.pasid_bits > a->ssid_bits)
+	if (pt->binding.pasid_bits > a->ssid_bits)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: PASIDs have %u bits behind IOMMU %s (IDR1.SSIDSIZE), %u "
 				      "in the PASID table",
 				      slot->info.address, a->ssid_bits, slot->unit->name,
-				      pt->bound.pasid_bits);
-	if (pt->bound.shape && !a->two_level_cds)
+				      pt->binding.pasid_bits);
+	if (pt->binding.shape && !a->two_level_cds)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: IOMMU %s reads no PASID table of two levels (IDR0.CD2L)",
 				      slot->info.address, slot->unit->name);
@@ -425,14 +368,15 @@ int iommufd_pt_bind_pasid_table(struct shim_pt *base, const struct shim_pasid_ta
 				char *ret_reason)
 {
 	struct iommufd_pt *pt = iommufd_pt_of(base);
-	struct smmuv3_bound before = pt->bound, wanted = {.what = SMMUV3_PASID_TABLE, .slot = -1};
+	struct smmuv3_binding before = pt->binding,
+			      wanted = {.what = SMMUV3_PASID_TABLE, .slot = -1};
 	uint64_t size = SMMUV3_CD_BYTES;
 	int r = 0;
 
 	if (!pt->smmuv3)
 		return SHIM_E_UNSUPPORTED;
 	if (!table)
-		return iommufd_pt_bind_table(base, NULL, ret_reason);
+		return iommufd_smmuv3_bind_table(pt, NULL, ret_reason);
 	if (table->format != SHIM_PASID_SMMUV3_CD)
 		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED,
 				      "an SMMUv3 reads no PASID table of this format");
@@ -448,10 +392,11 @@ int iommufd_pt_bind_pasid_table(struct shim_pt *base, const struct shim_pasid_ta
 	wanted.root = table->root;
 	wanted.pasid_bits = table->pasid_bits;
 	wanted.shape = (uint8_t)table->shape;
-	pt->bound = wanted;
-	FOR_ATTACHED(dev, pt)
-	r = r ? r : iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
-	pt->bound = before;
+	pt->binding = wanted;
+	for (struct iommufd_dev *dev = pt->ctx->devices; !r && dev; dev = dev->next)
+		if (dev->plain.pt == pt)
+			r = iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
+	pt->binding = before;
 	return r ? r : rebind(pt, &wanted, ret_reason);
 }
 
@@ -460,24 +405,28 @@ int iommufd_pt_bind_pasid_table(struct shim_pt *base, const struct shim_pasid_ta
 int iommufd_smmuv3_create(struct iommufd_pt *pt, const struct shim_pt_spec *spec, char *ret_reason)
 {
 	struct iommufd_pt *parent = spec->parent ? iommufd_pt_of(spec->parent) : NULL;
-	struct smmuv3_bound wanted;
+	struct smmuv3_binding wanted;
 	int r;
 
-	if (!parent || parent->ctx != pt->ctx || parent->smmuv3)
+	if (!parent || parent->ctx != pt->ctx || parent->smmuv3 || parent->user)
 		return -EINVAL;
+	if (parent->broken)
+		return -EIO;
+	/* T0SZ is at most 39. */
+	if (pt->input_bits < 25)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "addresses of such tables have 25 bits or more");
 	if (parent->input_bits < SMMUV3_PARENT_BITS)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "the parent has fewer than %d bits", SMMUV3_PARENT_BITS);
 	pt->parent = parent;
-	pt->bound = (struct smmuv3_bound){.what = SMMUV3_NOTHING, .slot = -1};
+	pt->binding = (struct smmuv3_binding){.what = SMMUV3_NOTHING, .slot = -1};
 	r = table_bound(pt, spec->table, ret_reason, &wanted);
 	/* The broker asks for the descriptor now, and not when a device is attached. */
 	if (!r)
 		r = iommufd_reports_open(pt->ctx);
 	if (!r)
 		r = rebind(pt, &wanted, ret_reason);
-	if (!r)
-		parent->n_children++;
 	return r;
 }
 
@@ -485,8 +434,7 @@ void iommufd_smmuv3_free(struct iommufd_pt *pt)
 {
 	/* Nothing of it is attached: it was flushed with the last device. */
 	if (pt->parent->cds)
-		slot_put(pt, pt->bound.slot);
-	pt->parent->n_children--;
+		slot_put(pt, pt->binding.slot);
 }
 
 /* ---- restart ---- */
@@ -495,12 +443,17 @@ static int restored_table(struct iommufd_pt *pt)
 {
 	int r = 0;
 
-	if (pt->bound.what == SMMUV3_TABLE && pt->bound.slot < 0)
-		r = slot_get(pt, pt->bound.root, NULL, &pt->bound.slot);
+	if (pt->binding.what == SMMUV3_TABLE && pt->binding.slot < 0)
+		r = slot_get(pt, pt->binding.root, NULL, &pt->binding.slot);
 	/* Nobody else asks for so many slots as there were. */
 	if (r > 0)
 		r = -EIO;
-	return r ? r : move_all(pt);
+	if (r)
+		return r;
+	r = iommufd_move_all(pt);
+	if (r)
+		iommufd_move_back(pt);
+	return r;
 }
 
 int iommufd_smmuv3_restored(struct iommufd_ctx *ctx)

@@ -30,7 +30,12 @@ int iommufd_smmuv3_hwpt(struct iommufd_dev *dev, struct iommufd_pt *pt, uint32_t
 /* The last device behind the unit has left the table. */
 void iommufd_smmuv3_flush(struct iommufd_pt *pt, const struct iommufd_unit *unit);
 
+int iommufd_smmuv3_bind_table(struct iommufd_pt *pt, const struct shim_table *table,
+			      char *ret_reason);
+
 /* smmuv3_commands.c */
+int iommufd_smmuv3_invalidate_native(struct iommufd_pt *pt, enum shim_native type,
+				     const void *entries, size_t n, size_t *ret_done);
 int iommufd_smmuv3_invalidate(struct iommufd_pt *pt, const struct shim_invalidate *entries,
 			      size_t n, size_t *ret_done);
 

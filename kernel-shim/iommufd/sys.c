@@ -91,6 +91,18 @@ static ssize_t linux_read(void *user, int fd, void *bytes, size_t n)
 	return got;
 }
 
+static int linux_write(void *user, int fd, const void *bytes, size_t n)
+{
+	ssize_t done;
+
+	do
+		done = write(fd, bytes, n);
+	while (done < 0 && errno == EINTR);
+	if (done < 0)
+		return -errno;
+	return (size_t)done == n ? 0 : -EIO;
+}
+
 /* A keeper that has ended in order has taken its socket with it: one that does not answer, too. */
 static int no_socket(int r)
 {
@@ -175,6 +187,7 @@ int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
 		.poll_new = linux_poll_new,
 		.poll_add = linux_poll_add,
 		.read = linux_read,
+		.write = linux_write,
 		.context_open = linux_context_open,
 		.context_close = linux_context_close,
 		.context_next = linux_context_next,
@@ -190,18 +203,14 @@ int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
 	return 0;
 }
 
-int iommufd_shim_new(const struct iommufd_options *options, struct shim **ret_shim,
+int iommufd_open_sys(const struct iommufd_options *options, struct iommufd_sys *ret_sys,
 		     struct iommufd_problem *ret_problem)
 {
-	struct iommufd_sys sys;
-	int r = iommufd_sys_linux(options->keeper_socket, &sys);
+	int r = iommufd_sys_linux(options->keeper_socket, ret_sys);
 
-	if (r == -ENOMEM)
+	if (!r || r == -ENOMEM)
 		return r;
-	if (r) {
-		iommufd_problem_set(ret_problem, "the keeper at %s: %s", options->keeper_socket,
-				    strerror(r < 0 ? -r : EPROTO));
-		return IOMMUFD_E_KEEPER;
-	}
-	return iommufd_shim_new_on(&sys, options->sysfs_root, ret_shim, ret_problem);
+	iommufd_problem_set(ret_problem, "the keeper at %s: %s", options->keeper_socket,
+			    strerror(r < 0 ? -r : EPROTO));
+	return IOMMUFD_E_KEEPER;
 }

@@ -28,6 +28,7 @@ struct iommufd_sys {
 	int (*poll_add)(void *user, int poll, int fd);
 	/* What is there, without waiting: bytes, 0: nothing. */
 	ssize_t (*read)(void *user, int fd, void *bytes, size_t n);
+	int (*write)(void *user, int fd, const void *bytes, size_t n); /* all of it */
 
 	int (*context_open)(void *user, const char *owner, char *ret_reason,
 			    struct keeper_context_id *ret_context, int *ret_fd);

@@ -42,7 +42,10 @@ int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd)
 
 int iommufd_ctx_report_fd(struct shim_ctx *base)
 {
-	return iommufd_ctx_of(base)->reports;
+	const struct iommufd_ctx *ctx = iommufd_ctx_of(base);
+
+	/* No host has both: page requests behind an SMMUv3 are not taken. */
+	return ctx->fault_fd >= 0 ? ctx->fault_fd : ctx->reports;
 }
 
 /* NULL: it has gone to another view, or is gone. */
@@ -106,6 +109,8 @@ int iommufd_ctx_read_reports(struct shim_ctx *base, struct shim_report *reports,
 	const struct iommufd_sys *sys = sys_of(ctx);
 	size_t taken = 0;
 
+	if (ctx->fault_fd >= 0)
+		return iommufd_faults_read(ctx, reports, n, ret_n);
 	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
 		for (struct iommufd_view *view = pt->views; view && taken < n;) {
 			size_t room = n - taken < 32 ? n - taken : 32;
@@ -123,10 +128,4 @@ int iommufd_ctx_read_reports(struct shim_ctx *base, struct shim_report *reports,
 		}
 	*ret_n = taken;
 	return 0;
-}
-
-/* Events are told, not asked. */
-int iommufd_ctx_answer(struct shim_ctx *base, uint64_t cookie, bool success)
-{
-	return -ENOENT;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The newest FAULT_LOG_SIZE faults of a lease, and its WatchFaults streams.
+ * The newest FAULT_LOG_SIZE faults of a lease, and its WatchFaults streams.  There is a log from
+ * the first stream on: before, there is nobody who could ask for what was.
  *
  * Numbers grow by one with each fault, and go on from a number that no earlier broker has
  * reached: the registry's generation is in their upper half.  A watcher has a cursor and sends
@@ -38,8 +39,9 @@ struct fault_log {
 	struct fault_event ring[FAULT_LOG_SIZE]; /* number n at n % size */
 };
 
-int fault_log_get(struct lease *lease, struct quota_refusal *ret_refusal,
-		  struct fault_log **ret_log)
+/* The lease's log, made if there is none yet.  QUOTA_E_REFUSED, -ENOMEM. */
+static int log_get(struct lease *lease, struct quota_refusal *ret_refusal,
+		   struct fault_log **ret_log)
 {
 	struct quota_amount amount = {QUOTA_BROKER_BYTES, sizeof(struct fault_log)};
 	struct fault_log *log = lease->fault_log;
@@ -135,11 +137,10 @@ static void pump_all(struct fault_log *log)
 
 void fault_log_append(struct lease *lease, const struct fault_event *event)
 {
-	struct quota_refusal refusal;
+	struct fault_log *log = lease->fault_log;
 	struct fault_watcher *w;
-	struct fault_log *log;
 
-	if (fault_log_get(lease, &refusal, &log))
+	if (!log)
 		return;
 	if (log->next >= log->first + FAULT_LOG_SIZE) {
 		uint64_t overwritten = log->next - FAULT_LOG_SIZE;
@@ -193,7 +194,7 @@ int fault_log_watch(struct broker_call *call, uint64_t ioasid, uint64_t after_se
 	struct fault_log *log;
 	int r;
 
-	r = fault_log_get(call->lease, &refusal, &log);
+	r = log_get(call->lease, &refusal, &log);
 	if (r)
 		return refuse_charge(call, r, &refusal);
 	if (after_sequence >= log->next)

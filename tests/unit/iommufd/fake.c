@@ -14,7 +14,8 @@
 /* Descriptors of the model: contexts, and the open files of devices. */
 #define FD_CONTEXT 1000
 #define FD_DEVICE  2000
-#define FD_QUEUE   3000 /* and FAKE_OBJECTS for each context */
+#define FD_QUEUE   3000 /* and the context */
+#define FD_EVENTS  4000 /* and FAKE_OBJECTS for each context */
 #define FD_POLL	   8000
 #define FD_MEMORY  9000
 
@@ -137,7 +138,9 @@ static struct fake_object *ioas_of(struct fake_context *c, uint32_t id)
 	struct fake_object *o = object_of(c, id, FAKE_NONE);
 
 	if (o && o->type == FAKE_HWPT && o->on)
-		o = object_of(c, c->objects[o->on].on, FAKE_HWPT);
+		return ioas_of(c, c->objects[o->on].on);
+	if (o && o->type == FAKE_HWPT && o->parent)
+		return ioas_of(c, o->parent);
 	if (o && o->type == FAKE_HWPT)
 		return object_of(c, o->ioas, FAKE_IOAS);
 	return o && o->type == FAKE_IOAS ? o : NULL;
@@ -182,9 +185,23 @@ static uint32_t automatic_of(const struct fake_device *d, uint32_t ioas)
 	return id;
 }
 
+/* The kernel answers what waits on a table when the last device leaves it. */
+static void drop_requests(struct fake_context *c, uint32_t hwpt)
+{
+	for (size_t i = 0; i < c->n_requests;) {
+		if (c->requests[i].hwpt == hwpt)
+			c->requests[i] = c->requests[--c->n_requests];
+		else
+			i++;
+	}
+}
+
 static void put_table(struct fake_context *c, uint32_t id)
 {
 	struct fake_object *o = &c->objects[id];
+
+	if (o->users == 1)
+		drop_requests(c, id);
 
 	if (--o->users || !o->automatic)
 		return;
@@ -316,10 +333,17 @@ static int call_destroy(struct fake *fake, struct fake_context *c, const struct 
 	for (size_t i = 0; o->type == FAKE_VDEVICE && i < fake->n_devices; i++)
 		if (fake->devices[i].bound == c && fake->devices[i].vdevice == a->id)
 			fake->devices[i].vdevice = 0;
-	if (o->on)
+	if (o->on) {
 		c->objects[o->on].users--;
+		*o = (struct fake_object){0};
+		return 0;
+	}
+	if (o->type == FAKE_HWPT && o->parent)
+		object_of(c, o->parent, FAKE_HWPT)->users--;
 	else if (o->type == FAKE_HWPT)
 		object_of(c, o->ioas, FAKE_IOAS)->users--;
+	if (o->type == FAKE_HWPT && o->queue)
+		object_of(c, o->queue, FAKE_QUEUE)->users--;
 	*o = (struct fake_object){0};
 	return 0;
 }
@@ -437,8 +461,8 @@ static uint32_t object_on(struct fake_context *c, enum fake_type type, uint32_t 
 	return id;
 }
 
-static int call_nested(struct fake_context *c, const struct fake_device *d,
-		       struct iommufd_hwpt_alloc *a)
+static int call_vste(struct fake_context *c, const struct fake_device *d,
+		     struct iommufd_hwpt_alloc *a)
 {
 	const uint64_t *ste = (const void *)(uintptr_t)a->data_uptr;
 	bool translates;
@@ -457,18 +481,6 @@ static int call_nested(struct fake_context *c, const struct fake_device *d,
 	return 0;
 }
 
-static int call_parent(struct fake_context *c, const struct fake_device *d,
-		       struct iommufd_hwpt_alloc *a)
-{
-	if (d->hw_type != IOMMU_HW_INFO_TYPE_ARM_SMMUV3)
-		return -EOPNOTSUPP;
-	a->out_hwpt_id = object_new(c, FAKE_HWPT);
-	c->objects[a->out_hwpt_id].ioas = a->pt_id;
-	c->objects[a->out_hwpt_id].nest_parent = true;
-	c->objects[a->pt_id].users++;
-	return 0;
-}
-
 static int call_viommu(struct fake *fake, struct fake_context *c, struct iommufd_viommu_alloc *a)
 {
 	struct fake_object *parent = object_of(c, a->hwpt_id, FAKE_HWPT);
@@ -478,7 +490,7 @@ static int call_viommu(struct fake *fake, struct fake_context *c, struct iommufd
 	assert_int_equal(a->type, IOMMU_VIOMMU_TYPE_ARM_SMMUV3);
 	if (fake->no_canwbs)
 		return -EOPNOTSUPP;
-	if (!parent->nest_parent)
+	if (!(parent->flags & IOMMU_HWPT_ALLOC_NEST_PARENT))
 		return -EINVAL;
 	a->out_viommu_id = object_on(c, FAKE_VIOMMU, a->hwpt_id);
 	return 0;
@@ -504,21 +516,21 @@ static int call_vdevice(struct fake *fake, struct fake_context *c, struct iommuf
 	return 0;
 }
 
-static int call_queue(struct fake *fake, struct fake_context *c, struct iommufd_veventq_alloc *a)
+static int call_events(struct fake *fake, struct fake_context *c, struct iommufd_veventq_alloc *a)
 {
 	uint32_t id;
 
 	if (!object_of(c, a->viommu_id, FAKE_VIOMMU))
 		return -ENOENT;
 	for (id = 1; id < FAKE_OBJECTS; id++)
-		if (c->objects[id].type == FAKE_QUEUE && c->objects[id].on == a->viommu_id)
+		if (c->objects[id].type == FAKE_EVENTS && c->objects[id].on == a->viommu_id)
 			return -EEXIST;
 	assert_int_equal(a->type, IOMMU_VEVENTQ_TYPE_ARM_SMMUV3);
 	assert_true(a->veventq_depth > 0);
-	id = object_on(c, FAKE_QUEUE, a->viommu_id);
+	id = object_on(c, FAKE_EVENTS, a->viommu_id);
 	c->objects[id].fd_open = true;
 	a->out_veventq_id = id;
-	a->out_veventq_fd = FD_QUEUE + (uint32_t)(c - fake->contexts) * FAKE_OBJECTS + id;
+	a->out_veventq_fd = FD_EVENTS + (uint32_t)(c - fake->contexts) * FAKE_OBJECTS + id;
 	return 0;
 }
 
@@ -567,25 +579,146 @@ const uint64_t *fake_ste(const struct fake *fake, const char *address)
 	return o && o->on ? o->ste : NULL;
 }
 
+static int call_nested(struct fake_context *c, const struct iommufd_hwpt_alloc *a,
+		       struct fake_object *parent)
+{
+	const struct iommufd_hwpt_vtd_s1 *data = (const void *)(uintptr_t)a->data_uptr;
+
+	if (!(parent->flags & IOMMU_HWPT_ALLOC_NEST_PARENT))
+		return -EINVAL;
+	assert_int_equal(a->data_type, IOMMU_HWPT_DATA_VTD_S1);
+	assert_int_equal(a->data_len, sizeof(*data));
+	assert_int_equal(data->reserved, 0);
+	parent->users++;
+	return 0;
+}
+
 static int call_hwpt(struct fake *fake, struct fake_context *c, struct iommufd_hwpt_alloc *a)
 {
 	struct fake_device *d = bound_device(fake, c, a->dev_id);
-	struct fake_object *ioas = object_of(c, a->pt_id, FAKE_IOAS);
+	struct fake_object *on = object_of(c, a->pt_id, FAKE_NONE), *queue = NULL, *o;
+	int r = 0;
 
 	if (a->data_type == IOMMU_HWPT_DATA_ARM_SMMUV3)
-		return call_nested(c, d, a);
-	if (!d || !ioas)
+		return call_vste(c, d, a);
+	if (!d || !on || !ioas_of(c, a->pt_id))
 		return -ENOENT;
-	if (a->flags == IOMMU_HWPT_ALLOC_NEST_PARENT)
-		return call_parent(c, d, a);
-	assert_int_equal(a->flags, IOMMU_HWPT_ALLOC_PASID);
-	if (!d->pasid_bits)
+	if (a->flags & IOMMU_HWPT_ALLOC_PASID && !d->pasid_bits)
 		return -EOPNOTSUPP;
-	if (collides(d, ioas))
-		return -EADDRINUSE;
+	if (a->flags & IOMMU_HWPT_FAULT_ID_VALID) {
+		assert_false(a->flags & IOMMU_HWPT_ALLOC_NEST_PARENT);
+		queue = object_of(c, a->fault_id, FAKE_QUEUE);
+		assert_non_null(queue);
+	}
+	if (on->type == FAKE_HWPT)
+		r = call_nested(c, a, on);
+	else if (collides(d, on))
+		r = -EADDRINUSE;
+	else
+		on->users++;
+	if (r)
+		return r;
 	a->out_hwpt_id = object_new(c, FAKE_HWPT);
-	c->objects[a->out_hwpt_id].ioas = a->pt_id;
-	ioas->users++;
+	o = &c->objects[a->out_hwpt_id];
+	o->flags = a->flags;
+	if (on->type == FAKE_HWPT) {
+		o->parent = a->pt_id;
+		o->data = *(const struct iommufd_hwpt_vtd_s1 *)(uintptr_t)a->data_uptr;
+	} else {
+		o->ioas = a->pt_id;
+	}
+	if (queue) {
+		queue->users++;
+		o->queue = a->fault_id;
+	}
+	return 0;
+}
+
+static int call_queue(struct fake *fake, struct fake_context *c, struct iommufd_fault_alloc *a)
+{
+	assert_int_equal(c->queue, 0);
+	a->out_fault_id = c->queue = object_new(c, FAKE_QUEUE);
+	a->out_fault_fd = (uint32_t)(FD_QUEUE + (c - fake->contexts));
+	c->objects[c->queue].users++;
+	return 0;
+}
+
+/* The shim's batches stay below eight here. */
+static int call_invalidate(struct fake *fake, struct fake_context *c,
+			   struct iommufd_hwpt_invalidate *a)
+{
+	const struct iommufd_vtd_s1_invalidate *entries = (const void *)(uintptr_t)a->data_uptr;
+	struct fake_object *o = object_of(c, a->hwpt_id, FAKE_HWPT);
+	uint32_t n = a->entry_num;
+
+	if (object_of(c, a->hwpt_id, FAKE_VIOMMU))
+		return call_commands(fake, c, a);
+	if (!o || !o->parent)
+		return -EINVAL;
+	assert_int_equal(a->data_type, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1);
+	assert_int_equal(a->entry_len, sizeof(*entries));
+	o->n_invalidated = 0;
+	for (a->entry_num = 0; a->entry_num < n; a->entry_num++) {
+		/* One that this hardware finds it cannot do. */
+		if (entries[a->entry_num].addr == 0xbad000)
+			return -EINVAL;
+		assert_true(o->n_invalidated < 8);
+		o->invalidated[o->n_invalidated++] = entries[a->entry_num];
+	}
+	return 0;
+}
+
+static int call_set_dirty(struct fake_context *c, const struct iommufd_set_dirty *a)
+{
+	struct fake_object *o = object_of(c, a->hwpt_id, FAKE_HWPT);
+
+	if (!o)
+		return -ENOENT;
+	if (!(o->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING))
+		return -EOPNOTSUPP;
+	if (!o->tracked)
+		o->n_dirty = 0;
+	o->tracked = a->flags & IOMMU_HWPT_DIRTY_ENABLE;
+	return 0;
+}
+
+static bool all_mapped(const struct fake_object *ioas, uint64_t iova, uint64_t length)
+{
+	for (size_t i = 0; i < ioas->n_areas; i++) {
+		const struct fake_area *area = &ioas->areas[i];
+
+		if (iova - area->iova >= area->length)
+			continue;
+		if (iova + length <= area->iova + area->length)
+			return true;
+		return all_mapped(ioas, area->iova + area->length,
+				  iova + length - area->iova - area->length);
+	}
+	return false;
+}
+
+static int call_get_dirty(struct fake_context *c, const struct iommufd_get_dirty *a)
+{
+	uint64_t *bits = (uint64_t *)(uintptr_t)a->data;
+	struct fake_object *o = object_of(c, a->hwpt_id, FAKE_HWPT);
+
+	if (!o)
+		return -ENOENT;
+	if (!o->tracked || !all_mapped(ioas_of(c, a->hwpt_id), a->iova, a->length))
+		return -EINVAL;
+	for (size_t i = 0; i < o->n_dirty;) {
+		uint64_t bit = (o->dirty[i] - a->iova) / a->page_size;
+
+		if (o->dirty[i] - a->iova >= a->length) {
+			i++;
+			continue;
+		}
+		bits[bit / 64] |= UINT64_C(1) << bit % 64;
+		if (a->flags & IOMMU_HWPT_DIRTY_NO_CLEAR)
+			i++;
+		else
+			o->dirty[i] = o->dirty[--o->n_dirty];
+	}
 	return 0;
 }
 
@@ -634,16 +767,22 @@ static int call_context(struct fake *fake, struct fake_context *c, unsigned long
 		return call_unmap(c, arg);
 	case IOMMU_HWPT_ALLOC:
 		return call_hwpt(fake, c, arg);
-	case IOMMU_GET_HW_INFO:
-		return call_hw_info(fake, c, arg);
+	case IOMMU_FAULT_QUEUE_ALLOC:
+		return call_queue(fake, c, arg);
+	case IOMMU_HWPT_INVALIDATE:
+		return call_invalidate(fake, c, arg);
 	case IOMMU_VIOMMU_ALLOC:
 		return call_viommu(fake, c, arg);
 	case IOMMU_VDEVICE_ALLOC:
 		return call_vdevice(fake, c, arg);
 	case IOMMU_VEVENTQ_ALLOC:
-		return call_queue(fake, c, arg);
-	case IOMMU_HWPT_INVALIDATE:
-		return call_commands(fake, c, arg);
+		return call_events(fake, c, arg);
+	case IOMMU_HWPT_SET_DIRTY:
+		return call_set_dirty(c, arg);
+	case IOMMU_HWPT_GET_DIRTY:
+		return call_get_dirty(c, arg);
+	case IOMMU_GET_HW_INFO:
+		return call_hw_info(fake, c, arg);
 	}
 	fail_msg("call %lx", request);
 	return -ENOTTY;
@@ -713,6 +852,83 @@ static int sys_dup(void *user, int fd)
 	return fd;
 }
 
+/* The last of a queue's users may be its descriptor. */
+static void queue_close(struct fake_context *c)
+{
+	if (c->queue)
+		c->objects[c->queue].users--;
+	c->queue = 0;
+}
+
+static struct fake_context *queue_context(struct fake *fake, int fd)
+{
+	assert_in_range(fd, FD_QUEUE, FD_QUEUE + FAKE_CONTEXTS - 1);
+	assert_true(fake->contexts[fd - FD_QUEUE].queue);
+	return &fake->contexts[fd - FD_QUEUE];
+}
+
+static ssize_t events_read(struct fake *fake, void *bytes, size_t n)
+{
+	size_t got = fake->n_events;
+
+	assert_true(got <= n);
+	memcpy(bytes, fake->events, got);
+	fake->n_events = 0;
+	return (ssize_t)got;
+}
+
+/* As the kernel does: whole groups, and none of those that are left for want of room. */
+static ssize_t sys_read(void *user, int fd, void *bytes, size_t n)
+{
+	struct fake *fake = user;
+	struct fake_context *c;
+	struct iommufd_pgfault *out = bytes;
+	size_t done = 0;
+	int r = fails(fake, FAKE_READ);
+
+	if (r)
+		return r;
+	if (fd >= FD_EVENTS)
+		return events_read(fake, bytes, n);
+	c = queue_context(fake, fd);
+	for (size_t i = 0; i < c->n_requests;) {
+		size_t end = i;
+
+		while (!(c->requests[end].fault.flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE))
+			end++;
+		if (!c->requests[i].read && (done + end + 1 - i) * sizeof(*out) > n)
+			break;
+		for (; i <= end; i++) {
+			if (!c->requests[i].read)
+				out[done++] = c->requests[i].fault;
+			c->requests[i].read = true;
+		}
+	}
+	return (ssize_t)(done * sizeof(*out));
+}
+
+static int sys_write(void *user, int fd, const void *bytes, size_t n)
+{
+	const struct iommufd_page_response *response = bytes;
+	struct fake *fake = user;
+	struct fake_context *c = queue_context(fake, fd);
+	int r = fails(fake, FAKE_WRITE);
+	size_t kept = 0;
+
+	if (r)
+		return r;
+	assert_int_equal(n, sizeof(*response));
+	assert_in_range(response->code, 0, 1);
+	for (size_t i = 0; i < c->n_requests; i++)
+		if (c->requests[i].fault.cookie != response->cookie || !c->requests[i].read)
+			c->requests[kept++] = c->requests[i];
+	if (kept == c->n_requests)
+		return -EINVAL;
+	c->n_requests = kept;
+	c->answers[response->code]++;
+	return 0;
+}
+
 static void sys_close(void *user, int fd)
 {
 	struct fake *fake = user;
@@ -722,14 +938,19 @@ static void sys_close(void *user, int fd)
 		fake->polls--;
 		return;
 	}
-	if (fd >= FD_QUEUE) {
-		struct fake_object *o = &fake->contexts[(fd - FD_QUEUE) / FAKE_OBJECTS]
-						 .objects[(fd - FD_QUEUE) % FAKE_OBJECTS];
+	if (fd >= FD_EVENTS) {
+		struct fake_object *o = &fake->contexts[(fd - FD_EVENTS) / FAKE_OBJECTS]
+						 .objects[(fd - FD_EVENTS) % FAKE_OBJECTS];
 
-		assert_true(o->type == FAKE_QUEUE && o->fd_open);
+		assert_true(o->type == FAKE_EVENTS && o->fd_open);
 		o->fd_open = false;
 		return;
 	}
+	if (fd >= FD_QUEUE) {
+		queue_close(queue_context(fake, fd));
+		return;
+	}
+
 	if (fd >= FD_DEVICE) {
 		assert_true(fake->devices[fd - FD_DEVICE].fds);
 		fake->devices[fd - FD_DEVICE].fds--;
@@ -787,20 +1008,8 @@ static int sys_poll_new(void *user)
 static int sys_poll_add(void *user, int poll, int fd)
 {
 	assert_int_equal(poll, FD_POLL);
-	assert_in_range(fd, FD_QUEUE, FD_POLL - 1);
+	assert_in_range(fd, FD_EVENTS, FD_POLL - 1);
 	return fails(user, FAKE_MEMORY);
-}
-
-static ssize_t sys_read(void *user, int fd, void *bytes, size_t n)
-{
-	struct fake *fake = user;
-	size_t got = fake->n_events;
-
-	assert_in_range(fd, FD_QUEUE, FD_POLL - 1);
-	assert_true(got <= n);
-	memcpy(bytes, fake->events, got);
-	fake->n_events = 0;
-	return (ssize_t)got;
 }
 
 /* ---- the keeper ---- */
@@ -1043,6 +1252,7 @@ struct iommufd_sys fake_sys(struct fake *fake)
 		.poll_new = sys_poll_new,
 		.poll_add = sys_poll_add,
 		.read = sys_read,
+		.write = sys_write,
 		.context_open = keeper_open,
 		.context_close = keeper_close,
 		.context_next = keeper_next,
@@ -1078,9 +1288,10 @@ void fake_broker_is_gone(struct fake *fake)
 		device_put(&fake->devices[i]);
 	}
 	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
-		fake->contexts[i].open = false;
+		queue_close(&fake->contexts[i]);
 		for (size_t k = 0; k < FAKE_OBJECTS; k++)
 			fake->contexts[i].objects[k].fd_open = false;
+		fake->contexts[i].open = false;
 		context_put(&fake->contexts[i]);
 	}
 }
@@ -1097,6 +1308,56 @@ bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova)
 		if (iova - ioas->areas[i].iova < ioas->areas[i].length)
 			return true;
 	return false;
+}
+
+struct fake_object *fake_hwpt(struct fake *fake, const char *address, uint32_t pasid)
+{
+	struct fake_device *d = fake_device(fake, address);
+	uint32_t id = 0;
+
+	if (!d->bound)
+		return NULL;
+	if (pasid == SHIM_NO_PASID)
+		id = d->automatic ? d->automatic : d->attached;
+	for (size_t i = 0; pasid != SHIM_NO_PASID && i < 4; i++)
+		if (d->pts[i] && d->pasids[i] == pasid)
+			id = d->pts[i];
+	return object_of(d->bound, id, FAKE_HWPT);
+}
+
+void fake_write(struct fake *fake, const char *address, uint32_t pasid, uint64_t iova)
+{
+	struct fake_object *o = fake_hwpt(fake, address, pasid);
+
+	assert_non_null(o);
+	if (o->parent)
+		o = &fake_device(fake, address)->bound->objects[o->parent];
+	if (!o->tracked)
+		return;
+	assert_true(o->n_dirty < 8);
+	o->dirty[o->n_dirty++] = iova & ~UINT64_C(4095);
+}
+
+void fake_request_page(struct fake *fake, const char *address, uint32_t pasid, uint32_t group,
+		       uint64_t iova, bool last)
+{
+	struct fake_device *d = fake_device(fake, address);
+	struct fake_object *o = fake_hwpt(fake, address, pasid);
+
+	assert_non_null(o);
+	assert_true(o->queue && d->bound->n_requests < FAKE_REQUESTS);
+	d->bound->requests[d->bound->n_requests++] = (struct fake_request){
+		.fault = {.flags = (last ? IOMMU_PGFAULT_FLAGS_LAST_PAGE : 0) |
+				   (pasid == SHIM_NO_PASID ? 0 : IOMMU_PGFAULT_FLAGS_PASID_VALID),
+			  .dev_id = d->id,
+			  .pasid = pasid == SHIM_NO_PASID ? 0 : pasid,
+			  .grpid = group,
+			  .perm = IOMMU_PGFAULT_PERM_WRITE,
+			  .addr = iova,
+			  /* Groups of the tests have numbers of their own: 0 is the first. */
+			  .cookie = group},
+		.hwpt = (uint32_t)(o - d->bound->objects),
+	};
 }
 
 size_t fake_areas(const struct fake *fake)

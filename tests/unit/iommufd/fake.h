@@ -32,9 +32,10 @@ enum fake_type {
 	FAKE_IOAS,
 	FAKE_HWPT,
 	FAKE_DEVICE,
+	FAKE_QUEUE,
 	FAKE_VIOMMU,
 	FAKE_VDEVICE,
-	FAKE_QUEUE
+	FAKE_EVENTS
 };
 
 struct fake_area {
@@ -51,13 +52,28 @@ struct fake_object {
 	size_t n_allowed;
 	/* HWPT */
 	uint32_t ioas;
-	uint8_t width;	/* of its IOMMU */
-	bool automatic; /* the kernel made it for an attachment to the IOAS */
-	bool nest_parent;
-	uint64_t ste[2]; /* nested */
-	/* nested HWPT, vDEVICE, queue: the vIOMMU; vIOMMU: the nesting parent */
+	uint8_t width;	 /* of its IOMMU */
+	bool automatic;	 /* the kernel made it for an attachment to the IOAS */
+	uint64_t ste[2]; /* nested behind an SMMUv3 */
+	/* That, vDEVICE, event queue: the vIOMMU; vIOMMU: the nesting parent */
 	uint32_t on;
-	bool fd_open; /* queue */
+	bool fd_open;	/* event queue */
+	uint32_t flags; /* IOMMU_HWPT_* that it was made with */
+	uint32_t queue;
+	uint32_t parent; /* nested; then: */
+	struct iommufd_hwpt_vtd_s1 data;
+	struct iommufd_vtd_s1_invalidate invalidated[8]; /* the last ones */
+	size_t n_invalidated;
+	bool tracked;
+	uint64_t dirty[8]; /* pages */
+	size_t n_dirty;
+};
+
+#define FAKE_REQUESTS 16
+struct fake_request {
+	struct iommufd_pgfault fault;
+	bool read;
+	uint32_t hwpt;
 };
 
 /* An open /dev/iommu. */
@@ -65,6 +81,10 @@ struct fake_context {
 	bool open; /* by the shim */
 	bool kept; /* by the keeper */
 	unsigned bound;
+	uint32_t queue; /* whose descriptor is open; 0: none */
+	struct fake_request requests[FAKE_REQUESTS];
+	size_t n_requests;
+	int answers[2]; /* how many of each code, by the broker; the kernel's own are not in it */
 	struct fake_object objects[FAKE_OBJECTS]; /* ids are indices */
 };
 
@@ -119,7 +139,7 @@ struct fake {
 	/* What vIOMMUs were told, in order. */
 	struct smmuv3_command commands[FAKE_COMMANDS];
 	size_t n_commands;
-	/* What the next read of a queue gives. */
+	/* What the next read of an event queue gives. */
 	char events[512];
 	size_t n_events;
 	unsigned polls; /* descriptors of sets that are open */
@@ -136,7 +156,9 @@ struct fake {
 #define FAKE_KEEPER  1ul
 #define FAKE_DUP     2ul
 #define FAKE_RELEASE 3ul
-#define FAKE_MEMORY  4ul
+#define FAKE_READ    4ul
+#define FAKE_WRITE   5ul
+#define FAKE_MEMORY  6ul
 
 /* With which exit status. */
 #define FAKE_CRASHED 42
@@ -154,7 +176,7 @@ void fake_broker_is_gone(struct fake *fake);
 void fake_arm(struct fake *fake, uint64_t nth, int error);
 void fake_disarm(struct fake *fake);
 
-/* What is bound where the device is attached; NULL: it is attached to no nested table. */
+/* What is bound where the device is attached; NULL: no table of an SMMUv3's tenant. */
 const uint64_t *fake_ste(const struct fake *fake, const char *address);
 /* The words of a context descriptor of the shim's, at an address that is mapped for it. */
 const uint64_t *fake_descriptor(const struct fake *fake, uint64_t iova);
@@ -165,6 +187,13 @@ void fake_tenant_close(struct fake *fake, int fd);
 
 /* Whether DMA of the device without PASID reaches memory at iova. */
 bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova);
+/* The HWPT that its DMA goes through; NULL: none. */
+struct fake_object *fake_hwpt(struct fake *fake, const char *address, uint32_t pasid);
+/* It writes a page: dirty where that is tracked. */
+void fake_write(struct fake *fake, const char *address, uint32_t pasid, uint64_t iova);
+/* It asks for a page. */
+void fake_request_page(struct fake *fake, const char *address, uint32_t pasid, uint32_t group,
+		       uint64_t iova, bool last);
 size_t fake_areas(const struct fake *fake);
 /* Nothing is open, claimed, bound, attached or allocated. */
 void fake_expect_empty(const struct fake *fake);

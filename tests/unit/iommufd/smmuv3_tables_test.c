@@ -35,7 +35,7 @@ static struct shim *shim_on(struct fixture *f)
 	struct iommufd_sys sys = fake_sys(&f->fake);
 	struct shim *shim = NULL;
 
-	if (iommufd_shim_new_on(&sys, f->tree.root, &shim, &problem))
+	if (iommufd_shim_new_on(&sys, &iommufd_backend_vfio, f->tree.root, &shim, &problem))
 		fail_msg("%s", problem.message);
 	return shim;
 }
