@@ -15,6 +15,9 @@
 #define FD_CONTEXT 1000
 #define FD_DEVICE  2000
 #define FD_QUEUE   3000 /* and the context */
+#define FD_EVENTS  4000 /* and FAKE_OBJECTS for each context */
+#define FD_POLL	   8000
+#define FD_MEMORY  9000
 
 void fake_init(struct fake *fake)
 {
@@ -41,6 +44,27 @@ void fake_init(struct fake *fake)
 		d->ecap = large ? 0x3ef9ea6f050df : 0xf00f4a;
 		d->keeper.pasid_bits = large ? 16 : 0;
 		d->keeper.ats = large;
+	}
+}
+
+void fake_init_arm(struct fake *fake)
+{
+	/* As QEMU 10.0.2 says of its own. */
+	static const uint32_t idr[6] = {0x0d44101b, 0x02730010, 0, 0x1414, 0, 0x74};
+	static const char *const addresses[] = {"0000:00:03.0", "0001:02:04.1"};
+
+	memset(fake, 0, sizeof(*fake));
+	fake->n_devices = 2;
+	for (size_t i = 0; i < 2; i++) {
+		struct fake_device *d = &fake->devices[i];
+
+		d->address = addresses[i];
+		d->group = (uint32_t)i + 3;
+		d->width = 44;
+		d->reserved_start = 0x8000000;
+		d->reserved_last = 0x80fffff;
+		d->hw_type = IOMMU_HW_INFO_TYPE_ARM_SMMUV3;
+		memcpy(d->idr, idr, sizeof(idr));
 	}
 }
 
@@ -113,6 +137,8 @@ static struct fake_object *ioas_of(struct fake_context *c, uint32_t id)
 {
 	struct fake_object *o = object_of(c, id, FAKE_NONE);
 
+	if (o && o->type == FAKE_HWPT && o->on)
+		return ioas_of(c, c->objects[o->on].on);
 	if (o && o->type == FAKE_HWPT && o->parent)
 		return ioas_of(c, o->parent);
 	if (o && o->type == FAKE_HWPT)
@@ -278,6 +304,11 @@ static void device_put(struct fake_device *d)
 	for (size_t i = 0; i < 4; i++)
 		if (d->pts[i])
 			detach(d, d->pasids[i]);
+	if (d->vdevice) {
+		d->bound->objects[d->bound->objects[d->vdevice].on].users--;
+		d->bound->objects[d->vdevice] = (struct fake_object){0};
+		d->vdevice = 0;
+	}
 	d->bound->objects[d->id] = (struct fake_object){0};
 	d->bound->bound--;
 	context_put(d->bound);
@@ -297,8 +328,16 @@ static int call_destroy(struct fake *fake, struct fake_context *c, const struct 
 	o = object_of(c, a->id, FAKE_NONE);
 	if (!o)
 		return -ENOENT;
-	if (o->users || o->type == FAKE_DEVICE)
+	if (o->users || o->type == FAKE_DEVICE || o->fd_open)
 		return -EBUSY;
+	for (size_t i = 0; o->type == FAKE_VDEVICE && i < fake->n_devices; i++)
+		if (fake->devices[i].bound == c && fake->devices[i].vdevice == a->id)
+			fake->devices[i].vdevice = 0;
+	if (o->on) {
+		c->objects[o->on].users--;
+		*o = (struct fake_object){0};
+		return 0;
+	}
 	if (o->type == FAKE_HWPT && o->parent)
 		object_of(c, o->parent, FAKE_HWPT)->users--;
 	else if (o->type == FAKE_HWPT)
@@ -354,6 +393,10 @@ static int call_map(struct fake *fake, struct fake_context *c,
 	}
 	assert_true(o->n_areas < FAKE_AREAS);
 	o->areas[o->n_areas++] = (struct fake_area){a->iova, a->length};
+	if (a->fd == FD_MEMORY) {
+		assert_false(a->flags & IOMMU_IOAS_MAP_WRITEABLE);
+		fake->memory_iova = a->iova;
+	}
 	if (fake->cancel && ++fake->maps == fake->cancel_after)
 		fake->cancel->requested = true;
 	return 0;
@@ -407,6 +450,135 @@ static struct fake_device *bound_device(struct fake *fake, struct fake_context *
 	return NULL;
 }
 
+/* ---- nesting behind an SMMUv3 ---- */
+
+static uint32_t object_on(struct fake_context *c, enum fake_type type, uint32_t on)
+{
+	uint32_t id = object_new(c, type);
+
+	c->objects[id].on = on;
+	c->objects[on].users++;
+	return id;
+}
+
+static int call_vste(struct fake_context *c, const struct fake_device *d,
+		     struct iommufd_hwpt_alloc *a)
+{
+	const uint64_t *ste = (const void *)(uintptr_t)a->data_uptr;
+	bool translates;
+
+	if (!d || !object_of(c, a->pt_id, FAKE_VIOMMU))
+		return -ENOENT;
+	assert_int_equal(a->flags, 0);
+	assert_int_equal(a->data_len, 16);
+	if (ste[0] & ~0xf80fffffffffffff || ste[1] & ~UINT64_C(0x380000ff))
+		return -EIO;
+	translates = (ste[0] & 1) && (ste[0] >> 1 & 7) == 5;
+	if (translates && (!d->vdevice || c->objects[d->vdevice].on != a->pt_id))
+		return -ENOENT;
+	a->out_hwpt_id = object_on(c, FAKE_HWPT, a->pt_id);
+	memcpy(c->objects[a->out_hwpt_id].ste, ste, 16);
+	return 0;
+}
+
+static int call_viommu(struct fake *fake, struct fake_context *c, struct iommufd_viommu_alloc *a)
+{
+	struct fake_object *parent = object_of(c, a->hwpt_id, FAKE_HWPT);
+
+	if (!bound_device(fake, c, a->dev_id) || !parent)
+		return -ENOENT;
+	assert_int_equal(a->type, IOMMU_VIOMMU_TYPE_ARM_SMMUV3);
+	if (fake->no_canwbs)
+		return -EOPNOTSUPP;
+	if (!(parent->flags & IOMMU_HWPT_ALLOC_NEST_PARENT))
+		return -EINVAL;
+	a->out_viommu_id = object_on(c, FAKE_VIOMMU, a->hwpt_id);
+	return 0;
+}
+
+static int call_vdevice(struct fake *fake, struct fake_context *c, struct iommufd_vdevice_alloc *a)
+{
+	struct fake_device *d = bound_device(fake, c, a->dev_id);
+
+	if (!d || !object_of(c, a->viommu_id, FAKE_VIOMMU))
+		return -ENOENT;
+	if (d->vdevice)
+		return -EEXIST;
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		const struct fake_device *other = &fake->devices[i];
+
+		if (other->bound == c && other->vdevice && other->number == a->virt_id &&
+		    c->objects[other->vdevice].on == a->viommu_id)
+			return -EEXIST;
+	}
+	d->vdevice = a->out_vdevice_id = object_on(c, FAKE_VDEVICE, a->viommu_id);
+	d->number = a->virt_id;
+	return 0;
+}
+
+static int call_events(struct fake *fake, struct fake_context *c, struct iommufd_veventq_alloc *a)
+{
+	uint32_t id;
+
+	if (!object_of(c, a->viommu_id, FAKE_VIOMMU))
+		return -ENOENT;
+	for (id = 1; id < FAKE_OBJECTS; id++)
+		if (c->objects[id].type == FAKE_EVENTS && c->objects[id].on == a->viommu_id)
+			return -EEXIST;
+	assert_int_equal(a->type, IOMMU_VEVENTQ_TYPE_ARM_SMMUV3);
+	assert_true(a->veventq_depth > 0);
+	id = object_on(c, FAKE_EVENTS, a->viommu_id);
+	c->objects[id].fd_open = true;
+	a->out_veventq_id = id;
+	a->out_veventq_fd = FD_EVENTS + (uint32_t)(c - fake->contexts) * FAKE_OBJECTS + id;
+	return 0;
+}
+
+/* What the kernel takes of a tenant; streams must be vDEVICEs of the vIOMMU. */
+static bool command_is_good(const struct fake *fake, const struct fake_context *c, uint32_t viommu,
+			    const struct smmuv3_command *command)
+{
+	unsigned op = command->word[0] & 0xff;
+
+	if (op == 0x10 || op == 0x11 || op == 0x12 || op == 0x13 || op == 0x30)
+		return true;
+	for (size_t i = 0; (op == 0x05 || op == 0x06) && i < fake->n_devices; i++) {
+		const struct fake_device *d = &fake->devices[i];
+
+		if (d->bound == c && d->vdevice && c->objects[d->vdevice].on == viommu &&
+		    d->number == command->word[0] >> 32)
+			return true;
+	}
+	return false;
+}
+
+static int call_commands(struct fake *fake, struct fake_context *c,
+			 struct iommufd_hwpt_invalidate *a)
+{
+	const struct smmuv3_command *commands = (const void *)(uintptr_t)a->data_uptr;
+	uint32_t n = a->entry_num;
+
+	if (!object_of(c, a->hwpt_id, FAKE_VIOMMU))
+		return -ENOENT;
+	assert_int_equal(a->entry_len, 16);
+	assert_int_equal(a->data_type, IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3);
+	for (a->entry_num = 0; a->entry_num < n; a->entry_num++) {
+		if (!command_is_good(fake, c, a->hwpt_id, &commands[a->entry_num]))
+			return -EIO;
+		assert_true(fake->n_commands < FAKE_COMMANDS);
+		fake->commands[fake->n_commands++] = commands[a->entry_num];
+	}
+	return 0;
+}
+
+const uint64_t *fake_ste(const struct fake *fake, const char *address)
+{
+	const struct fake_device *d = fake_device((struct fake *)fake, address);
+	const struct fake_object *o = d->attached ? &d->bound->objects[d->attached] : NULL;
+
+	return o && o->on ? o->ste : NULL;
+}
+
 static int call_nested(struct fake_context *c, const struct iommufd_hwpt_alloc *a,
 		       struct fake_object *parent)
 {
@@ -427,6 +599,8 @@ static int call_hwpt(struct fake *fake, struct fake_context *c, struct iommufd_h
 	struct fake_object *on = object_of(c, a->pt_id, FAKE_NONE), *queue = NULL, *o;
 	int r = 0;
 
+	if (a->data_type == IOMMU_HWPT_DATA_ARM_SMMUV3)
+		return call_vste(c, d, a);
 	if (!d || !on || !ioas_of(c, a->pt_id))
 		return -ENOENT;
 	if (a->flags & IOMMU_HWPT_ALLOC_PASID && !d->pasid_bits)
@@ -470,12 +644,15 @@ static int call_queue(struct fake *fake, struct fake_context *c, struct iommufd_
 }
 
 /* The shim's batches stay below eight here. */
-static int call_invalidate(struct fake_context *c, struct iommufd_hwpt_invalidate *a)
+static int call_invalidate(struct fake *fake, struct fake_context *c,
+			   struct iommufd_hwpt_invalidate *a)
 {
 	const struct iommufd_vtd_s1_invalidate *entries = (const void *)(uintptr_t)a->data_uptr;
 	struct fake_object *o = object_of(c, a->hwpt_id, FAKE_HWPT);
 	uint32_t n = a->entry_num;
 
+	if (object_of(c, a->hwpt_id, FAKE_VIOMMU))
+		return call_commands(fake, c, a);
 	if (!o || !o->parent)
 		return -EINVAL;
 	assert_int_equal(a->data_type, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1);
@@ -557,6 +734,11 @@ static int call_hw_info(struct fake *fake, struct fake_context *c, struct iommuf
 	if (d->hw_type == IOMMU_HW_INFO_TYPE_INTEL_VTD) {
 		assert_true(a->data_len >= sizeof(*vtd));
 		*vtd = (struct iommufd_hw_info_vtd){.cap_reg = d->cap, .ecap_reg = d->ecap};
+	} else if (d->hw_type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
+		struct iommufd_hw_info_arm_smmuv3 whole = {0};
+
+		memcpy(whole.idr, d->idr, sizeof(whole.idr));
+		memcpy(vtd, &whole, a->data_len < sizeof(whole) ? a->data_len : sizeof(whole));
 	}
 	return 0;
 }
@@ -588,7 +770,13 @@ static int call_context(struct fake *fake, struct fake_context *c, unsigned long
 	case IOMMU_FAULT_QUEUE_ALLOC:
 		return call_queue(fake, c, arg);
 	case IOMMU_HWPT_INVALIDATE:
-		return call_invalidate(c, arg);
+		return call_invalidate(fake, c, arg);
+	case IOMMU_VIOMMU_ALLOC:
+		return call_viommu(fake, c, arg);
+	case IOMMU_VDEVICE_ALLOC:
+		return call_vdevice(fake, c, arg);
+	case IOMMU_VEVENTQ_ALLOC:
+		return call_events(fake, c, arg);
 	case IOMMU_HWPT_SET_DIRTY:
 		return call_set_dirty(c, arg);
 	case IOMMU_HWPT_GET_DIRTY:
@@ -679,17 +867,30 @@ static struct fake_context *queue_context(struct fake *fake, int fd)
 	return &fake->contexts[fd - FD_QUEUE];
 }
 
+static ssize_t events_read(struct fake *fake, void *bytes, size_t n)
+{
+	size_t got = fake->n_events;
+
+	assert_true(got <= n);
+	memcpy(bytes, fake->events, got);
+	fake->n_events = 0;
+	return (ssize_t)got;
+}
+
 /* As the kernel does: whole groups, and none of those that are left for want of room. */
 static ssize_t sys_read(void *user, int fd, void *bytes, size_t n)
 {
 	struct fake *fake = user;
-	struct fake_context *c = queue_context(fake, fd);
+	struct fake_context *c;
 	struct iommufd_pgfault *out = bytes;
 	size_t done = 0;
 	int r = fails(fake, FAKE_READ);
 
 	if (r)
 		return r;
+	if (fd >= FD_EVENTS)
+		return events_read(fake, bytes, n);
+	c = queue_context(fake, fd);
 	for (size_t i = 0; i < c->n_requests;) {
 		size_t end = i;
 
@@ -732,6 +933,19 @@ static void sys_close(void *user, int fd)
 {
 	struct fake *fake = user;
 
+	if (fd >= FD_POLL) {
+		assert_true(fake->polls);
+		fake->polls--;
+		return;
+	}
+	if (fd >= FD_EVENTS) {
+		struct fake_object *o = &fake->contexts[(fd - FD_EVENTS) / FAKE_OBJECTS]
+						 .objects[(fd - FD_EVENTS) % FAKE_OBJECTS];
+
+		assert_true(o->type == FAKE_EVENTS && o->fd_open);
+		o->fd_open = false;
+		return;
+	}
 	if (fd >= FD_QUEUE) {
 		queue_close(queue_context(fake, fd));
 		return;
@@ -747,6 +961,55 @@ static void sys_close(void *user, int fd)
 	assert_true(fake->contexts[fd - FD_CONTEXT].open);
 	fake->contexts[fd - FD_CONTEXT].open = false;
 	context_put(&fake->contexts[fd - FD_CONTEXT]);
+}
+
+/* Room behind it: which it is tells where it is mapped. */
+static int sys_memory_new(void *user, size_t size, int *ret_fd, void **ret_bytes)
+{
+	struct fake *fake = user;
+	int r = fails(fake, FAKE_MEMORY);
+
+	if (r)
+		return r;
+	*ret_bytes = calloc(1, size);
+	assert_non_null(*ret_bytes);
+	fake->memories++;
+	*ret_fd = FD_MEMORY;
+	fake->memory = *ret_bytes;
+	return 0;
+}
+
+static void sys_memory_free(void *user, int fd, void *bytes, size_t size)
+{
+	struct fake *fake = user;
+
+	assert_true(fd == FD_MEMORY && fake->memories);
+	fake->memories--;
+	free(bytes);
+}
+
+const uint64_t *fake_descriptor(const struct fake *fake, uint64_t iova)
+{
+	assert_true(fake->memories && iova >= fake->memory_iova);
+	return (const uint64_t *)(const void *)(fake->memory + (iova - fake->memory_iova));
+}
+
+static int sys_poll_new(void *user)
+{
+	struct fake *fake = user;
+	int r = fails(fake, FAKE_MEMORY);
+
+	if (r)
+		return r;
+	fake->polls++;
+	return FD_POLL;
+}
+
+static int sys_poll_add(void *user, int poll, int fd)
+{
+	assert_int_equal(poll, FD_POLL);
+	assert_in_range(fd, FD_EVENTS, FD_POLL - 1);
+	return fails(user, FAKE_MEMORY);
 }
 
 /* ---- the keeper ---- */
@@ -984,6 +1247,10 @@ struct iommufd_sys fake_sys(struct fake *fake)
 		.ioctl = sys_ioctl,
 		.dup = sys_dup,
 		.close = sys_close,
+		.memory_new = sys_memory_new,
+		.memory_free = sys_memory_free,
+		.poll_new = sys_poll_new,
+		.poll_add = sys_poll_add,
 		.read = sys_read,
 		.write = sys_write,
 		.context_open = keeper_open,
@@ -1022,6 +1289,8 @@ void fake_broker_is_gone(struct fake *fake)
 	}
 	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
 		queue_close(&fake->contexts[i]);
+		for (size_t k = 0; k < FAKE_OBJECTS; k++)
+			fake->contexts[i].objects[k].fd_open = false;
 		fake->contexts[i].open = false;
 		context_put(&fake->contexts[i]);
 	}
@@ -1103,6 +1372,8 @@ size_t fake_areas(const struct fake *fake)
 
 void fake_expect_empty(const struct fake *fake)
 {
+	assert_int_equal(fake->polls, 0);
+	assert_int_equal(fake->memories, 0);
 	for (size_t i = 0; i < fake->n_devices; i++) {
 		const struct fake_device *d = &fake->devices[i];
 
@@ -1214,6 +1485,20 @@ void fake_tree_vtd(struct fake_tree *tree, const char *iommu, const char *cap, c
 	fake_tree_file(tree, path, cap);
 	snprintf(path, sizeof(path), "class/iommu/%s/intel-iommu/ecap", iommu);
 	fake_tree_file(tree, path, ecap);
+}
+
+void fake_tree_arm(struct fake_tree *tree)
+{
+	static const char *const reserved[] = {"kernel/iommu_groups/3/reserved_regions",
+					       "kernel/iommu_groups/4/reserved_regions"};
+	static const char smmu[] = "smmu3.0x0000000009050000";
+
+	fake_tree_new(tree);
+	fake_tree_device(tree, "0000:00:03.0", "0x00ff00\n", "3", smmu, NULL);
+	fake_tree_device(tree, "0001:02:04.1", "0x00ff00\n", "4", smmu, "vfio-pci");
+	for (size_t i = 0; i < 2; i++)
+		fake_tree_file(tree, reserved[i], "0x0000000008000000 0x00000000080fffff msi\n");
+	fake_tree_file(tree, "class/iommu/smmu3.0x0000000009050000/devices/nothing", "\n");
 }
 
 void fake_tree_standard(struct fake_tree *tree)
