@@ -7,7 +7,7 @@
  */
 
 #include "soft/guard.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,6 +19,7 @@ struct access {
 	uint64_t iova;
 	uint8_t *buf;
 	size_t len, done;
+	bool process; /* the access is the process's to make */
 	struct shim_fault fault;
 };
 
@@ -49,10 +50,14 @@ static bool walk(struct access *a, uint64_t tag, uint64_t iova, struct soft_tran
 {
 	struct soft_iommu *iommu = a->dev->slot->iommu;
 	struct soft_stage stages[SOFT_STAGES_MAX];
-	unsigned int n = soft_pt_stages(a->pt, &iommu->env, stages);
+	unsigned int tries = 0;
 
-	if (!soft_walk(stages, n, iova, a->access | SOFT_USER, NULL, ret, &a->fault))
-		return false;
+	while (!soft_walk(stages, soft_pt_stages(a->pt, &iommu->env, stages), iova,
+			  a->access | SOFT_USER, NULL, ret, &a->fault)) {
+		if (!soft_vm_filled(a->pt, &a->fault, &tries))
+			return false;
+		a->fault = (struct shim_fault){0};
+	}
 	soft_iotlb_insert(&iommu->iotlb, tag, iova, ret->output, ret->page_size, ret->prot);
 	return true;
 }
@@ -120,6 +125,9 @@ static bool run_chunk(struct access *a, uint32_t pasid)
 	a->pt = soft_dev_attached(a->dev, pasid);
 	if (!a->pt)
 		return fail(a, SHIM_FAULT_NOT_ATTACHED, a->iova + a->done);
+	a->process = a->pt->process;
+	if (a->process)
+		return false;
 	tag = soft_pt_tag(a->pt);
 	while (left) {
 		uint64_t at = a->iova + a->done, last = UINT64_MAX;
@@ -166,6 +174,8 @@ int soft_dma(struct shim_dev *base, uint32_t pasid, uint32_t access, uint64_t io
 		ok = run_chunk(&a, pasid);
 		pthread_rwlock_unlock(flush);
 	}
+	if (a.process)
+		return SHIM_E_PROCESS;
 	*ret_done = a.done;
 	*ret_fault = a.fault;
 	return 0;

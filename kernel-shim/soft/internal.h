@@ -62,6 +62,7 @@ struct soft_ctx {
 	struct soft_dev *devices;
 	struct soft_mem *memories;
 	struct soft_pt *tables;
+	struct soft_vm *vms;
 	pthread_rwlock_t flush;
 	pthread_mutex_t retag; /* DMA threads that give a child a new tag */
 };
@@ -90,8 +91,9 @@ struct soft_pt {
 	struct soft_ctx *ctx;
 	struct soft_pt *prev, *next;
 	struct soft_pt *parent;
-	uint64_t root; /* 0: none yet; atomic */
-	uint64_t tag;  /* in the IOTLBs; atomic */
+	struct soft_vm *vm; /* kind KVM: whose table it is */
+	uint64_t root;	    /* 0: none yet; atomic */
+	uint64_t tag;	    /* in the IOTLBs; atomic */
 	/*
 	 * Times that translations were taken away here.  A child's combined entries are good
 	 * as long as the sum of its ancestors' counts is what it was when its tag was given
@@ -111,6 +113,7 @@ struct soft_pt {
 	bool snoop : 1;
 	bool snoop_control : 1;
 	bool device_tlb : 1;
+	bool process : 1; /* kind PROCESS: no table, and no format */
 };
 
 static inline struct soft_shim *soft_shim_of(struct shim *shim)

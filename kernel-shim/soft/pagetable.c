@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Page tables of kind KERNEL: made and taken apart by build.c, flushed here.
+ * Page tables.  Those of kind KERNEL are made and taken apart by build.c, and flushed here;
+ * those of kind KVM are their VM's (vm.c), and kind PROCESS has none: to the IOMMU it is a
+ * name by which an access is handed back to the caller.
  *
  * Unmapping goes: clear the entries; wait for DMA in flight and drop what is cached, both
  * under ctx->flush; only then give the empty tables back, as a walk may have been in them.
@@ -9,7 +11,7 @@
  */
 
 #include "soft/build.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -55,8 +57,18 @@ __attribute__((format(printf, 3, 4))) static int refuse(char *ret_reason, int er
 	return error;
 }
 
-static int check_spec(const struct shim_pt_spec *spec, const struct soft_format **ret_format,
-		      char *ret_reason)
+static int check_process(const struct shim_pt_spec *spec, char *ret_reason)
+{
+	if (spec->format != SHIM_FORMAT_NONE || spec->parent || spec->enforce_snoop ||
+	    spec->dirty_tracking || spec->faults)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "a process's address space has no format, no parent, no dirty "
+			      "tracking and no page requests");
+	return 0;
+}
+
+static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spec,
+		      const struct soft_format **ret_format, char *ret_reason)
 {
 	static const char *const kinds[_SHIM_KIND_MAX] = {
 		[SHIM_KIND_KERNEL] = "KERNEL",
@@ -67,7 +79,9 @@ static int check_spec(const struct shim_pt_spec *spec, const struct soft_format 
 	const struct soft_format *format = soft_format_find(spec->format);
 	const struct soft_pt *parent = spec->parent ? soft_pt_of(spec->parent) : NULL;
 
-	if (spec->kind != SHIM_KIND_KERNEL)
+	if (spec->kind == SHIM_KIND_PROCESS)
+		return check_process(spec, ret_reason);
+	if (spec->kind != SHIM_KIND_KERNEL && spec->kind != SHIM_KIND_KVM)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "kind %s is not built in this version of the software IOMMU",
 			      spec->kind < _SHIM_KIND_MAX && kinds[spec->kind] ? kinds[spec->kind]
@@ -76,6 +90,13 @@ static int check_spec(const struct shim_pt_spec *spec, const struct soft_format 
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "the software IOMMU does not build page-table format %d",
 			      (int)spec->format);
+	if (spec->kind == SHIM_KIND_KVM && (!soft_vm_has_format(format->id) || parent))
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "a VM's table has format EPT and no parent");
+	if (spec->kind == SHIM_KIND_KVM &&
+	    (!spec->vm || soft_vm_of(spec->vm)->base.shim != ctx->base.shim ||
+	     soft_vm_of(spec->vm)->ctx != ctx))
+		return -EINVAL;
 	if (spec->dirty_tracking)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "dirty tracking is not built in this version of the software IOMMU");
@@ -117,7 +138,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	struct soft_pt *pt;
 	int r;
 
-	r = check_spec(spec, &format, ret_reason);
+	r = check_spec(ctx, spec, &format, ret_reason);
 	if (r)
 		return r;
 	pt = calloc(1, sizeof(*pt));
@@ -136,14 +157,19 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
 	pt->tag = soft_tag_new(shim);
-	pt->format = (uint8_t)format->id;
-	pt->input_bits = spec->input_bits ? spec->input_bits : format->input_bits;
+	pt->process = spec->kind == SHIM_KIND_PROCESS;
+	pt->format = (uint8_t)spec->format;
+	pt->input_bits = spec->input_bits || pt->process ? spec->input_bits : format->input_bits;
 	pt->output_bits = env.output_bits;
 	pt->snoop = spec->enforce_snoop;
 	/* A leaf with the snoop bit is only read by IOMMUs that have it. */
 	pt->snoop_control = env.snoop_control || spec->enforce_snoop;
 	pt->device_tlb = env.device_tlb;
 	pt->depth = 1;
+	if (spec->kind == SHIM_KIND_KVM) {
+		pt->vm = soft_vm_of(spec->vm);
+		pt->vm->n_pts++;
+	}
 	if (spec->parent) {
 		pt->parent = soft_pt_of(spec->parent);
 		pt->parent->n_children++;
@@ -174,6 +200,8 @@ void soft_pt_destroy(struct shim_pt *base)
 	soft_tables_put(&shim_of(pt)->tables, &dead);
 	if (pt->parent)
 		pt->parent->n_children--;
+	if (pt->vm)
+		pt->vm->n_pts--;
 	SHIM_LIST_REMOVE(pt->ctx->tables, pt);
 	free(pt);
 }
@@ -206,6 +234,8 @@ static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_
 	const struct soft_mem *mem;
 	uint64_t end;
 
+	if (pt->vm || pt->process)
+		return SHIM_E_UNSUPPORTED;
 	if (!range_fits(pt, map->iova, map->length))
 		return SHIM_E_RANGE;
 	if (!map->prot || map->prot & ~(SHIM_READ | SHIM_WRITE | SHIM_EXEC))
@@ -257,6 +287,8 @@ uint64_t soft_pt_tag(struct soft_pt *pt)
 
 	for (const struct soft_pt *above = pt->parent; above; above = above->parent)
 		seen += above->flushes;
+	for (const struct soft_pt *at = pt; at; at = at->parent)
+		seen += at->vm ? at->vm->flushes : 0;
 	if (__atomic_load_n(&pt->parents_seen, __ATOMIC_ACQUIRE) == seen)
 		return __atomic_load_n(&pt->tag, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&pt->ctx->retag);
@@ -451,6 +483,11 @@ int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entri
 	int r = 0;
 	size_t i;
 
+	if (pt->process) {
+		/* The CPU's own tables: nothing of them is cached here. */
+		*ret_done = 0;
+		return SHIM_E_UNSUPPORTED;
+	}
 	for (i = 0; i < n && !r; i++) {
 		/* One by one, so that DMA gets its turn within a long array. */
 		pthread_rwlock_wrlock(&pt->ctx->flush);
@@ -479,7 +516,8 @@ unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env
 	unsigned int n = 0;
 
 	for (; pt; pt = pt->parent) {
-		uint64_t root = __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
+		uint64_t root = pt->vm ? soft_vm_root(pt->vm, pt->format)
+				       : __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
 
 		stages[n++] = (struct soft_stage){
 			.format = format_of(pt),
@@ -500,14 +538,21 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 	struct soft_stage stages[SOFT_STAGES_MAX];
 	struct soft_translation where;
 	struct soft_piece *piece;
+	unsigned int tries = 0;
 	struct soft_mem *mem;
 
+	if (pt->process)
+		return SHIM_E_UNSUPPORTED;
 	if (access != SHIM_READ && access != SHIM_WRITE && access != SHIM_EXEC)
 		return -EINVAL;
 	*ret = (struct shim_walk){0};
-	if (!soft_walk(stages, soft_pt_stages(pt, NULL, stages), iova, access | SOFT_USER, ret,
-		       &where, &ret->fault))
-		return 0;
+	/* What a VM has not filled yet, it fills for this as for a device. */
+	while (!soft_walk(stages, soft_pt_stages(pt, NULL, stages), iova, access | SOFT_USER, ret,
+			  &where, &ret->fault)) {
+		if (!soft_vm_filled(pt, &ret->fault, &tries))
+			return 0;
+		*ret = (struct shim_walk){0};
+	}
 	ret->output = where.output;
 	ret->page_size = where.page_size;
 	ret->prot = where.prot & (SHIM_READ | SHIM_WRITE | SHIM_EXEC);

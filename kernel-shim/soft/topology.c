@@ -24,9 +24,6 @@
 
 static const char kind_user_absent[] =
 	"kind USER is not built in this version of the software IOMMU";
-static const char kind_process_absent[] =
-	"kind PROCESS is not built in this version of the software IOMMU";
-static const char kind_kvm_absent[] = "kind KVM is not built in this version of the software IOMMU";
 
 struct parser {
 	/* Its path is where we are. */
@@ -628,21 +625,29 @@ static void fill_absent(struct shim_caps *caps, const struct soft_iommu_desc *io
 #undef ABSENT
 }
 
+static bool is_ept(enum shim_format format)
+{
+	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
+}
+
 static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_desc *iommu)
 {
 	struct shim_caps *caps = &desc->info.caps;
 	const struct soft_format *format;
+	bool has_ept = false;
 
 	for (size_t i = 0; (format = soft_format_at(i)); i++) {
 		if (!(desc->formats & 1u << format->id))
 			continue;
+		has_ept = has_ept || is_ept(format->id);
 		caps->formats[caps->n_formats++] = (struct shim_format_cap){
 			.format = format->id,
 			.input_bits = format->input_bits,
 			.output_bits = iommu->output_bits,
 			.page_sizes = format->page_sizes,
 			.execute = format->execute,
-			.nest_child = caps->max_depth > 1,
+			/* A VM's own table hangs on nothing. */
+			.nest_child = caps->max_depth > 1 && !is_ept(format->id),
 			.nest_parent = caps->max_depth > 1,
 		};
 	}
@@ -652,8 +657,9 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 	if (caps->device_tlb)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_DEVICE_TLB;
 	snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX, "%s", kind_user_absent);
-	snprintf(caps->kind_absent[SHIM_KIND_PROCESS], SHIM_REASON_MAX, "%s", kind_process_absent);
-	snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX, "%s", kind_kvm_absent);
+	if (!has_ept)
+		snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX,
+			 "the topology gives it no EPT behind %s", iommu->name);
 	fill_absent(caps, iommu);
 }
 
