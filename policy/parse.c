@@ -681,6 +681,32 @@ static int parse_kinds(struct parse *p, const struct cursor *at, void *obj)
 	return parse_words(p, at, &words, &tenant->kinds);
 }
 
+/* ---- pasid_policy ---- */
+
+static int parse_pasid_policy(struct parse *p, const struct cursor *at, void *obj)
+{
+	static const char *const words[] = {
+		[POLICY_PASID_IDENTITY] = "identity",
+		[POLICY_PASID_TRANSLATED] = "translated",
+		[POLICY_PASID_NONE] = "none",
+	};
+	static const char expected[] = "\"identity\", \"translated\" or \"none\"";
+	struct policy_tenant *tenant = obj;
+	__attribute__((cleanup(text_done))) struct text text = {0};
+	int r = parse_string(p, at, expected, &text);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < N_ELEMENTS(words); i++) {
+		if (strcmp(text.s, words[i]))
+			continue;
+		tenant->pasid_policy = (enum policy_pasid_policy)i;
+		tenant->pasid_origin = origin_new(p, at);
+		return tenant->pasid_origin ? 0 : -ENOMEM;
+	}
+	return fail_value(p, at, "expected %s, found \"%.64s\"", expected, text.s);
+}
+
 /* ---- tenants ---- */
 
 /* Room for n items, one at least; NULL: no memory, and the vector is as it was. */
@@ -711,7 +737,7 @@ static void tenant_init(struct policy_tenant *tenant, const char *path, struct p
 static const struct schema_key tenant_keys[] = {
 	{"limits", parse_limits},   {"reservations", parse_reservations},
 	{"devices", parse_devices}, {"formats", parse_formats},
-	{"kinds", parse_kinds},
+	{"kinds", parse_kinds},	    {"pasid_policy", parse_pasid_policy},
 };
 
 /* Equal keys are two tenants of one path, which check.c finds among all files. */
@@ -787,6 +813,7 @@ static const struct schema_key host_keys[] = {
 	{"devices", parse_devices},
 	{"formats", parse_formats},
 	{"kinds", parse_kinds},
+	{"pasid_policy", parse_pasid_policy},
 	{"allow_host_devices", parse_host_devices},
 };
 

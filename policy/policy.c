@@ -241,6 +241,24 @@ void policy_kind_verdict(const struct policy_tenant *tenant, unsigned index,
 	words_verdict(tenant, offsetof(struct policy_tenant, kinds), index, ret_verdict);
 }
 
+enum policy_pasid_policy policy_pasid_policy(const struct policy_tenant *tenant,
+					     struct policy_verdict *ret_verdict)
+{
+	enum policy_pasid_policy strictest = POLICY_PASID_IDENTITY;
+	struct policy_verdict verdict = {.tenant = ""};
+
+	for (; tenant; tenant = tenant->parent) {
+		if (!tenant->pasid_origin || (verdict.rule && tenant->pasid_policy <= strictest))
+			continue;
+		strictest = tenant->pasid_policy;
+		verdict.tenant = tenant->path;
+		verdict.rule = tenant->pasid_origin;
+	}
+	verdict.allowed = strictest != POLICY_PASID_NONE;
+	*ret_verdict = verdict;
+	return strictest;
+}
+
 static int address_compare(const void *key, const void *element)
 {
 	return strcmp(key, element);

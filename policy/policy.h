@@ -145,6 +145,20 @@ void policy_format_verdict(const struct policy_tenant *tenant, unsigned index,
 			   struct policy_verdict *ret_verdict);
 void policy_kind_verdict(const struct policy_tenant *tenant, unsigned index,
 			 struct policy_verdict *ret_verdict);
+/*
+ * How guest PASIDs go to devices.  The strictest of the chain holds: a child can only narrow.
+ */
+enum policy_pasid_policy {
+	/* As they are. */
+	POLICY_PASID_IDENTITY,
+	/* Others stand for them. */
+	POLICY_PASID_TRANSLATED,
+	/* No attachment by PASID. */
+	POLICY_PASID_NONE,
+};
+/* verdict: who says so; rule NULL: nobody, it is identity. */
+enum policy_pasid_policy policy_pasid_policy(const struct policy_tenant *tenant,
+					     struct policy_verdict *ret_verdict);
 /* May device (by address) be claimed although the host uses it? */
 bool policy_host_device_allowed(const struct policy *policy, const char *address);
 

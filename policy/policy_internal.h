@@ -93,6 +93,8 @@ struct policy_tenant {
 	struct policy_devices devices;
 	struct policy_words formats;
 	struct policy_words kinds;
+	enum policy_pasid_policy pasid_policy;
+	const char *pasid_origin; /* NULL: not written */
 };
 
 struct policy_identity_rule {

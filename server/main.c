@@ -328,6 +328,7 @@ static int start_broker(struct process *process)
 		.shim = process->shim,
 		.policy = process->policy,
 		.policy_path = process->options.policy,
+		.fault_timeout_us = process->options.fault_timeout_ms * UINT64_C(1000),
 	};
 	int r;
 

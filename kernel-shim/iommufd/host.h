@@ -8,6 +8,7 @@
  */
 
 #include "iommufd/iommufd.h"
+#include "iommufd/nested.h"
 #include "iommufd/sys.h"
 
 enum iommufd_unit_type {
@@ -21,7 +22,8 @@ struct iommufd_unit {
 	enum iommufd_unit_type type;
 	uint64_t cap; /* VT-d */
 	uint64_t ecap;
-	struct shim_caps caps; /* without what depends on the device */
+	const struct iommufd_nested *nested; /* NULL: no tables of tenants */
+	struct shim_caps caps;		     /* without what depends on the device */
 };
 
 struct iommufd_slot {

@@ -18,6 +18,7 @@
 #include "server/broker/lease.h"
 #include "server/broker/negotiate.h"
 #include "server/broker/page.h"
+#include "server/broker/pasid.h"
 
 #include "vocab.h"
 
@@ -75,6 +76,7 @@ void attachment_reap(struct attachment *attachment)
 	attachment->device->n_attachments--;
 	ioasid->n_attachments--;
 	journal_drop_attachment(lease, attachment);
+	pasid_put(lease, attachment->pasid);
 	charge_release(&attachment->charge);
 	event_emit(lease->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_DETACHED, lease->tenant, lease,
 		   ioasid->object.id.value, attachment->device->info->address, NULL);
@@ -195,9 +197,11 @@ static void attach_run(struct op *op)
 	struct attach_work *w = call_of_op(op)->data;
 
 	if (w->replace)
-		w->result = shim_replace(w->device->shim, w->pasid, w->ioasid->pt, w->reason);
+		w->result = shim_replace(w->device->shim, w->attachment->physical, w->ioasid->pt,
+					 w->reason);
 	else
-		w->result = shim_attach(w->device->shim, w->pasid, w->ioasid->pt, w->reason);
+		w->result = shim_attach(w->device->shim, w->attachment->physical, w->ioasid->pt,
+					w->reason);
 }
 
 static int attach_refusal(struct broker_call *call, const struct attach_work *w)
@@ -208,8 +212,9 @@ static int attach_refusal(struct broker_call *call, const struct attach_work *w)
 	return refuse_shim(call, w->result, w->replace ? "replace" : "attach", w->reason);
 }
 
-static void attachment_discard(struct attachment *a)
+static void attachment_discard(struct lease *lease, struct attachment *a)
 {
+	pasid_put(lease, a->pasid);
 	charge_release(&a->charge);
 	free(a);
 }
@@ -222,7 +227,7 @@ static void attach_write(struct broker_call *call, struct attach_work *w)
 	struct attachment *a = w->attachment;
 
 	a->ioasid = w->ioasid;
-	shim_attach_save(w->device->shim, w->pasid, &a->saved);
+	shim_attach_save(w->device->shim, a->physical, &a->saved);
 	record_attachment(&record, a);
 	batch.attachments = &records;
 	batch.n_attachments = 1;
@@ -238,7 +243,7 @@ static void attach_complete(struct op *op)
 
 	if (w->result) {
 		if (!w->replace)
-			attachment_discard(a);
+			attachment_discard(call->lease, a);
 		call_end(call, attach_refusal(call, w));
 		return;
 	}
@@ -261,8 +266,9 @@ static void attach_complete(struct op *op)
 /* The record of a new attachment, charged. */
 static int attachment_new(struct broker_call *call, struct attach_work *w)
 {
+	bool by_pasid = w->pasid != SHIM_NO_PASID;
 	struct quota_amount amounts[] = {
-		{QUOTA_BROKER_BYTES, sizeof(struct attachment)},
+		{QUOTA_BROKER_BYTES, sizeof(struct attachment) + (by_pasid ? PASID_RECORD : 0)},
 		{QUOTA_PASIDS, 1},
 	};
 	struct attachment *a = calloc(1, sizeof(*a));
@@ -273,11 +279,16 @@ static int attachment_new(struct broker_call *call, struct attach_work *w)
 		return refuse_no_memory(call);
 	a->device = w->device;
 	a->pasid = w->pasid;
-	r = charge_take(&a->charge, call->tenant, amounts, w->pasid == SHIM_NO_PASID ? 1 : 2,
-			&refusal);
+	r = charge_take(&a->charge, call->tenant, amounts, by_pasid ? 2 : 1, &refusal);
 	if (r) {
 		free(a);
 		return refuse_charge(call, r, &refusal);
+	}
+	r = pasid_take(call, w->device, w->pasid, &a->physical);
+	if (r) {
+		charge_release(&a->charge);
+		free(a);
+		return r;
 	}
 	w->attachment = a;
 	return OUTCOME_OK;
@@ -318,6 +329,7 @@ static int attach_begin(struct broker_call *call, struct attach_work *w)
 
 	intent->ioasid = w->ioasid->object.id.value;
 	intent->pasid = w->pasid + 1;
+	intent->physical_pasid = w->attachment->physical + 1;
 	r = journal_intent_devices(call, &w->device, 1);
 	return r ?: journal_begin(call, RECORD_ATTACHMENT_BOUND, 0);
 }
@@ -351,7 +363,7 @@ int rpc_attach(struct broker_call *call)
 	r = attach_begin(call, w);
 	if (r) {
 		if (!w->replace)
-			attachment_discard(w->attachment);
+			attachment_discard(call->lease, w->attachment);
 		return r;
 	}
 	return call_run(call, attach_run, attach_complete, false);
@@ -382,7 +394,7 @@ static void detach_run(struct op *op)
 {
 	struct attach_work *w = call_of_op(op)->data;
 
-	w->result = shim_detach(w->device->shim, w->pasid);
+	w->result = shim_detach(w->device->shim, w->attachment->physical);
 }
 
 static void detach_complete(struct op *op)

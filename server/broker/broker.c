@@ -18,6 +18,7 @@
 #include "server/broker/lease.h"
 #include "server/broker/session.h"
 #include "server/broker/fault.h"
+#include "server/broker/pasid.h"
 #include "server/broker/ticket.h"
 
 #include "vocab.h"
@@ -120,6 +121,7 @@ void broker_free(struct broker *broker)
 		return;
 	assert(TAILQ_EMPTY(&broker->sessions) && TAILQ_EMPTY(&broker->leases));
 	assert(TAILQ_EMPTY(&broker->faults));
+	pasid_pool_free(broker->pasids);
 	assert(RB_EMPTY(&broker->tickets) && LIST_EMPTY(&broker->ranges));
 	assert(!broker->n_ops && !broker->n_calls && !broker->n_ioasids);
 	key_table_free(broker->keys);

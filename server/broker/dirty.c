@@ -48,8 +48,7 @@ static void track_complete(struct op *op)
 		return;
 	}
 	w->ioasid->tracking = w->enable;
-	shim_pt_save(w->ioasid->pt, &w->ioasid->saved);
-	journal_ioasid(call->lease, w->ioasid);
+	ioasid_result(call, w->ioasid);
 	call_end(call, OUTCOME_OK);
 }
 
@@ -78,7 +77,7 @@ int rpc_set_dirty_tracking(struct broker_call *call)
 	call->note = q->enable ? "on" : "off";
 	call->data = w;
 	journal_intent(call)->ioasid = q->ioasid;
-	r = journal_begin(call, 0, 0);
+	r = journal_begin(call, record_ioasid_bound(w->ioasid), 0);
 	return r ?: call_run(call, track_run, track_complete, false);
 }
 

@@ -9,6 +9,7 @@
 #include "server/broker/attachment.h"
 #include "server/broker/fault.h"
 #include "server/broker/lease.h"
+#include "server/broker/pasid.h"
 #include "server/broker/translate.h"
 
 #define DMA_MAX	  (1u << 20)
@@ -17,6 +18,7 @@
 struct dma_work {
 	struct device *device;
 	uint32_t pasid;
+	uint32_t physical; /* in this round */
 	uint32_t access;
 	uint64_t iova;
 	uint8_t *buffer;
@@ -33,7 +35,7 @@ static void dma_run(struct op *op)
 	struct dma_work *w = call_of_op(op)->data;
 
 	w->moved = 0;
-	w->result = shim_dma(w->device->shim, w->pasid, w->access, w->iova + w->done,
+	w->result = shim_dma(w->device->shim, w->physical, w->access, w->iova + w->done,
 			     w->buffer + w->done, w->length - w->done, &w->moved, &w->fault);
 }
 
@@ -114,6 +116,16 @@ static int dma_turn(struct broker_call *call)
 	if (w->device->lease != call->lease || !w->device->bound)
 		return dma_answer(call);
 	w->fault = (struct shim_fault){0};
+	w->physical = pasid_physical(call->lease, w->pasid);
+	if (pasid_is_hidden(call->lease, w->pasid)) {
+		w->fault = (struct shim_fault){
+			.cause = SHIM_FAULT_NOT_ATTACHED,
+			.access = w->access,
+			.address = w->iova + w->done,
+		};
+		dma_blocked(call, w);
+		return dma_answer(call);
+	}
 	return call_run(call, dma_run, dma_complete, w->length - w->done > DMA_LIGHT);
 }
 

@@ -22,6 +22,7 @@
 #include "server/broker/fault_log.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/lease.h"
+#include "server/broker/pasid.h"
 
 #include "vocab.h"
 
@@ -264,7 +265,8 @@ static struct fault *find_group(const struct lease *lease, const struct device *
 
 static void take_report(struct lease *lease, const struct shim_report *report)
 {
-	struct fault_where where = {.pasid = report->pasid, .what = report->fault};
+	struct fault_where where = {.pasid = pasid_guest(lease, report->pasid),
+				    .what = report->fault};
 	struct attachment *a;
 	struct fault *f;
 
@@ -273,7 +275,7 @@ static void take_report(struct lease *lease, const struct shim_report *report)
 	where.device = device_of(lease, report->dev);
 	if (!where.device)
 		return;
-	a = attachment_find(lease, where.device, report->pasid);
+	a = attachment_find(lease, where.device, where.pasid);
 	where.ioasid = a ? a->ioasid : NULL;
 	if (!report->cookie) {
 		fault_record(lease, &where);

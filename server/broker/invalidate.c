@@ -9,6 +9,7 @@
 #include "server/broker/attachment.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/lease.h"
+#include "server/broker/pasid.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -88,7 +89,7 @@ static int check_entry(struct broker_call *call, const struct ioasid *ioasid, si
 		.iova = e->iova,
 		.length = e->length,
 		.leaf = e->leaf,
-		.pasid = e->pasid ? e->pasid->value : SHIM_NO_PASID,
+		.pasid = e->pasid ? pasid_physical(call->lease, e->pasid->value) : SHIM_NO_PASID,
 		.dev = device ? device->shim : NULL,
 	};
 	return OUTCOME_OK;

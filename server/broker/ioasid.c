@@ -245,7 +245,7 @@ static int alloc_refusal(struct broker_call *call, const struct allocation *a)
 	return refuse_shim(call, a->result, "create a page table", a->reason);
 }
 
-static void alloc_write(struct broker_call *call, struct ioasid *ioasid)
+void ioasid_result(struct broker_call *call, struct ioasid *ioasid)
 {
 	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
 	Ioasid__Registry__Ioasid *records;
@@ -273,7 +273,7 @@ static void alloc_complete(struct op *op)
 	}
 	ioasid->object.id.value = call->lease->next_id;
 	p->ioasid = ioasid->object.id.value;
-	alloc_write(call, ioasid);
+	ioasid_result(call, ioasid);
 	if (ioasid->parent)
 		ioasid->parent->n_children++;
 	call->lease->n_ioasids++;

@@ -25,6 +25,8 @@ int ioasids_finish_retiring(struct broker_call *call);
  */
 size_t ioasid_amounts(enum shim_kind kind, size_t n_devices, size_t label_length,
 		      struct quota_amount *ret_amounts);
+/* The call's result is the IOASID as it is now; room is record_ioasid_bound(). */
+void ioasid_result(struct broker_call *call, struct ioasid *ioasid);
 /* In the call's scratch; NULL: out of memory. */
 Ioasid__V1__Ioasid *ioasid_describe(struct scratch *scratch, const struct ioasid *ioasid);
 

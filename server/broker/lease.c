@@ -113,6 +113,7 @@ int lease_make(struct broker *broker, struct tenant *tenant, const char *name, u
 	LIST_INIT(&lease->retiring_ioasids);
 	TAILQ_INIT(&lease->devices);
 	RB_INIT(&lease->attachments);
+	RB_INIT(&lease->pasids);
 	LIST_INIT(&lease->tickets);
 	STAILQ_INIT(&lease->waiting);
 	LIST_INIT(&lease->parked);
@@ -154,6 +155,7 @@ static void lease_free(struct lease *lease)
 	struct broker_call *closer = lease->closer;
 
 	assert(RB_EMPTY(&lease->objects) && RB_EMPTY(&lease->attachments));
+	assert(RB_EMPTY(&lease->pasids));
 	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_devices);
 	assert(!lease->n_tickets && !lease->holder);
 	compact_skip(broker, lease);

@@ -116,8 +116,7 @@ static void bind_complete(struct op *op)
 		return;
 	}
 	w->ioasid->binding = w->binding;
-	shim_pt_save(w->ioasid->pt, &w->ioasid->saved);
-	journal_ioasid(call->lease, w->ioasid);
+	ioasid_result(call, w->ioasid);
 	call_end(call, OUTCOME_OK);
 }
 
@@ -144,7 +143,7 @@ static int bind_begin(struct broker_call *call, struct bind_work *w)
 	journal_intent(call)->ioasid = w->ioasid->object.id.value;
 	r = call->method->flags & METHOD_RELEASES ? journal_promise(call) : OUTCOME_OK;
 	if (!r)
-		r = journal_begin(call, 0, 0);
+		r = journal_begin(call, record_ioasid_bound(w->ioasid), 0);
 	return r ?: call_run(call, bind_run, bind_complete, false);
 }
 
@@ -212,13 +211,14 @@ int rpc_bind_pasid_table(struct broker_call *call)
 	int r;
 
 	r = bind_prepare(call, q->ioasid, &w);
-	if (!r)
-		r = check_pasid_format(call, w->ioasid, q->format);
 	if (r)
 		return r;
 	if (q->pasid_bits == 0 || q->pasid_bits > PASID_BITS_MAX)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "pasid_bits", "must be 1 to %d",
 				    PASID_BITS_MAX);
+	r = check_pasid_format(call, w->ioasid, q->format);
+	if (r)
+		return r;
 	w->binding = (struct binding){
 		.kind = BINDING_PASID_TABLE,
 		.pasid_table =

@@ -193,6 +193,8 @@ void record_attachment(Ioasid__Registry__Attachment *r, const struct attachment 
 	ioasid__registry__attachment__init(r);
 	r->device = (char *)a->device->info->address;
 	r->pasid = a->pasid + 1;
+	if (a->physical != a->pasid)
+		r->physical_pasid = a->physical + 1;
 	r->ioasid = a->ioasid->object.id.value;
 	r->saved = saved_bytes(&a->saved);
 }

@@ -276,7 +276,7 @@ static int restore_strays(struct restoring *restoring)
 	lease->broker->restart.strays += strays;
 	/* What was undone may have made a device's table anew. */
 	for (a = attachment_first(lease); a && !r; a = attachment_next(lease, a))
-		shim_attach_save(a->device->shim, a->pasid, &a->saved);
+		shim_attach_save(a->device->shim, a->physical, &a->saved);
 	return r ? restore_shim_error(restoring, r, "what was begun in its context", NULL) : 0;
 }
 

@@ -126,6 +126,7 @@ static int undo_attach(struct restoring *restoring)
 	struct ioasid *target = ioasid_find(restoring->lease, i->ioasid);
 	struct device *d = intent_device(restoring);
 	uint32_t pasid = i->pasid - 1;
+	uint32_t physical = i->physical_pasid ? i->physical_pasid - 1 : pasid;
 	char reason[SHIM_REASON_MAX] = "";
 	struct attachment *a;
 	int r;
@@ -134,12 +135,12 @@ static int undo_attach(struct restoring *restoring)
 		return 0;
 	a = attachment_find(restoring->lease, d, pasid);
 	if (a) {
-		r = shim_replace(d->shim, pasid, a->ioasid->pt, reason);
+		r = shim_replace(d->shim, a->physical, a->ioasid->pt, reason);
 	} else {
 		/* As if it had been: then it is taken away. */
-		r = shim_attach_restore(d->shim, pasid, target->pt, &(struct shim_saved){0});
+		r = shim_attach_restore(d->shim, physical, target->pt, &(struct shim_saved){0});
 		if (!r)
-			r = shim_detach(d->shim, pasid);
+			r = shim_detach(d->shim, physical);
 	}
 	return r ? restore_shim_error(restoring, r, "an attachment that was begun", reason) : 0;
 }
@@ -198,7 +199,7 @@ static int redo_detach(struct restoring *restoring)
 	a = d ? attachment_find(restoring->lease, d, pasid) : NULL;
 	if (!a)
 		return 0;
-	r = shim_detach(d->shim, pasid);
+	r = shim_detach(d->shim, a->physical);
 	if (r)
 		return restore_shim_error(restoring, r, "a detachment that was begun", NULL);
 	attachment_reap(a);

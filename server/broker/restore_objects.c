@@ -24,6 +24,7 @@
 #include "server/broker/memory.h"
 #include "server/broker/negotiate.h"
 #include "server/broker/page_table.h"
+#include "server/broker/pasid.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -542,7 +543,7 @@ static int attachment_restore(struct restoring *restoring, const Ioasid__Registr
 	struct device *d = device_find(lease->broker, r->device);
 	struct ioasid *i = find_ioasid(lease, r->ioasid);
 	struct quota_amount amounts[] = {
-		{QUOTA_BROKER_BYTES, sizeof(struct attachment)},
+		{QUOTA_BROKER_BYTES, sizeof(struct attachment) + (r->pasid ? PASID_RECORD : 0)},
 		{QUOTA_PASIDS, 1},
 	};
 	char reason[SHIM_REASON_MAX] = "", what[64];
@@ -558,8 +559,14 @@ static int attachment_restore(struct restoring *restoring, const Ioasid__Registr
 		return -ENOMEM;
 	a->device = d;
 	a->pasid = r->pasid - 1;
+	a->physical = r->physical_pasid ? r->physical_pasid - 1 : a->pasid;
 	a->ioasid = i;
 	a->published = true;
+	e = pasid_restore(lease, a->pasid, a->physical);
+	if (e) {
+		free(a);
+		return e;
+	}
 	attachment_insert(lease, a);
 	e = charge_take(&a->charge, lease->tenant, amounts, r->pasid ? 2 : 1, &refusal);
 	if (e)
@@ -569,9 +576,9 @@ static int attachment_restore(struct restoring *restoring, const Ioasid__Registr
 	if (!saved_from(&r->saved, &a->saved) || !i->pt)
 		return restore_fail(restoring, "%s: not what this shim wrote", what);
 	if (shim_restores(lease->broker->shim))
-		e = shim_attach_restore(d->shim, a->pasid, i->pt, &a->saved);
+		e = shim_attach_restore(d->shim, a->physical, i->pt, &a->saved);
 	else
-		e = shim_attach(d->shim, a->pasid, i->pt, reason);
+		e = shim_attach(d->shim, a->physical, i->pt, reason);
 	return e ? restore_shim_error(restoring, e, what, reason) : 0;
 }
 

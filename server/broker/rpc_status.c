@@ -10,19 +10,34 @@ static const char *const capabilities[] = {
 	"idempotency", "quotas",    "events",	 "policy-reload", "fd-protocol-1", "resume",
 };
 #define N_CAPABILITIES	    (sizeof(capabilities) / sizeof(capabilities[0]))
-#define N_SHIM_CAPABILITIES 4
+#define N_SHIM_CAPABILITIES 9
 
 /* What the shim has, for one device at least. */
 static size_t shim_capabilities(const struct broker *broker, char **ret_names)
 {
 	const struct shim_ops *ops = broker->shim->ops;
-	bool nests = false, pasids = false;
+	bool nests = false, pasids = false, faults = false, dirty = false;
+	bool kinds[_SHIM_KIND_MAX] = {false};
 	size_t n = 0;
 
 	for (size_t i = 0; i < broker->n_devices; i++) {
 		nests |= broker->devices[i].info->caps.max_depth > 1;
 		pasids |= broker->devices[i].info->caps.pasid_bits > 0;
+		faults |= broker->devices[i].info->caps.recoverable_faults;
+		dirty |= broker->devices[i].info->caps.dirty_tracking;
+		for (unsigned kind = SHIM_KIND_KERNEL; kind < _SHIM_KIND_MAX; kind++)
+			kinds[kind] |= !broker->devices[i].info->caps.kind_absent[kind][0];
 	}
+	if (kinds[SHIM_KIND_USER])
+		ret_names[n++] = (char *)"kind-user";
+	if (kinds[SHIM_KIND_PROCESS])
+		ret_names[n++] = (char *)"kind-process";
+	if (kinds[SHIM_KIND_KVM])
+		ret_names[n++] = (char *)"kind-kvm";
+	if (faults)
+		ret_names[n++] = (char *)"page-requests";
+	if (dirty)
+		ret_names[n++] = (char *)"dirty-tracking";
 	if (nests)
 		ret_names[n++] = (char *)"nesting-kernel";
 	if (pasids)

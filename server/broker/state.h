@@ -170,7 +170,8 @@ TAILQ_HEAD(device_list, device);
 struct attachment {
 	RB_ENTRY(attachment) node; /* lease->attachments, by (device index, pasid) */
 	struct device *device;
-	uint32_t pasid; /* SHIM_NO_PASID: the RID */
+	uint32_t pasid;	   /* the guest's; SHIM_NO_PASID: the RID */
+	uint32_t physical; /* what the shim knows it by; pasid.h */
 	struct ioasid *ioasid;
 	struct shim_saved saved;
 	struct charge charge;
@@ -189,6 +190,7 @@ enum lease_state { LEASE_OPEN, LEASE_CLOSING, LEASE_REAPING };
 
 LIST_HEAD(ioasid_list, ioasid);
 LIST_HEAD(ticket_list, ticket);
+RB_HEAD(pasid_tree, pasid);
 STAILQ_HEAD(call_queue, broker_call);
 LIST_HEAD(call_list, broker_call);
 TAILQ_HEAD(fault_list, fault);
@@ -253,6 +255,7 @@ struct lease {
 	uint64_t n_devices;
 	struct attachment_tree attachments;
 	uint64_t n_attachments;
+	struct pasid_tree pasids; /* translated ones; pasid.h */
 	struct ticket_list tickets;
 	unsigned n_tickets;
 	struct key_table *keys; /* NULL: none remembered */
@@ -348,6 +351,7 @@ struct broker {
 	struct op held_op;
 	struct ticket_tree tickets;
 	struct iova_ranges_list ranges;
+	struct pasid_pool *pasids; /* NULL: none was translated yet */
 	struct event_log *events;
 	struct key_table *keys; /* of the Admin service; NULL: none remembered */
 	struct op_queue later;

@@ -88,6 +88,26 @@ static void find_memory(struct ioasid *ioasid, uint64_t address, Ioasid__V1__Tra
 	}
 }
 
+/*
+ * Below a table that a tenant wrote: the walk tells which address of the root it came to, in
+ * the last entry that it read of the root's table.
+ */
+static void find_memory_below(struct ioasid *ioasid, const struct shim_walk *walk,
+			      Ioasid__V1__TranslateResponse *p)
+{
+	unsigned stage = ioasid->depth;
+
+	if (walk->n_levels == SHIM_WALK_MAX)
+		return;
+	while (ioasid->parent)
+		ioasid = ioasid->parent;
+	for (size_t i = walk->n_levels; i--;)
+		if (walk->levels[i].stage == stage) {
+			find_memory(ioasid, walk->levels[i].input, p);
+			return;
+		}
+}
+
 /* The walk where the tables are the kernel's: by what was mapped. */
 static int walk_record(struct ioasid *ioasid, uint64_t iova, uint32_t access,
 		       struct shim_walk *walk)
@@ -140,6 +160,9 @@ int rpc_translate(struct broker_call *call)
 	p->read = walk->prot & SHIM_READ;
 	p->write = walk->prot & SHIM_WRITE;
 	p->execute = walk->prot & SHIM_EXEC;
-	find_memory(ioasid, q->iova, p);
+	if (ioasid->kind == SHIM_KIND_KERNEL)
+		find_memory(ioasid, q->iova, p);
+	else
+		find_memory_below(ioasid, walk, p);
 	return OUTCOME_OK;
 }

@@ -22,6 +22,10 @@ const char options_help[] =
 	"                    or none (" OPTIONS_REGISTRY "; none with --listen)\n"
 	"  --grace N         after a restart a connection's leases wait N seconds for its process\n"
 	"                    to connect again, 0 to 3600 (30)\n"
+	"  --fault-timeout MS\n"
+	"                    a device's page request that nobody answers is answered INVALID "
+	"after\n"
+	"                    MS milliseconds, 1 to 600000 (5000)\n"
 	"  --topology FILE   of the software IOMMU: simulated IOMMUs and devices as JSON (a\n"
 	"                    built-in set)\n"
 	"  --listen NAME=PATH[:MODE[:GROUP]]\n"
@@ -46,6 +50,7 @@ enum {
 	OPT_KEEPER,
 	OPT_REGISTRY,
 	OPT_GRACE,
+	OPT_FAULT_TIMEOUT,
 	OPT_TOPOLOGY,
 	OPT_LISTEN,
 	OPT_AUDIT,
@@ -63,11 +68,11 @@ static const struct {
 } option_table[N_OPTIONS] = {
 	[OPT_POLICY] = {"--policy", true},	 [OPT_SHIM] = {"--shim", true},
 	[OPT_KEEPER] = {"--keeper", true},	 [OPT_REGISTRY] = {"--registry", true},
-	[OPT_GRACE] = {"--grace", true},	 [OPT_TOPOLOGY] = {"--topology", true},
-	[OPT_LISTEN] = {"--listen", true},	 [OPT_AUDIT] = {"--audit", true},
-	[OPT_WORKERS] = {"--workers", true},	 [OPT_KEEPALIVE] = {"--keepalive", true},
-	[OPT_CHECK] = {"--check-config", false}, [OPT_VERSION] = {"--version", false},
-	[OPT_HELP] = {"--help", false},
+	[OPT_GRACE] = {"--grace", true},	 [OPT_FAULT_TIMEOUT] = {"--fault-timeout", true},
+	[OPT_TOPOLOGY] = {"--topology", true},	 [OPT_LISTEN] = {"--listen", true},
+	[OPT_AUDIT] = {"--audit", true},	 [OPT_WORKERS] = {"--workers", true},
+	[OPT_KEEPALIVE] = {"--keepalive", true}, [OPT_CHECK] = {"--check-config", false},
+	[OPT_VERSION] = {"--version", false},	 [OPT_HELP] = {"--help", false},
 };
 
 static int parse_number(const char *text, unsigned min, unsigned max, unsigned *ret_value)
@@ -106,6 +111,10 @@ static const char *option_set(struct options *options, int option, const char *v
 	case OPT_GRACE:
 		return parse_number(value, 0, 3600, &options->grace_seconds) < 0
 			       ? "expected a number from 0 to 3600"
+			       : NULL;
+	case OPT_FAULT_TIMEOUT:
+		return parse_number(value, 1, 600000, &options->fault_timeout_ms) < 0
+			       ? "expected a number from 1 to 600000"
 			       : NULL;
 	case OPT_TOPOLOGY:
 		options->topology = value;
@@ -169,6 +178,7 @@ int options_parse(int argc, char *const *argv, struct options *ret_options, char
 		.audit = "stderr",
 		.workers = 4,
 		.grace_seconds = 30,
+		.fault_timeout_ms = 5000,
 	};
 	for (int i = 1; i < argc; i++) {
 		const char *value = NULL, *problem;

@@ -37,6 +37,7 @@ struct options {
 	unsigned workers;
 	unsigned keepalive_seconds;
 	unsigned grace_seconds;
+	unsigned fault_timeout_ms;
 	struct listener_spec listen[LISTENERS_MAX];
 	size_t n_listen;
 };

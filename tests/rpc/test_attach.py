@@ -355,6 +355,47 @@ class Pasids(Case):
                      for x in self.a.ListAttachments().attachments)
         self.assertEqual(got, [(False, 0, self.spaces[0]), (True, 5, self.spaces[1])])
 
+    def with_policy(self, word):
+        changed = policy.default()
+        changed["tenants"]["org/a"]["pasid_policy"] = word
+        self.addCleanup(self.reload, policy.default())
+        self.reload(changed)
+
+    def reload(self, content):
+        self.world.server.write_policy(content)
+        self.admin.ReloadPolicy()
+
+    def test_translated_pasids_look_like_the_guests(self):
+        """Faults, lists and invalidations are in guest PASIDs; the device's are nowhere."""
+        self.with_policy("translated")
+        self.attach(7, 1)
+        self.attach(500, 2)
+        self.assertReads(self.a, self.dev, 0x10000, self.page(1), 7)
+        self.assertReads(self.a, self.dev, 0x10000, self.page(2), 500)
+        # The lowest free ones stand for them, and are not the guest's.
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10000, 8, 1), "NOT_ATTACHED")
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10000, 8, 2), "NOT_ATTACHED")
+        self.assertEqual([x.pasid.value for x in self.a.ListAttachments().attachments], [7, 500])
+        self.a.Invalidate(ioasid=self.spaces[1], entries=[
+            {"granularity": self.pb.INVALIDATE_GRANULARITY_PASID, "pasid": {"value": 7}}])
+        self.a.Replace(device=self.dev, pasid={"value": 7}, ioasid=self.spaces[0])
+        self.assertReads(self.a, self.dev, 0x10000, self.page(0), 7)
+        # What is attached stays translated when the policy changes; what is new is not.
+        self.with_policy("identity")
+        self.attach(9, 2)
+        self.assertReads(self.a, self.dev, 0x10000, self.page(0), 7)
+        self.assertReads(self.a, self.dev, 0x10000, self.page(2), 9)
+        for pasid in (7, 9, 500):
+            self.a.Detach(device=self.dev, pasid={"value": pasid})
+        self.assertEqual(self.used("org/a", "pasids"), 0)
+
+    def test_policy_without_pasids(self):
+        self.with_policy("none")
+        self.refused("POLICY_FORBIDDEN", self.a.Attach, device=self.dev, pasid={"value": 1},
+                     ioasid=self.spaces[0], text="pasid_policy")
+        self.attach(None, 0)
+        self.assertEqual(self.used("org/a", "pasids"), 0)
+
     def test_replace_of_one_pasid(self):
         self.attach(5, 1)
         self.attach(6, 1)

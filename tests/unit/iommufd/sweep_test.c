@@ -144,7 +144,9 @@ static int setup(void **state)
 	fake_init(&s->fake);
 	fake_tree_standard(&s->tree);
 	sys = fake_sys(&s->fake);
-	assert_int_equal(iommufd_shim_new_on(&sys, s->tree.root, &s->shim, &problem), 0);
+	assert_int_equal(
+		iommufd_shim_new_on(&sys, &iommufd_backend_vfio, s->tree.root, &s->shim, &problem),
+		0);
 	*state = s;
 	return 0;
 }

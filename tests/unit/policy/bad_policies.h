@@ -147,12 +147,12 @@ static const struct bad_policy bad_policies[] = {
 	 "this tenant is defined twice, first at test.json:1:28"},
 	{TENANT("\"limit\": {}"), 2, 20, "tenants.a.limit",
 	 "unknown key, expected one of \"limits\", \"reservations\", \"devices\", \"formats\", "
-	 "\"kinds\""},
+	 "\"kinds\", \"pasid_policy\""},
 	{TENANT("\"limits\": {},\n\"limits\": {}"), 3, 1, "tenants.a.limits",
 	 "this key is there twice, first at 2:20"},
 	{TENANT("\"allow_host_devices\": []"), 2, 20, "tenants.a.allow_host_devices",
 	 "unknown key, expected one of \"limits\", \"reservations\", \"devices\", \"formats\", "
-	 "\"kinds\""},
+	 "\"kinds\", \"pasid_policy\""},
 
 	/* ---- limits and reservations ---- */
 	{TENANT("\"limits\": 5"), 2, 30, "tenants.a.limits", "expected an object, found a number"},
@@ -284,11 +284,15 @@ static const struct bad_policy bad_policies[] = {
 	 "expected the name of a kind of IOASID, found null"},
 	{TENANT("\"kinds\": [\"Kernel\"]"), 2, 30, "tenants.a.kinds[0]",
 	 "expected the name of a kind of IOASID, found \"Kernel\"; known are: kernel, user"},
+	{TENANT("\"pasid_policy\": \"identities\""), 2, 36, "tenants.a.pasid_policy",
+	 "expected \"identity\", \"translated\" or \"none\", found \"identities\""},
+	{TENANT("\"pasid_policy\": 1"), 2, 36, "tenants.a.pasid_policy",
+	 "expected \"identity\", \"translated\" or \"none\", found a number"},
 
 	/* ---- the host ---- */
 	{HOST("\"reservations\": {}"), 2, 11, "host.reservations",
 	 "unknown key, expected one of \"limits\", \"devices\", \"formats\", \"kinds\", "
-	 "\"allow_host_devices\""},
+	 "\"pasid_policy\", \"allow_host_devices\""},
 	{HOST("\"allow_host_devices\": [\"0000:3b:00.0\", 5]"), 2, 50, "host.allow_host_devices[1]",
 	 "expected a device address like \"0000:3b:00.0\", found a number"},
 	{HOST("\"allow_host_devices\": [\"eth0\"]"), 2, 34, "host.allow_host_devices[0]",

@@ -303,6 +303,30 @@ static void test_formats_and_kinds(void **state)
 	policy_free(policy);
 }
 
+static void test_pasid_policy(void **state)
+{
+	struct policy *policy = parse("{\"version\": 1, \"tenants\": {\"a\": {},\n"
+				      "\"a/t\": {\"pasid_policy\": \"translated\"},\n"
+				      "\"a/t/i\": {\"pasid_policy\": \"identity\"},\n"
+				      "\"a/t/n\": {\"pasid_policy\": \"none\"}}}");
+	struct policy_verdict v;
+
+	assert_int_equal(policy_pasid_policy(policy_tenant_find(policy, "a"), &v),
+			 POLICY_PASID_IDENTITY);
+	assert_null(v.rule);
+	assert_int_equal(policy_pasid_policy(policy_tenant_find(policy, "a/t"), &v),
+			 POLICY_PASID_TRANSLATED);
+	assert_string_equal(v.rule, "p.json:2: tenants.a/t.pasid_policy");
+	/* A child narrows and never widens. */
+	assert_int_equal(policy_pasid_policy(policy_tenant_find(policy, "a/t/i"), &v),
+			 POLICY_PASID_TRANSLATED);
+	assert_string_equal(v.tenant, "a/t");
+	assert_int_equal(policy_pasid_policy(policy_tenant_find(policy, "a/t/n"), &v),
+			 POLICY_PASID_NONE);
+	assert_false(v.allowed);
+	policy_free(policy);
+}
+
 static void check_identity(struct policy *policy, const char *socket, uid_t uid, gid_t gid,
 			   enum policy_role role, const char *tenant, const char *rule)
 {
@@ -591,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_host_device_list_bounds),
 		cmocka_unit_test(test_formats_and_kinds),
+		cmocka_unit_test(test_pasid_policy),
 		cmocka_unit_test(test_identities),
 		cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_folder),

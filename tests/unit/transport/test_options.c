@@ -36,6 +36,7 @@ static void test_defaults(void **state)
 	assert_null(options.keeper);
 	assert_null(options.registry);
 	assert_int_equal(options.grace_seconds, 30);
+	assert_int_equal(options.fault_timeout_ms, 5000);
 	assert_string_equal(options.audit, "stderr");
 	assert_null(options.topology);
 	assert_int_equal(options.workers, 4);
@@ -52,8 +53,9 @@ static void test_everything(void **state)
 	assert_int_equal(parse(&options, problem, sizeof(problem),
 			       ARGS("--policy", "p.json", "--topology=t=1.json", "--audit", "none",
 				    "--workers=256", "--keepalive", "86400", "--grace=3600",
-				    "--registry", "none", "--keeper=k", "--listen",
-				    "tenants=/run/a:0600:0", "--listen=b=rel/x", "--check-config")),
+				    "--fault-timeout", "600000", "--registry", "none", "--keeper=k",
+				    "--listen", "tenants=/run/a:0600:0", "--listen=b=rel/x",
+				    "--check-config")),
 			 0);
 	assert_int_equal(options.action, OPTIONS_CHECK);
 	assert_string_equal(options.policy, "p.json");
@@ -61,6 +63,7 @@ static void test_everything(void **state)
 	assert_int_equal(options.workers, 256);
 	assert_int_equal(options.keepalive_seconds, 86400);
 	assert_int_equal(options.grace_seconds, 3600);
+	assert_int_equal(options.fault_timeout_ms, 600000);
 	assert_string_equal(options.registry, "none");
 	assert_string_equal(options.keeper, "k");
 	assert_int_equal(options.n_listen, 2);
@@ -94,6 +97,7 @@ static void test_refusals(void **state)
 		{{"--shim", "type1"}, "--shim type1: expected iommufd, soft or auto"},
 		{{"--keeper", ""}, "--keeper : expected a path"},
 		{{"--registry="}, "--registry : expected a folder, or none"},
+		{{"--fault-timeout", "0"}, "--fault-timeout 0: expected a number from 1 to 600000"},
 		{{"--grace", "3601"}, "--grace 3601: expected a number from 0 to 3600"},
 		{{"--audit="}, "--audit : expected a path, stderr or none"},
 		{{"--workers", "0"}, "--workers 0: expected a number from 1 to 256"},
