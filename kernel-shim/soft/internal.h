@@ -63,6 +63,7 @@ struct soft_ctx {
 	struct soft_dev *devices;
 	struct soft_mem *memories;
 	struct soft_pt *tables;
+	struct soft_vm *vms;
 	pthread_rwlock_t flush;
 	pthread_mutex_t retag; /* DMA threads that give a child a new tag */
 };
@@ -91,9 +92,10 @@ struct soft_pt {
 	struct soft_ctx *ctx;
 	struct soft_pt *prev, *next;
 	struct soft_pt *parent;
+	struct soft_vm *vm; /* kind KVM: whose table it is */
 	/*
 	 * KERNEL: address of the root, 0: none yet.  USER: what is bound, in one word (user.c).
-	 * Atomic.
+	 * KVM: the root is the VM's.  Atomic.
 	 */
 	uint64_t root;
 	uint64_t tag; /* in the IOTLBs; atomic */

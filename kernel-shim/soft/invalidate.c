@@ -14,7 +14,7 @@
  * All of it goes under ctx->flush for writing, save the search for a new tag.
  */
 
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 #include <string.h>
@@ -32,6 +32,8 @@ uint64_t soft_pt_tag(struct soft_pt *pt)
 
 	for (const struct soft_pt *above = pt->parent; above; above = above->parent)
 		seen += above->flushes;
+	for (const struct soft_pt *at = pt; at; at = at->parent)
+		seen += at->vm ? at->vm->flushes : 0;
 	if (__atomic_load_n(&pt->parents_seen, __ATOMIC_ACQUIRE) == seen)
 		return __atomic_load_n(&pt->tag, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&pt->ctx->retag);
@@ -169,6 +171,11 @@ int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entri
 	int r = 0;
 	size_t i;
 
+	if (pt->kind == SHIM_KIND_PROCESS) {
+		/* The CPU's own tables: nothing of them is cached here. */
+		*ret_done = 0;
+		return SHIM_E_UNSUPPORTED;
+	}
 	for (i = 0; i < n && !r; i++) {
 		/* One by one, so that DMA gets its turn within a long array. */
 		pthread_rwlock_wrlock(&pt->ctx->flush);

@@ -6,7 +6,7 @@
  */
 
 #include "soft/guard.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 #include "soft/json.h"
 
 #include <errno.h>
@@ -86,6 +86,10 @@ static const struct shim_ops soft_ops = {
 	.replace = soft_replace,
 	.detach = soft_detach,
 	.dma = soft_dma,
+	.vm_create = soft_vm_create,
+	.vm_destroy = soft_vm_destroy,
+	.vm_set_slot = soft_vm_set_slot,
+	.vm_slot_bound = soft_vm_slot_bound,
 	/* Restart: objects live in this process, and end with it. */
 };
 

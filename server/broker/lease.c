@@ -26,6 +26,7 @@
 #include "server/broker/rpc_resume.h"
 #include "server/broker/session.h"
 #include "server/broker/ticket.h"
+#include "server/broker/vm.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -111,6 +112,7 @@ int lease_make(struct broker *broker, struct tenant *tenant, const char *name, u
 	RB_INIT(&lease->objects);
 	RB_INIT(&lease->unlisted);
 	LIST_INIT(&lease->retiring_ioasids);
+	LIST_INIT(&lease->retiring_vms);
 	TAILQ_INIT(&lease->devices);
 	RB_INIT(&lease->attachments);
 	RB_INIT(&lease->pasids);
@@ -156,7 +158,7 @@ static void lease_free(struct lease *lease)
 
 	assert(RB_EMPTY(&lease->objects) && RB_EMPTY(&lease->attachments));
 	assert(RB_EMPTY(&lease->pasids));
-	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_devices);
+	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_vms && !lease->n_devices);
 	assert(!lease->n_tickets && !lease->holder);
 	compact_skip(broker, lease);
 	/* Its answer is written while the lease's record still vouches for it. */
@@ -354,6 +356,8 @@ static bool lease_reap_slice(struct lease *lease)
 	while (budget && (o = RB_MAX(object_tree, &lease->objects))) {
 		if (o->type == OBJECT_IOASID)
 			ioasid_retire(CONTAINER_OF(o, struct ioasid, object));
+		else if (o->type == OBJECT_VM)
+			vm_retire(CONTAINER_OF(o, struct vm, object));
 		else
 			memory_retire(CONTAINER_OF(o, struct memory, object));
 		budget--;
@@ -498,7 +502,7 @@ void lease_cancel_queue(struct lease *lease, int code, const char *message)
 static bool lease_is_empty(const struct lease *lease)
 {
 	return LIST_EMPTY(&lease->parked) && !lease->n_memory && !lease->n_ioasids &&
-	       !lease->n_devices && !lease->n_tickets &&
+	       !lease->n_vms && !lease->n_devices && !lease->n_tickets &&
 	       (!lease->keys || key_table_is_empty(lease->keys));
 }
 

@@ -23,6 +23,7 @@
 #include "server/broker/rpc_resume.h"
 #include "server/broker/rpc_status.h"
 #include "server/broker/translate.h"
+#include "server/broker/vm.h"
 
 #include <string.h>
 
@@ -41,7 +42,6 @@
 #define ALL	(ROLES_TA | ROLES_OM)
 #define VIEWS	(ROLES_OM | ROLE_BIT(POLICY_ROLE_AGENT))
 
-#define NO_KVM	   "kind kvm is not built in this version"
 #define NO_PROCESS "kind process is not built in this version"
 
 static const struct broker_method methods[] = {
@@ -92,9 +92,9 @@ static const struct broker_method methods[] = {
 	 READS | METHOD_STREAMS | METHOD_MAKES_LEASE, rpc_watch_faults},
 	{BROKER(RespondFault), UNARY(respond_fault), ROLES_TA, CHANGES | METHOD_TRANSIENT,
 	 rpc_respond_fault},
-	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, NULL, NO_KVM},
-	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, NULL, NO_KVM},
-	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, NULL, NO_KVM},
+	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, rpc_create_vm},
+	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, rpc_set_memory_slot},
+	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, rpc_destroy_vm},
 	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES, NULL, NO_PROCESS},
 
 	{BROKER(OpenLease), UNARY(open_lease), ROLES_TA,

@@ -12,6 +12,7 @@
 #include "server/broker/ioasid.h"
 #include "server/broker/iova_ranges.h"
 #include "server/broker/lease.h"
+#include "server/broker/vm.h"
 
 #include "vocab.h"
 
@@ -85,9 +86,28 @@ static int check_kind(struct broker_call *call, const Ioasid__V1__AllocRequest *
 			      absent ?: "no device that this tenant may have can use it");
 	if (n->kind != SHIM_KIND_USER && q->table)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "table", "only for kind user");
-	if (n->kind == SHIM_KIND_KERNEL && q->vm)
+	if (n->kind != SHIM_KIND_KVM && q->vm)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "vm", "only for kind kvm");
 	return OUTCOME_OK;
+}
+
+/* A VM's table is the VM's: it hangs on nothing, and a miss is the VM's own to handle. */
+static int check_vm(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
+		    struct negotiation *n)
+{
+	if (n->kind != SHIM_KIND_KVM)
+		return OUTCOME_OK;
+	if (q->parent)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent",
+				    "a VM's table has no parent");
+	if (q->faults)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "faults",
+				    "a VM answers its page requests by itself");
+	if (q->dirty_tracking)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "dirty_tracking",
+				    "a VM's dirty pages are tracked by the VM");
+	n->vm = vm_find(call->lease, q->vm);
+	return n->vm ? OUTCOME_OK : refuse_id(call, "vm", "VM", q->vm);
 }
 
 static int check_devices(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
@@ -277,6 +297,11 @@ static struct verdict try_device(struct broker_call *call, const struct negotiat
 	return (struct verdict){0};
 }
 
+static bool is_ept(enum shim_format format)
+{
+	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
+}
+
 static struct verdict try_format(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 				 struct negotiation *n, enum shim_format format)
 {
@@ -285,6 +310,13 @@ static struct verdict try_format(struct broker_call *call, const Ioasid__V1__All
 	struct verdict v = {0};
 	size_t fitting = 0;
 
+	if (is_ept(format) != (n->kind == SHIM_KIND_KVM))
+		return (struct verdict){
+			IOASID__V1__REFUSED_BY__REFUSED_BY_REQUEST,
+			"kind",
+			is_ept(format) ? "EPT is the format of a VM's own table (kind kvm)"
+				       : "a VM's table has format EPT",
+		};
 	policy_format_verdict(call->tenant->policy, format, &policy);
 	if (!policy.allowed)
 		return (struct verdict){
@@ -439,6 +471,8 @@ int negotiate(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 	if (!r)
 		r = check_kind(call, q, n);
 	if (!r)
+		r = check_vm(call, q, n);
+	if (!r)
 		r = check_parent(call, q, n);
 	if (!r)
 		r = check_features(call, q, n);
@@ -448,6 +482,19 @@ int negotiate(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 	if (!r)
 		r = choose(call, q, n);
 	return r;
+}
+
+int negotiate_kind(struct broker_call *call, enum shim_kind kind)
+{
+	Ioasid__V1__AllocRequest q = IOASID__V1__ALLOC_REQUEST__INIT;
+	struct negotiation *n = scratch_calloc(&call->scratch, 1, sizeof(*n));
+	int r;
+
+	if (!n)
+		return refuse_no_memory(call);
+	q.kind = (Ioasid__V1__IoasidKind)kind;
+	r = check_devices(call, &q, n);
+	return r ?: check_kind(call, &q, n);
 }
 
 Ioasid__V1__Choice *choice_describe(struct scratch *scratch, const struct choice *choice)

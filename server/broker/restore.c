@@ -31,6 +31,7 @@
 #include "server/broker/lease.h"
 #include "server/broker/process.h"
 #include "server/broker/rpc_resume.h"
+#include "server/broker/vm.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -295,9 +296,10 @@ static void restore_freed(struct lease *lease)
 			shim_pt_destroy(i->pt);
 			i->pt = NULL;
 		}
+		vms_end_tables(lease);
 		budget = OP_SLICE;
 		ioasids_reap_retiring(lease, &budget);
-	} while (!LIST_EMPTY(&lease->retiring_ioasids));
+	} while (!LIST_EMPTY(&lease->retiring_ioasids) || !LIST_EMPTY(&lease->retiring_vms));
 }
 
 static int restore_contents(struct restoring *restoring)
@@ -312,6 +314,8 @@ static int restore_contents(struct restoring *restoring)
 		r = restore_devices(restoring);
 	if (!r)
 		r = restore_memories(restoring);
+	if (!r)
+		r = restore_vms(restoring);
 	if (!r)
 		r = restore_ioasids(restoring);
 	if (!r)

@@ -35,7 +35,7 @@ struct object_id {
 	uint64_t value;
 };
 
-enum object_type { OBJECT_MEMORY = 1, OBJECT_IOASID };
+enum object_type { OBJECT_MEMORY = 1, OBJECT_IOASID, OBJECT_VM };
 
 struct object {
 	RB_ENTRY(object) node; /* lease->objects by id; freed and pending: lease->unlisted */
@@ -59,7 +59,7 @@ struct memory {
 	uint64_t length;
 	uint64_t page_size;
 	uint32_t prot;
-	uint64_t n_mappings;
+	uint64_t n_mappings;	 /* and slots of VMs */
 	struct charge charge;	 /* broker_bytes */
 	struct charge fd_charge; /* kept_fds, taken over from the ticket */
 	struct page_charge registered;
@@ -107,6 +107,38 @@ struct mapping {
 };
 RB_HEAD(mapping_tree, mapping);
 
+/* ---- virtual machines ---- */
+
+struct vm_slot {
+	RB_ENTRY(vm_slot) by_number;  /* vm->slots */
+	RB_ENTRY(vm_slot) by_address; /* vm->places */
+	struct vm *vm;
+	uint32_t number;
+	bool read_only;
+	uint64_t address; /* of the guest */
+	uint64_t length;
+	struct memory *memory;
+	uint64_t offset;
+	uint64_t table_bytes; /* that the shim's tables can come to; part of charge */
+	struct charge charge;
+};
+RB_HEAD(vm_slot_tree, vm_slot);
+RB_HEAD(vm_place_tree, vm_slot);
+
+struct vm {
+	struct object object;
+	struct shim_vm *shim;
+	struct vm_slot_tree slots;
+	struct vm_place_tree places;
+	uint32_t n_slots;
+	uint32_t n_ioasids;
+	uint64_t table_bytes;	 /* of all slots */
+	bool freed;		 /* pending */
+	LIST_ENTRY(vm) retiring; /* lease->retiring_vms */
+	struct charge charge;
+	char label[LABEL_MAX + 1];
+};
+
 /* What a tenant has bound to an IOASID of kind USER. */
 enum binding_kind { BINDING_NONE, BINDING_TABLE, BINDING_PASID_TABLE };
 
@@ -128,6 +160,7 @@ struct ioasid {
 	bool freed;    /* pending */
 	struct choice choice;
 	struct ioasid *parent;
+	struct vm *vm; /* kind KVM */
 	struct shim_pt *pt;
 	struct shim_saved saved;
 	struct binding binding;
@@ -189,6 +222,7 @@ RB_HEAD(attachment_tree, attachment);
 enum lease_state { LEASE_OPEN, LEASE_CLOSING, LEASE_REAPING };
 
 LIST_HEAD(ioasid_list, ioasid);
+LIST_HEAD(vm_list, vm);
 LIST_HEAD(ticket_list, ticket);
 RB_HEAD(pasid_tree, pasid);
 STAILQ_HEAD(call_queue, broker_call);
@@ -247,10 +281,13 @@ struct lease {
 	struct object_tree objects;
 	struct object_tree unlisted;	     /* freed, and still referred to or being taken down */
 	struct ioasid_list retiring_ioasids; /* nothing refers to them any more */
-	uint64_t n_memory;		     /* pending ones included */
-	uint64_t n_ioasids;		     /* likewise */
+	struct vm_list retiring_vms;
+	uint64_t n_memory;  /* pending ones included */
+	uint64_t n_ioasids; /* likewise */
+	uint64_t n_vms;
 	uint64_t n_pending_memory;
 	uint64_t n_pending_ioasids; /* retiring ones included */
+	uint64_t n_pending_vms;
 	struct device_list devices;
 	uint64_t n_devices;
 	struct attachment_tree attachments;

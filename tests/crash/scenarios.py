@@ -8,6 +8,7 @@ ABSENT, with the reason, and nothing else may be missing.
 """
 import itertools
 import os
+import re
 
 from support import policy
 from support.client import Refused
@@ -524,6 +525,93 @@ class Resume(Scenario):
         return str(answer)
 
 
+class OfVm(Scenario):
+    """A VM with two slots, one of them on memory that was unregistered, and a device in it."""
+
+    def prepare(self):
+        c = self.conn
+        self.m3, _ = self.stage.memory(c, 2, seed=3)
+        self.vm = c.CreateVm(label="guest").vm
+        c.SetMemorySlot(vm=self.vm, slot=1, guest_address=LOW, size=4 * PAGE, memory=self.m1)
+        c.SetMemorySlot(vm=self.vm, slot=2, guest_address=HIGH, size=PAGE, memory=self.m3,
+                        read_only=True)
+        c.UnregisterMemory(memory=self.m3)
+        self.space = c.Alloc(kind=self.pb.IOASID_KIND_KVM, vm=self.vm, devices=[self.d1]).ioasid
+        c.Attach(device=self.d1, ioasid=self.space)
+
+    def normal(self, text):
+        # How far down a table is filled depends on which devices have been at it.
+        return re.sub(r"\n  level: \d+", "", text)
+
+
+class CreateVm(OfVm):
+    method = "CreateVm"
+
+    def call(self):
+        return dict(label="new")
+
+
+class AllocOfVm(OfVm):
+    method = "Alloc"
+
+    def call(self):
+        return dict(kind=self.pb.IOASID_KIND_KVM, vm=self.vm)
+
+
+class SetMemorySlot(OfVm):
+    method = "SetMemorySlot"
+
+    def call(self):
+        return dict(vm=self.vm, slot=0, guest_address=FAR, size=PAGE, memory=self.m1, offset=PAGE)
+
+
+class SetMemorySlotMove(OfVm):
+    method = "SetMemorySlot"
+
+    def call(self):
+        return dict(vm=self.vm, slot=1, guest_address=LOW + PAGE, size=4 * PAGE, memory=self.m1)
+
+
+class SetMemorySlotDelete(OfVm):
+    """The last reference to the memory goes with it."""
+    method, rule = "SetMemorySlot", "redone"
+
+    def call(self):
+        return dict(vm=self.vm, slot=2)
+
+
+class DestroyVm(OfVm):
+    method, rule = "DestroyVm", "redone"
+
+    def prepare(self):
+        super().prepare()
+        self.conn.Detach(device=self.d1)
+        self.conn.Free(ioasid=self.space)
+
+    def call(self):
+        return dict(vm=self.vm)
+
+
+class DestroyVmPending(OfVm):
+    method, rule = "DestroyVm", "redone"
+
+    def call(self):
+        return dict(vm=self.vm)
+
+
+class FreeOfVm(OfVm):
+    """The VM was destroyed, and goes with its last space."""
+    method, rule = "Free", "redone"
+
+    def prepare(self):
+        super().prepare()
+        self.conn.DestroyVm(vm=self.vm)
+        self.conn.Detach(device=self.d1)
+
+    def call(self):
+        return dict(ioasid=self.space)
+
+
 class SetLimits(Scenario):
     method, by = "SetLimits", "admin"
 
@@ -632,6 +720,10 @@ SCENARIOS = {
     "CloseLease": CloseLease, "CloseLease.large": CloseLeaseLarge,
     "CloseLease.named": CloseLeaseNamed,
     "Resume": Resume,
+    "CreateVm": CreateVm, "Alloc.vm": AllocOfVm,
+    "SetMemorySlot": SetMemorySlot, "SetMemorySlot.move": SetMemorySlotMove,
+    "SetMemorySlot.delete": SetMemorySlotDelete,
+    "DestroyVm": DestroyVm, "DestroyVm.pending": DestroyVmPending, "Free.vm": FreeOfVm,
     "SetLimits": SetLimits, "ReloadPolicy": ReloadPolicy,
     "DrainTenant": DrainTenant, "DrainTenant.close": DrainTenantClose,
     "Revoke.device": RevokeDevice, "Revoke.lease": RevokeLease,

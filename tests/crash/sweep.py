@@ -37,10 +37,12 @@ def absent(scenarios, steps, why):
 
 absent("Free Free.pending Free.large Unmap Unmap.large Detach Detach.last ReleaseDevice"
        " ReleaseDevice.all UnregisterMemory UnregisterMemory.pending CloseLease CloseLease.large"
-       " CloseLease.named Revoke.device Revoke.lease",
+       " CloseLease.named Revoke.device Revoke.lease SetMemorySlot.delete DestroyVm"
+       " DestroyVm.pending Free.vm",
        "charge", "it gives back")
 absent("Attach.nested Replace Replace.last AdoptLease Resume", "charge",
        "it takes over what is charged already")
+absent("SetMemorySlot.move", "charge", "its tables come to as much there")
 absent("Invalidate", "charge", "a rate is no charge")
 absent("BindPageTable BindPageTable.over UnbindPageTable BindPasidTable UnbindPasidTable"
        " SetDirtyTracking SetDirtyTracking.off", "charge", "it makes no object")
@@ -52,7 +54,7 @@ absent("UnregisterMemory UnregisterMemory.pending OpenLease AdoptLease Resume Se
        "its result is one batch, and the shim is not asked before it")
 absent("OpenTicket OpenLease AdoptLease Resume SetLimits DrainTenant DrainTenant.close"
        " ReloadPolicy", "shim", "the shim is not asked")
-absent("Free.pending UnregisterMemory.pending", "shim", "nothing ends yet")
+absent("Free.pending UnregisterMemory.pending DestroyVm.pending", "shim", "nothing ends yet")
 absent("RespondFault", "charge reserve intent shim before_result result publish",
        "it is refused: no page request outlives the broker")
 absent("GetDeviceFd", "charge reserve intent shim before_result result publish",

@@ -38,6 +38,7 @@
 #define OK		    0
 #define CANCELLED	    1
 #define NOT_FOUND	    5
+#define ALREADY_EXISTS	    6
 #define RESOURCE_EXHAUSTED  8
 #define FAILED_PRECONDITION 9
 
@@ -915,6 +916,115 @@ static int step_translate(struct run *run)
 	return call(run, run->red, B "Translate", &m);
 }
 
+/* ---- virtual machines ---- */
+
+#define GUEST 0x40000000ull
+
+static int step_create_vm(struct run *run)
+{
+	Ioasid__V1__CreateVmRequest m = IOASID__V1__CREATE_VM_REQUEST__INIT;
+	Ioasid__V1__CreateVmResponse *response;
+	SCOPE(scope, (char *)"", (char *)"vm");
+	int code;
+
+	m.scope = &scope;
+	m.label = (char *)"guest";
+	code = call(run, run->red, B "CreateVm", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, create_vm);
+	run->vm = response->vm;
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int set_slot(struct run *run, uint32_t slot, uint64_t address, uint64_t size,
+		    const char *key)
+{
+	Ioasid__V1__SetMemorySlotRequest m = IOASID__V1__SET_MEMORY_SLOT_REQUEST__INIT;
+	SCOPE(scope, (char *)"", (char *)key);
+
+	m.scope = &scope;
+	m.vm = run->vm;
+	m.slot = slot;
+	m.guest_address = address;
+	m.size = size;
+	m.memory = size ? run->memory : 0;
+	return call(run, run->red, B "SetMemorySlot", &m);
+}
+
+static int step_slot(struct run *run)
+{
+	return set_slot(run, 0, GUEST, 0x2000, "slot");
+}
+static int step_slot_more(struct run *run)
+{
+	return set_slot(run, 1, GUEST + 0x10000, 0x1000, "");
+}
+static int step_slot_overlap(struct run *run)
+{
+	return set_slot(run, 2, GUEST + 0x1000, 0x1000, "");
+}
+static int step_slot_moved(struct run *run)
+{
+	/* Over the end of a table: it costs more there. */
+	return set_slot(run, 0, 2 * GUEST - 0x1000, 0x2000, "moved");
+}
+static int step_slot_deleted(struct run *run)
+{
+	return set_slot(run, 0, 0, 0, "deleted");
+}
+
+static int step_alloc_guest(struct run *run)
+{
+	Ioasid__V1__AllocRequest m = IOASID__V1__ALLOC_REQUEST__INIT;
+	Ioasid__V1__AllocResponse *response;
+	int code;
+
+	m.kind = IOASID__V1__IOASID_KIND__IOASID_KIND_KVM;
+	m.vm = run->vm;
+	code = call(run, run->red, B "Alloc", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, alloc);
+	run->guest = response->ioasid;
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int step_translate_guest(struct run *run)
+{
+	Ioasid__V1__TranslateRequest m = IOASID__V1__TRANSLATE_REQUEST__INIT;
+	Ioasid__V1__TranslateResponse *response;
+	bool good;
+	int code;
+
+	m.ioasid = run->guest;
+	m.iova = GUEST + 0x1010;
+	m.access = IOASID__V1__ACCESS__ACCESS_WRITE;
+	code = call(run, run->red, B "Translate", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, translate);
+	good = !response->fault && response->memory == run->memory && response->offset == 0x1010;
+	FREE_RESPONSE(response);
+	return good ? OK : 99;
+}
+
+static int step_destroy_vm(struct run *run)
+{
+	Ioasid__V1__DestroyVmRequest m = IOASID__V1__DESTROY_VM_REQUEST__INIT;
+	SCOPE(scope, (char *)"", (char *)"destroy");
+
+	m.scope = &scope;
+	m.vm = run->vm;
+	return call(run, run->red, B "DestroyVm", &m);
+}
+static int step_free_guest(struct run *run)
+{
+	return free_ioasid(run, run->red, "", run->guest);
+}
+
 static int step_invalidate(struct run *run)
 {
 	Ioasid__V1__InvalidateRequest m = IOASID__V1__INVALIDATE_REQUEST__INIT;
@@ -1195,6 +1305,16 @@ const struct step sequence[] = {
 	{"Unmap", step_unmap_parent, OK},
 	{"DeviceDma, blocked", step_dma_blocked, OK},
 	{"Free, another's", step_free_foreign, NOT_FOUND},
+	{"CreateVm", step_create_vm, OK},
+	{"SetMemorySlot", step_slot, OK},
+	{"SetMemorySlot, another", step_slot_more, OK},
+	{"SetMemorySlot, in the way", step_slot_overlap, ALREADY_EXISTS},
+	{"Alloc, of the VM", step_alloc_guest, OK},
+	{"Translate, of the VM", step_translate_guest, OK},
+	{"SetMemorySlot, moved", step_slot_moved, OK},
+	{"SetMemorySlot, deleted", step_slot_deleted, OK},
+	{"DestroyVm, in use", step_destroy_vm, OK},
+	{"Free, the last of a VM", step_free_guest, OK},
 	{"Alloc, blue", step_alloc_blue1, OK},
 	{"Alloc, blue again", step_alloc_blue2, OK},
 	{"Alloc, over blue's limit", step_alloc_over, RESOURCE_EXHAUSTED},
@@ -1247,8 +1367,8 @@ const size_t sequence_length = sizeof(sequence) / sizeof(sequence[0]);
 
 static const char topology_text[] =
 	"{\"version\": 1,"
-	" \"iommus\": [{\"name\": \"soft0\", \"formats\": [\"vtdss-4l\"], \"pasid_bits\": 20,"
-	"  \"access_dirty\": true, \"page_requests\": true,"
+	" \"iommus\": [{\"name\": \"soft0\", \"formats\": [\"vtdss-4l\", \"ept-4l\"], "
+	"\"pasid_bits\": 20, \"access_dirty\": true, \"page_requests\": true,"
 	"  \"snoop_control\": true, \"iotlb_entries\": 64, \"reserved\": [{\"start\": "
 	"\"0xfee00000\","
 	"  \"last\": \"0xfeefffff\", \"use\": \"msi\"}]}],"
