@@ -10,6 +10,7 @@
 #include "server/broker/ioasid.h"
 
 #include "server/broker/fault_point.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
 #include "server/broker/iova_ranges.h"
@@ -86,6 +87,7 @@ static void ioasid_destroy(struct ioasid *ioasid)
 	struct vm *vm = ioasid->vm;
 
 	LIST_REMOVE(ioasid, retiring);
+	dma_service_remove(ioasid);
 	lease_forget(&ioasid->object);
 	journal_drop_ioasid(lease, ioasid);
 	lease->n_ioasids--;
@@ -268,6 +270,18 @@ void ioasid_result(struct broker_call *call, struct ioasid *ioasid)
 	journal_result(call, &batch);
 }
 
+/* Its service may have ended since the request was checked; then the space has ended too. */
+static void alloc_serve(struct broker_call *call, struct ioasid *ioasid)
+{
+	struct dma_service *service;
+
+	if (ioasid->kind != SHIM_KIND_PROCESS)
+		return;
+	service = dma_service_of_caller(call);
+	if (service)
+		dma_service_add(service, ioasid);
+}
+
 static void alloc_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
@@ -281,6 +295,7 @@ static void alloc_complete(struct op *op)
 		return;
 	}
 	ioasid->object.id.value = call->lease->next_id;
+	alloc_serve(call, ioasid);
 	p->ioasid = ioasid->object.id.value;
 	ioasid_result(call, ioasid);
 	if (ioasid->parent)

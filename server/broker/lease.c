@@ -16,6 +16,7 @@
 #include "server/broker/attachment.h"
 #include "server/broker/call.h"
 #include "server/broker/device.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/compact.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
@@ -113,6 +114,8 @@ int lease_make(struct broker *broker, struct tenant *tenant, const char *name, u
 	RB_INIT(&lease->unlisted);
 	LIST_INIT(&lease->retiring_ioasids);
 	LIST_INIT(&lease->retiring_vms);
+	LIST_INIT(&lease->services);
+	LIST_INIT(&lease->unserved);
 	TAILQ_INIT(&lease->devices);
 	RB_INIT(&lease->attachments);
 	RB_INIT(&lease->pasids);
@@ -450,6 +453,7 @@ static void lease_end(struct lease *lease, const char *why)
 		RB_REMOVE(lease_name_tree, &lease->tenant->leases, lease);
 	faults_end(lease);
 	lease_cancel_queue(lease, OUTCOME_CANCELLED, why);
+	dma_services_end(lease);
 	if (lease->active && lease->active->shim_cancel)
 		lease->active->shim_cancel->requested = true;
 	if (!lease->active && !lease->running_queue)
@@ -501,8 +505,8 @@ void lease_cancel_queue(struct lease *lease, int code, const char *message)
 
 static bool lease_is_empty(const struct lease *lease)
 {
-	return LIST_EMPTY(&lease->parked) && !lease->n_memory && !lease->n_ioasids &&
-	       !lease->n_vms && !lease->n_devices && !lease->n_tickets &&
+	return LIST_EMPTY(&lease->parked) && LIST_EMPTY(&lease->services) && !lease->n_memory &&
+	       !lease->n_ioasids && !lease->n_vms && !lease->n_devices && !lease->n_tickets &&
 	       (!lease->keys || key_table_is_empty(lease->keys));
 }
 

@@ -9,6 +9,7 @@
 #include "server/broker/device_fd.h"
 #include "server/broker/dirty.h"
 #include "server/broker/dma.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
 #include "server/broker/invalidate.h"
@@ -41,8 +42,6 @@
 #define KEYED	(METHOD_MUTATES | METHOD_BROKER_KEY)
 #define ALL	(ROLES_TA | ROLES_OM)
 #define VIEWS	(ROLES_OM | ROLE_BIT(POLICY_ROLE_AGENT))
-
-#define NO_PROCESS "kind process is not built in this version"
 
 static const struct broker_method methods[] = {
 	{BROKER(Alloc), UNARY(alloc), ROLES_TA, MAKES, rpc_alloc},
@@ -95,7 +94,8 @@ static const struct broker_method methods[] = {
 	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, rpc_create_vm},
 	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, rpc_set_memory_slot},
 	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, rpc_destroy_vm},
-	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES, NULL, NO_PROCESS},
+	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES | METHOD_TRANSIENT,
+	 rpc_open_dma_service},
 
 	{BROKER(OpenLease), UNARY(open_lease), ROLES_TA,
 	 METHOD_SCOPE | METHOD_MUTATES | METHOD_TICKET, rpc_open_lease},

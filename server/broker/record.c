@@ -147,6 +147,8 @@ void record_ioasid(struct record_ioasid *record, const struct ioasid *ioasid)
 	r->kind = ioasid->kind;
 	r->parent = ioasid->parent ? ioasid->parent->object.id.value : 0;
 	r->vm = ioasid->vm ? ioasid->vm->object.id.value : 0;
+	r->pid = (uint32_t)ioasid->process.pid;
+	r->start_time = ioasid->process.start_time;
 	r->dirty_tracking = ioasid->dirty_tracking;
 	r->faults = ioasid->faults;
 	r->freed = ioasid->freed;

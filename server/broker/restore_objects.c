@@ -14,6 +14,7 @@
 #include "kernel-shim/keeper/client.h"
 #include "server/broker/attachment.h"
 #include "server/broker/device.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/iova_ranges.h"
@@ -421,6 +422,7 @@ static int ioasid_restore(struct restoring *restoring, const Ioasid__Registry__I
 	i->depth = i->parent ? i->parent->depth + 1 : 1;
 	if (i->parent)
 		i->parent->n_children++;
+	dma_service_await(i, &(struct process_id){(pid_t)r->pid, r->start_time});
 	i->vm = find_vm(lease, r->vm);
 	if (i->vm)
 		i->vm->n_ioasids++;

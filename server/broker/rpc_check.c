@@ -14,6 +14,7 @@
 #include "server/broker/rpc_check.h"
 
 #include "server/broker/attachment.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
 #include "server/broker/ioasid.h"
@@ -180,6 +181,7 @@ static bool add_lease(struct check *c, struct lease *lease)
 	add(c, &lease->charge);
 	add_keys(c, lease->keys);
 	faults_each_charge(lease, (fault_charge_fn)add, c);
+	dma_services_each_charge(lease, (dma_service_charge_fn)add, c);
 	LIST_FOREACH(ticket, &lease->tickets, of_lease)
 	{
 		add(c, &ticket->charge);

@@ -28,6 +28,12 @@
 struct event_log;
 struct key_table;
 
+/* A process, told from a later one of the same pid. */
+struct process_id {
+	pid_t pid;	     /* 0: unknown */
+	uint64_t start_time; /* clock ticks since boot */
+};
+
 /* ---- ids ---- */
 
 /* A handle of one lease's table; never zero, never used again in that lease. */
@@ -161,6 +167,10 @@ struct ioasid {
 	struct choice choice;
 	struct ioasid *parent;
 	struct vm *vm; /* kind KVM */
+	/* Kind PROCESS: see dma_service.h. */
+	struct process_id process;     /* pid 0: its service has ended */
+	struct dma_service *service;   /* NULL: ended, or to be opened again */
+	LIST_ENTRY(ioasid) of_service; /* its, or lease->unserved */
 	struct shim_pt *pt;
 	struct shim_saved saved;
 	struct binding binding;
@@ -223,17 +233,13 @@ enum lease_state { LEASE_OPEN, LEASE_CLOSING, LEASE_REAPING };
 
 LIST_HEAD(ioasid_list, ioasid);
 LIST_HEAD(vm_list, vm);
+LIST_HEAD(dma_service_list, dma_service);
+TAILQ_HEAD(dma_access_list, dma_access);
 LIST_HEAD(ticket_list, ticket);
 RB_HEAD(pasid_tree, pasid);
 STAILQ_HEAD(call_queue, broker_call);
 LIST_HEAD(call_list, broker_call);
 TAILQ_HEAD(fault_list, fault);
-
-/* A process, told from a later one of the same pid. */
-struct process_id {
-	pid_t pid;	     /* 0: unknown */
-	uint64_t start_time; /* clock ticks since boot */
-};
 
 /* Whom a lease is kept for: the connection that held it, and its process. */
 struct lease_claimant {
@@ -295,7 +301,9 @@ struct lease {
 	struct pasid_tree pasids; /* translated ones; pasid.h */
 	struct ticket_list tickets;
 	unsigned n_tickets;
-	struct key_table *keys; /* NULL: none remembered */
+	struct dma_service_list services;
+	struct ioasid_list unserved; /* restored, their process has not come back yet */
+	struct key_table *keys;	     /* NULL: none remembered */
 
 	/* See fault.h. */
 	struct fault_list faults;	  /* page requests that wait for an answer */
@@ -398,6 +406,7 @@ struct broker {
 	struct fault_list faults; /* of all leases, in the order of their deadlines */
 	uint64_t last_cookie;
 	uint64_t fault_timeout_us;
+	struct dma_access_list dma_accesses; /* of all leases, in the order of their deadlines */
 	uint64_t next_expiry_us; /* no later than the first ticket or linger to expire */
 	bool ending;
 	bool shutting_down;
