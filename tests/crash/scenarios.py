@@ -267,7 +267,6 @@ class UnbindPageTable(BindPageTableOver):
 
 
 class BindPasidTable(BindPageTableOver):
-    """The software IOMMU reads none: the call is refused, which is its answer every time."""
     method = "BindPasidTable"
 
     def call(self):
@@ -275,9 +274,14 @@ class BindPasidTable(BindPageTableOver):
                     pasid_bits=20)
 
 
-class UnbindPasidTable(BindPageTableOver):
-    """Likewise: none is bound."""
-    method = "UnbindPasidTable"
+class UnbindPasidTable(BindPageTable):
+    method, rule = "UnbindPasidTable", "redone"
+
+    def prepare(self):
+        super().prepare()
+        self.conn.BindPasidTable(ioasid=self.user, format=self.pb.PASID_TABLE_FORMAT_VTD,
+                                 root=LOW + PAGE, pasid_bits=20)
+        self.conn.Attach(device=self.d0, ioasid=self.user)
 
     def call(self):
         return dict(ioasid=self.user)

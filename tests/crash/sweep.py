@@ -44,7 +44,7 @@ absent("Attach.nested Replace Replace.last AdoptLease Resume", "charge",
        "it takes over what is charged already")
 absent("SetMemorySlot.move", "charge", "its tables come to as much there")
 absent("Invalidate", "charge", "a rate is no charge")
-absent("BindPageTable BindPageTable.over UnbindPageTable"
+absent("BindPageTable BindPageTable.over UnbindPageTable BindPasidTable UnbindPasidTable"
        " SetDirtyTracking SetDirtyTracking.off", "charge", "it makes no object")
 absent("SetLimits ReloadPolicy DrainTenant DrainTenant.close", "charge", "it is of no tenant's")
 absent("Invalidate", "reserve intent", "it changes no object")
@@ -57,13 +57,10 @@ absent("OpenTicket OpenLease AdoptLease Resume SetLimits DrainTenant DrainTenant
 absent("Free.pending UnregisterMemory.pending DestroyVm.pending", "shim", "nothing ends yet")
 absent("RespondFault", "charge reserve intent shim before_result result publish",
        "it is refused: no page request outlives the broker")
-absent("BindPasidTable UnbindPasidTable",
-       "charge reserve intent shim before_result result publish",
-       "it is refused: the software IOMMU reads no PASID tables")
 absent("GetDeviceFd", "charge reserve intent shim before_result result publish",
        "it is refused: a simulated device has no fd")
 # Their answer is a refusal every time.
-REFUSED = ("GetDeviceFd", "RespondFault", "BindPasidTable", "UnbindPasidTable")
+REFUSED = ("GetDeviceFd", "RespondFault")
 
 
 class Pair:
