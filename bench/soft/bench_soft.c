@@ -152,7 +152,8 @@ static void bench_hit(void)
 
 	must(!soft_iotlb_init(&iotlb, 1024), "soft_iotlb_init");
 	for (uint64_t i = 0; i < PAGES; i++)
-		soft_iotlb_insert(&iotlb, 42, i * K4, (i + 1000) * K4, K4, SHIM_READ);
+		soft_iotlb_insert(&iotlb, 42, SOFT_WHO_NOBODY, i * K4, (i + 1000) * K4, K4,
+				  SHIM_READ);
 	/* Each element holds the index of the next: one cycle through all of them. */
 	for (uint64_t i = 0; i < 4 * PAGES; i++)
 		chain[i] = (i + 37) % (4 * PAGES);
@@ -165,7 +166,8 @@ static void bench_hit(void)
 			uint32_t prot;
 
 			/* The next address depends on this answer: latency, not throughput. */
-			if (!soft_iotlb_lookup(&iotlb, 42, at, &output, &size, &prot))
+			if (!soft_iotlb_lookup(&iotlb, 42, SOFT_WHO_NOBODY, at, &output, &size,
+					       &prot))
 				must(false, "hit");
 			at = (output - 1000 * K4 + K4) & (PAGES - 1) << 12;
 		}
@@ -286,7 +288,6 @@ static void bench_miss(void)
 	double ours[ROUNDS], base[ROUNDS], ratios[ROUNDS];
 	double again[ROUNDS], bare[ROUNDS], bare_ratios[ROUNDS];
 	struct soft_stage stages[SOFT_STAGES_MAX];
-	struct soft_env env = {.output_bits = 48};
 	uint64_t table_bytes, *chase;
 	unsigned int n_stages;
 	struct soft_pt *pt;
@@ -297,7 +298,7 @@ static void bench_miss(void)
 		must(!host_map(&h, miss_address(i), K4, 0), "map");
 	pt = soft_pt_of(h.pt);
 	table_bytes = shim_pt_table_bytes(h.pt);
-	n_stages = soft_pt_stages(pt, &env, stages);
+	n_stages = soft_pt_stages(pt, &soft_shim_of(h.shim)->iommus[0], SOFT_WHO_NOBODY, stages);
 	chase = make_chase(table_bytes);
 	for (int r = 0; r < ROUNDS; r++) {
 		ours[r] = again[r] = time_walks(stages, n_stages);

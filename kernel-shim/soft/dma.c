@@ -15,6 +15,9 @@
 struct access {
 	struct soft_dev *dev;
 	struct soft_pt *pt;
+	/* How its translations are cached. */
+	uint64_t tag;
+	uint32_t who;
 	uint32_t access; /* SHIM_READ or SHIM_WRITE */
 	uint64_t iova;
 	uint8_t *buf;
@@ -45,37 +48,41 @@ static bool outside_reserved(const struct soft_dev *dev, uint64_t iova, uint64_t
 }
 
 /* By the tables; what is found is cached. */
-static bool walk(struct access *a, uint64_t tag, uint64_t iova, struct soft_translation *ret)
+static bool walk(struct access *a, uint64_t iova, struct soft_translation *ret)
 {
 	struct soft_iommu *iommu = a->dev->slot->iommu;
 	struct soft_stage stages[SOFT_STAGES_MAX];
-	unsigned int n = soft_pt_stages(a->pt, &iommu->env, stages);
+	unsigned int n = soft_pt_stages(a->pt, iommu, a->who, stages);
 
 	if (!soft_walk(stages, n, iova, a->access | SOFT_USER, NULL, ret, &a->fault))
 		return false;
-	soft_iotlb_insert(&iommu->iotlb, tag, iova, ret->output, ret->page_size, ret->prot);
+	soft_iotlb_insert(&iommu->iotlb, a->tag, a->who, iova, ret->output, ret->page_size,
+			  ret->cached);
 	return true;
 }
 
-static bool lookup(const struct access *a, const struct soft_iotlb *iotlb, uint64_t tag,
-		   uint64_t iova, struct soft_translation *ret)
+static bool lookup(const struct access *a, const struct soft_iotlb *iotlb, uint64_t iova,
+		   struct soft_translation *ret)
 {
 	/* An entry that does not allow the access is a miss: the walk tells why. */
-	return soft_iotlb_lookup(iotlb, tag, iova, &ret->output, &ret->page_size, &ret->prot) &&
-	       !(a->access & ~ret->prot);
+	if (!soft_iotlb_lookup(iotlb, a->tag, a->who, iova, &ret->output, &ret->page_size,
+			       &ret->cached))
+		return false;
+	return !(a->access & ~ret->cached);
 }
 
 /* The device's own TLB, the IOMMU's, the tables. */
-static bool translate(struct access *a, uint64_t tag, uint64_t iova, struct soft_translation *ret)
+static bool translate(struct access *a, uint64_t iova, struct soft_translation *ret)
 {
 	struct soft_iotlb *own = &a->dev->tlb;
 
-	if (own->sets && lookup(a, own, tag, iova, ret))
+	if (own->sets && lookup(a, own, iova, ret))
 		return true;
-	if (!lookup(a, &a->dev->slot->iommu->iotlb, tag, iova, ret) && !walk(a, tag, iova, ret))
+	if (!lookup(a, &a->dev->slot->iommu->iotlb, iova, ret) && !walk(a, iova, ret))
 		return false;
 	if (own->sets)
-		soft_iotlb_insert(own, tag, iova, ret->output, ret->page_size, ret->prot);
+		soft_iotlb_insert(own, a->tag, a->who, iova, ret->output, ret->page_size,
+				  ret->cached);
 	return true;
 }
 
@@ -88,8 +95,7 @@ static bool copy(const struct access *a, uint64_t physical, uint8_t *buf, size_t
 	bool write = a->access == SHIM_WRITE;
 
 	*ret_moved = 0;
-	if (physical < window->tables_bytes || physical >= window->bytes ||
-	    length > window->bytes - physical)
+	if (!soft_window_is_memory(window, physical, length))
 		return false;
 	if (soft_guard_copy(write ? memory : buf, write ? buf : memory, length)) {
 		*ret_moved = length;
@@ -113,14 +119,14 @@ static bool copy(const struct access *a, uint64_t physical, uint8_t *buf, size_t
 static bool run_chunk(struct access *a, uint32_t pasid)
 {
 	size_t left = a->len - a->done;
-	uint64_t tag;
 
 	if (left > SOFT_DMA_CHUNK)
 		left = SOFT_DMA_CHUNK;
 	a->pt = soft_dev_attached(a->dev, pasid);
 	if (!a->pt)
 		return fail(a, SHIM_FAULT_NOT_ATTACHED, a->iova + a->done);
-	tag = soft_pt_tag(a->pt);
+	a->tag = soft_pt_tag(a->pt);
+	a->who = soft_who(pasid);
 	while (left) {
 		uint64_t at = a->iova + a->done, last = UINT64_MAX;
 		struct soft_translation where;
@@ -131,7 +137,7 @@ static bool run_chunk(struct access *a, uint32_t pasid)
 			return fail(a, SHIM_FAULT_ADDRESS_WIDTH, at);
 		if (!outside_reserved(a->dev, at, &last))
 			return fail(a, SHIM_FAULT_RESERVED_RANGE, at);
-		if (!translate(a, tag, at, &where))
+		if (!translate(a, at, &where))
 			return false;
 		if (last > (at | (where.page_size - 1)))
 			last = at | (where.page_size - 1);

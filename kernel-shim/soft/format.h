@@ -25,6 +25,7 @@ struct soft_env {
 	uint8_t output_bits; /* width of physical addresses that it puts out, 32..52 */
 	bool snoop_control;
 	bool device_tlb;
+	bool access_dirty; /* it can keep the accessed and dirty bits of entries */
 };
 
 enum soft_entry_kind {
@@ -53,6 +54,14 @@ struct soft_format {
 	bool execute;
 	/* Snooping is enforced by a bit of the leaf. */
 	bool snoop_in_leaf;
+	/*
+	 * Bits that the IOMMU sets: in every entry that it uses; in a leaf that it writes
+	 * through; and like the first where the table asks for extended access.
+	 */
+	uint64_t accessed, dirty, extended;
+	/* They are kept for every table, not just for those that are made for it. */
+	bool always_access_dirty;
+	uint32_t table_flags; /* SHIM_TABLE_* that mean something here */
 	/* Prots that a leaf cannot give without SHIM_READ. */
 	uint32_t needs_read;
 	uint64_t page_sizes; /* bit n: leaves of 2^n bytes */

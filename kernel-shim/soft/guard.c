@@ -123,3 +123,45 @@ bool soft_guard_copy(void *to, const void *from, size_t length)
 	g->length = 0;
 	return true;
 }
+
+/* One word, for the handler to recognize. */
+static void arm(struct guard *g, const uint64_t *at)
+{
+	g->to = g->from = (uintptr_t)at;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	g->length = sizeof(*at);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static void disarm(struct guard *g)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	g->length = 0;
+}
+
+bool soft_guard_load(const uint64_t *from, uint64_t *ret_value)
+{
+	struct guard *g = &guard;
+
+	if (sigsetjmp(g->out, 0))
+		return false;
+	arm(g, from);
+	*ret_value = __atomic_load_n(from, __ATOMIC_ACQUIRE);
+	disarm(g);
+	return true;
+}
+
+bool soft_guard_swap(uint64_t *at, uint64_t *expected, uint64_t wanted, bool *ret_swapped)
+{
+	struct guard *g = &guard;
+	uint64_t was = *expected;
+
+	if (sigsetjmp(g->out, 0))
+		return false;
+	arm(g, at);
+	*ret_swapped = __atomic_compare_exchange_n(at, &was, wanted, false, __ATOMIC_ACQ_REL,
+						   __ATOMIC_ACQUIRE);
+	disarm(g);
+	*expected = was;
+	return true;
+}

@@ -14,11 +14,17 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Installs the handlers; idempotent, thread-safe.  -errno. */
 int soft_guard_init(void);
 
 /* False: memory was missing; some of the bytes may have been copied. */
 bool soft_guard_copy(void *to, const void *from, size_t length);
+
+/* The same for one aligned word, which is read, or exchanged, whole. */
+bool soft_guard_load(const uint64_t *from, uint64_t *ret_value);
+/* *ret_swapped: it was *expected, and is wanted now; else *expected is what it is. */
+bool soft_guard_swap(uint64_t *at, uint64_t *expected, uint64_t wanted, bool *ret_swapped);
 
 #endif

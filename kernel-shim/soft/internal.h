@@ -35,6 +35,7 @@ struct soft_iommu {
 	const struct soft_iommu_desc *desc;
 	struct soft_env env;
 	struct soft_iotlb iotlb;
+	struct soft_iotlb structures; /* the paging-structure cache */
 };
 
 /* A device of the inventory. */
@@ -90,8 +91,12 @@ struct soft_pt {
 	struct soft_ctx *ctx;
 	struct soft_pt *prev, *next;
 	struct soft_pt *parent;
-	uint64_t root; /* 0: none yet; atomic */
-	uint64_t tag;  /* in the IOTLBs; atomic */
+	/*
+	 * KERNEL: address of the root, 0: none yet.  USER: what is bound, in one word (user.c).
+	 * Atomic.
+	 */
+	uint64_t root;
+	uint64_t tag; /* in the IOTLBs; atomic */
 	/*
 	 * Times that translations were taken away here.  A child's combined entries are good
 	 * as long as the sum of its ancestors' counts is what it was when its tag was given
@@ -104,6 +109,7 @@ struct soft_pt {
 	uint32_t n_tables;
 	uint32_t n_attached;
 	uint32_t n_children;
+	uint8_t kind;	/* enum shim_kind */
 	uint8_t format; /* enum shim_format */
 	uint8_t input_bits;
 	uint8_t depth;	     /* 1: a root */
@@ -111,6 +117,10 @@ struct soft_pt {
 	bool snoop : 1;
 	bool snoop_control : 1;
 	bool device_tlb : 1;
+	bool access_dirty : 1;	 /* the hardware that it was made for keeps such bits */
+	bool dirty_tracking : 1; /* it can be asked what was written */
+	bool tracking : 1;	 /* and is, now */
+	bool faults : 1;	 /* devices may ask for its pages */
 };
 
 static inline struct soft_shim *soft_shim_of(struct shim *shim)
@@ -167,19 +177,38 @@ uint64_t soft_pt_map_bound(struct shim_pt *pt, const struct shim_map *maps, size
 int soft_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n,
 		const struct shim_cancel *cancel);
 int soft_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n, size_t *ret_done);
-int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
-		       size_t *ret_done);
 int soft_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim_walk *ret);
+/* Whether [iova, iova + length) is a range of whole pages within the input space. */
+bool soft_pt_range_fits(const struct soft_pt *pt, uint64_t iova, uint64_t length);
 /*
- * The stages of a walk by this IOMMU; NULL: each stage by what the hardware that its own
- * table was made for can do.
+ * The stages of a walk by this IOMMU for a PASID; NULL: each stage by what the hardware that
+ * its own table was made for can do, and the walk leaves no traces.
  */
-unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env,
+unsigned int soft_pt_stages(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 			    struct soft_stage stages[SOFT_STAGES_MAX]);
-/* The tag that DMA through this table goes by now; ctx->flush is held. */
-uint64_t soft_pt_tag(struct soft_pt *pt);
 /* Takes all table pages; nobody walks. */
 void soft_pt_clear(struct soft_pt *pt, struct soft_table_list *dead);
+
+/* invalidate.c */
+/* The tag that DMA through this table goes by now; ctx->flush is held. */
+uint64_t soft_pt_tag(struct soft_pt *pt);
+/* Drops all that is cached for a range of this table; ctx->flush is held for writing. */
+void soft_flush_range(struct soft_pt *pt, uint64_t first, uint64_t last);
+/* The same for all of it. */
+void soft_flush_all(struct soft_pt *pt);
+int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
+		       size_t *ret_done);
+
+/* user.c */
+/* Whether the table can be bound to pt below parent; RANGE, UNSUPPORTED. */
+int soft_user_check(const struct soft_pt *pt, const struct soft_pt *parent,
+		    const struct shim_table *table, char *ret_reason);
+/* What pt->root is while the table is bound. */
+uint64_t soft_user_word(const struct shim_table *table);
+/* Makes of a stage that of a table which the tenant wrote; root: pt->root, read once. */
+void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who, uint64_t root,
+		     struct soft_stage *stage);
+int soft_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
 
 /* dma.c */
 int soft_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,

@@ -56,33 +56,39 @@ static void way_set(struct soft_iotlb_way *way, uint64_t tag, uint64_t key, uint
 	__atomic_store_n(&way->value, value, __ATOMIC_RELEASE);
 }
 
-void soft_iotlb_insert(struct soft_iotlb *iotlb, uint64_t tag, uint64_t address, uint64_t output,
-		       uint64_t page_size, uint32_t prot)
+void soft_iotlb_put(struct soft_iotlb *iotlb, uint64_t tag, uint32_t who, uint64_t address,
+		    enum soft_iotlb_size size, uint64_t output, uint32_t prot)
 {
-	enum soft_iotlb_size size = _SOFT_IOTLB_SIZES - 1;
-	struct soft_iotlb_set *set;
-	uint64_t page, key, sequence, rest;
+	uint64_t page = address >> soft_iotlb_shift(size), sequence;
+	uint64_t key = soft_iotlb_key(page, who, size);
+	struct soft_iotlb_set *set = soft_iotlb_set(iotlb, tag, page, size);
 	unsigned int i;
 
-	while (size > 0 && 1ull << soft_iotlb_shift(size) > page_size)
-		size--;
-	rest = (1ull << soft_iotlb_shift(size)) - 1;
-	page = address >> soft_iotlb_shift(size);
-	key = page << 12 | size;
-	set = soft_iotlb_set(iotlb, tag, page, size);
 	if (!set_try_lock(set, &sequence))
 		return;
 	for (i = 0; i < SOFT_IOTLB_WAYS; i++)
-		if (set->ways[i].tag == tag && set->ways[i].key == key)
+		if (set->ways[i].tag == tag && set->ways[i].key == key &&
+		    set->ways[i].value >> 52 == who >> 9)
 			break;
 	if (i == SOFT_IOTLB_WAYS) {
 		i = (unsigned int)set->victim;
 		set->victim = (i + 1) % SOFT_IOTLB_WAYS;
 	}
-	way_set(&set->ways[i], tag, key, (output & ~rest) | (prot & 0xfff));
+	way_set(&set->ways[i], tag, key, soft_iotlb_value(output, who, prot));
 	set_unlock(set, sequence);
 	if (!(__atomic_load_n(&iotlb->sizes, __ATOMIC_RELAXED) & (1u << size)))
 		__atomic_fetch_or(&iotlb->sizes, 1u << size, __ATOMIC_RELAXED);
+}
+
+void soft_iotlb_insert(struct soft_iotlb *iotlb, uint64_t tag, uint32_t who, uint64_t address,
+		       uint64_t output, uint64_t page_size, uint32_t prot)
+{
+	enum soft_iotlb_size size = SOFT_IOTLB_1G;
+
+	while (size > 0 && 1ull << soft_iotlb_shift(size) > page_size)
+		size--;
+	output &= ~((1ull << soft_iotlb_shift(size)) - 1);
+	soft_iotlb_put(iotlb, tag, who, address, size, output, prot);
 }
 
 static uint64_t set_lock(struct soft_iotlb_set *set)
@@ -94,19 +100,24 @@ static uint64_t set_lock(struct soft_iotlb_set *set)
 	return sequence;
 }
 
-static bool way_hits(const struct soft_iotlb_way *way, uint64_t tag, uint64_t first, uint64_t last)
+static bool way_hits(const struct soft_iotlb_way *way, uint64_t tag, uint32_t who, uint64_t first,
+		     uint64_t last)
 {
 	unsigned int shift;
 	uint64_t page;
 
 	if (way->tag != tag)
 		return false;
-	shift = soft_iotlb_shift(way->key & 0xfff);
+	if (who != SOFT_WHO_ALL &&
+	    ((way->key >> 3 & 0x1ff) != (who & 0x1ff) || way->value >> 52 != who >> 9))
+		return false;
+	shift = soft_iotlb_shift(way->key & 7);
 	page = way->key >> 12;
 	return page >= first >> shift && page <= last >> shift;
 }
 
-static void set_drop(struct soft_iotlb_set *set, uint64_t tag, uint64_t first, uint64_t last)
+static void set_drop(struct soft_iotlb_set *set, uint64_t tag, uint32_t who, uint64_t first,
+		     uint64_t last)
 {
 	uint64_t sequence;
 	bool any = false;
@@ -118,12 +129,13 @@ static void set_drop(struct soft_iotlb_set *set, uint64_t tag, uint64_t first, u
 		return;
 	sequence = set_lock(set);
 	for (unsigned int i = 0; i < SOFT_IOTLB_WAYS; i++)
-		if (way_hits(&set->ways[i], tag, first, last))
+		if (way_hits(&set->ways[i], tag, who, first, last))
 			way_set(&set->ways[i], 0, 0, 0);
 	set_unlock(set, sequence);
 }
 
-void soft_iotlb_drop(struct soft_iotlb *iotlb, uint64_t tag, uint64_t first, uint64_t last)
+void soft_iotlb_drop(struct soft_iotlb *iotlb, uint64_t tag, uint32_t who, uint64_t first,
+		     uint64_t last)
 {
 	uint32_t sizes = __atomic_load_n(&iotlb->sizes, __ATOMIC_RELAXED);
 
@@ -136,11 +148,11 @@ void soft_iotlb_drop(struct soft_iotlb *iotlb, uint64_t tag, uint64_t first, uin
 			continue;
 		if (to - from >= iotlb->mask) {
 			for (uint64_t i = 0; i <= iotlb->mask; i++)
-				set_drop(&iotlb->sets[i], tag, first, last);
+				set_drop(&iotlb->sets[i], tag, who, first, last);
 			return;
 		}
 		for (uint64_t page = from;; page++) {
-			set_drop(soft_iotlb_set(iotlb, tag, page, size), tag, first, last);
+			set_drop(soft_iotlb_set(iotlb, tag, page, size), tag, who, first, last);
 			if (page == to)
 				break;
 		}

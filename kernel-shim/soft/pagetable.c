@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Page tables of kind KERNEL: made and taken apart by build.c, flushed here.
+ * Page tables: those of kind KERNEL are made and taken apart by build.c and flushed here;
+ * those that tenants write are bound in user.c.
  *
  * Unmapping goes: clear the entries; wait for DMA in flight and drop what is cached, both
  * under ctx->flush; only then give the empty tables back, as a walk may have been in them.
@@ -67,11 +68,16 @@ static int check_spec(const struct shim_pt_spec *spec, const struct soft_format 
 	const struct soft_format *format = soft_format_find(spec->format);
 	const struct soft_pt *parent = spec->parent ? soft_pt_of(spec->parent) : NULL;
 
-	if (spec->kind != SHIM_KIND_KERNEL)
+	if (spec->kind != SHIM_KIND_KERNEL && spec->kind != SHIM_KIND_USER)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "kind %s is not built in this version of the software IOMMU",
 			      spec->kind < _SHIM_KIND_MAX && kinds[spec->kind] ? kinds[spec->kind]
 									       : "?");
+	if (spec->kind == SHIM_KIND_USER && !parent)
+		return refuse(
+			ret_reason, SHIM_E_UNSUPPORTED,
+			"a table that the tenant writes needs a parent: its addresses are the "
+			"parent's");
 	if (!format)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "the software IOMMU does not build page-table format %d",
@@ -98,6 +104,9 @@ static int check_spec(const struct shim_pt_spec *spec, const struct soft_format 
 
 		if (!soft_dev_can_use(dev, format, spec->enforce_snoop, ret_reason))
 			return SHIM_E_INCOMPATIBLE;
+		if (spec->kind == SHIM_KIND_USER && *info->caps.kind_absent[SHIM_KIND_USER])
+			return refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
+				      info->caps.kind_absent[SHIM_KIND_USER]);
 		if (parent && parent->depth >= info->caps.max_depth)
 			return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: IOMMU %s nests %u deep at most", info->address,
@@ -113,7 +122,12 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	struct soft_shim *shim = soft_shim_of(base->shim);
 	struct soft_ctx *ctx = soft_ctx_of(base);
 	const struct soft_format *format = NULL;
-	struct soft_env env = {.output_bits = 52, .snoop_control = true, .device_tlb = true};
+	struct soft_env env = {
+		.output_bits = 52,
+		.snoop_control = true,
+		.device_tlb = true,
+		.access_dirty = true,
+	};
 	struct soft_pt *pt;
 	int r;
 
@@ -132,10 +146,12 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 			env.output_bits = dev->output_bits;
 		env.snoop_control &= dev->snoop_control;
 		env.device_tlb &= dev->device_tlb;
+		env.access_dirty &= dev->access_dirty;
 	}
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
 	pt->tag = soft_tag_new(shim);
+	pt->kind = (uint8_t)spec->kind;
 	pt->format = (uint8_t)format->id;
 	pt->input_bits = spec->input_bits ? spec->input_bits : format->input_bits;
 	pt->output_bits = env.output_bits;
@@ -143,7 +159,16 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	/* A leaf with the snoop bit is only read by IOMMUs that have it. */
 	pt->snoop_control = env.snoop_control || spec->enforce_snoop;
 	pt->device_tlb = env.device_tlb;
+	pt->access_dirty = env.access_dirty;
 	pt->depth = 1;
+	if (spec->kind == SHIM_KIND_USER && spec->table) {
+		r = soft_user_check(pt, soft_pt_of(spec->parent), spec->table, ret_reason);
+		if (r) {
+			free(pt);
+			return r;
+		}
+		pt->root = soft_user_word(spec->table);
+	}
 	if (spec->parent) {
 		pt->parent = soft_pt_of(spec->parent);
 		pt->parent->n_children++;
@@ -158,7 +183,9 @@ void soft_pt_clear(struct soft_pt *pt, struct soft_table_list *dead)
 {
 	struct soft_builder builder = builder_of(pt);
 
-	soft_build_clear(&builder, dead);
+	/* The tenant's own pages are in its memory. */
+	if (pt->kind != SHIM_KIND_USER)
+		soft_build_clear(&builder, dead);
 }
 
 void soft_pt_destroy(struct shim_pt *base)
@@ -185,8 +212,7 @@ uint64_t soft_pt_table_bytes(struct shim_pt *pt)
 
 /* ---- map ---- */
 
-/* Whether [iova, iova + length) is a range of whole pages within the input space. */
-static bool range_fits(const struct soft_pt *pt, uint64_t iova, uint64_t length)
+bool soft_pt_range_fits(const struct soft_pt *pt, uint64_t iova, uint64_t length)
 {
 	const struct soft_format *format = format_of(pt);
 	uint64_t last = iova + length - 1;
@@ -206,7 +232,9 @@ static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_
 	const struct soft_mem *mem;
 	uint64_t end;
 
-	if (!range_fits(pt, map->iova, map->length))
+	if (pt->kind == SHIM_KIND_USER)
+		return SHIM_E_UNSUPPORTED;
+	if (!soft_pt_range_fits(pt, map->iova, map->length))
 		return SHIM_E_RANGE;
 	if (!map->prot || map->prot & ~(SHIM_READ | SHIM_WRITE | SHIM_EXEC))
 		return -EINVAL;
@@ -216,7 +244,7 @@ static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_
 	if (pt->parent) {
 		if (map->mem)
 			return SHIM_E_UNSUPPORTED;
-		if (!range_fits(pt->parent, map->parent_address, map->length) ||
+		if (!soft_pt_range_fits(pt->parent, map->parent_address, map->length) ||
 		    (map->parent_address + map->length - 1) >> pt->output_bits)
 			return SHIM_E_RANGE;
 		*ret_target = map->parent_address;
@@ -249,43 +277,7 @@ uint64_t soft_pt_map_bound(struct shim_pt *base, const struct shim_map *maps, si
 	return pages * SOFT_PAGE_SIZE;
 }
 
-/* ---- flush ---- */
-
-uint64_t soft_pt_tag(struct soft_pt *pt)
-{
-	uint64_t seen = 0, tag;
-
-	for (const struct soft_pt *above = pt->parent; above; above = above->parent)
-		seen += above->flushes;
-	if (__atomic_load_n(&pt->parents_seen, __ATOMIC_ACQUIRE) == seen)
-		return __atomic_load_n(&pt->tag, __ATOMIC_RELAXED);
-	pthread_mutex_lock(&pt->ctx->retag);
-	if (pt->parents_seen != seen) {
-		__atomic_store_n(&pt->tag, soft_tag_new(shim_of(pt)), __ATOMIC_RELAXED);
-		__atomic_store_n(&pt->parents_seen, seen, __ATOMIC_RELEASE);
-	}
-	tag = pt->tag;
-	pthread_mutex_unlock(&pt->ctx->retag);
-	return tag;
-}
-
-/* Drops what is cached for a range of this table; ctx->flush is held for writing. */
-static void flush_range(struct soft_pt *pt, uint64_t first, uint64_t last)
-{
-	struct soft_shim *shim = shim_of(pt);
-
-	for (uint64_t left = pt->iommus; left; left &= left - 1)
-		soft_iotlb_drop(&shim->iommus[__builtin_ctzll(left)].iotlb, pt->tag, first, last);
-	for (struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next)
-		if (dev->tlb.sets)
-			soft_iotlb_drop(&dev->tlb, pt->tag, first, last);
-}
-
-/* The same for all of it. */
-static void flush_all(struct soft_pt *pt)
-{
-	__atomic_store_n(&pt->tag, soft_tag_new(shim_of(pt)), __ATOMIC_RELAXED);
-}
+/* ---- unmap ---- */
 
 /*
  * Takes out mappings in order, up to the first that is not whole, with one flush at the
@@ -301,7 +293,7 @@ static size_t take_out(struct soft_pt *pt, const struct shim_unmap *unmaps, size
 	for (done = 0; done < n; done++) {
 		const struct shim_unmap *u = &unmaps[done];
 
-		if (!range_fits(pt, u->iova, u->length) ||
+		if (!soft_pt_range_fits(pt, u->iova, u->length) ||
 		    !soft_build_is_whole(&builder, u->iova, u->length))
 			break;
 		soft_build_unmap(&builder, u->iova, u->length, &dead);
@@ -312,10 +304,10 @@ static size_t take_out(struct soft_pt *pt, const struct shim_unmap *unmaps, size
 	pthread_rwlock_wrlock(&pt->ctx->flush);
 	pt->flushes++;
 	if (pages > FLUSH_PAGES_MAX)
-		flush_all(pt);
+		soft_flush_all(pt);
 	else
 		for (size_t i = 0; i < done; i++)
-			flush_range(pt, unmaps[i].iova, unmaps[i].iova + unmaps[i].length - 1);
+			soft_flush_range(pt, unmaps[i].iova, unmaps[i].iova + unmaps[i].length - 1);
 	pthread_rwlock_unlock(&pt->ctx->flush);
 	soft_tables_put(&shim_of(pt)->tables, &dead);
 	return done;
@@ -359,106 +351,11 @@ int soft_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 
 int soft_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size_t n, size_t *ret_done)
 {
+	*ret_done = 0;
+	if (soft_pt_of(base)->kind == SHIM_KIND_USER)
+		return SHIM_E_UNSUPPORTED;
 	*ret_done = take_out(soft_pt_of(base), unmaps, n);
 	return *ret_done == n ? 0 : SHIM_E_NO_MAPPING;
-}
-
-/* ---- invalidate ---- */
-
-static bool is_attached_by_pasid(const struct soft_pt *pt, uint32_t pasid)
-{
-	for (const struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next)
-		if (soft_dev_attached(dev, pasid) == pt)
-			return true;
-	return false;
-}
-
-/* A range of the input space, widened to pages. */
-static int invalidate_range(const struct soft_pt *pt, const struct shim_invalidate *entry,
-			    uint64_t *ret_first, uint64_t *ret_last)
-{
-	uint64_t first = entry->iova & ~(SOFT_PAGE_SIZE - 1), last;
-
-	if (!entry->length || __builtin_add_overflow(entry->iova, entry->length - 1, &last))
-		return SHIM_E_RANGE;
-	last |= SOFT_PAGE_SIZE - 1;
-	if (soft_format_check_input(format_of(pt), pt->input_bits, first) ||
-	    soft_format_check_input(format_of(pt), pt->input_bits, last))
-		return SHIM_E_RANGE;
-	*ret_first = first;
-	*ret_last = last;
-	return 0;
-}
-
-static int invalidate_device_tlb(struct soft_pt *pt, const struct shim_invalidate *entry)
-{
-	const struct soft_dev *only = entry->dev ? soft_dev_of(entry->dev) : NULL;
-	uint64_t first = 0, last = UINT64_MAX;
-	bool any = false;
-	int r;
-
-	if (only && !only->tlb.sets)
-		return SHIM_E_UNSUPPORTED;
-	if (entry->iova || entry->length) {
-		r = invalidate_range(pt, entry, &first, &last);
-		if (r)
-			return r;
-	}
-	for (struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next) {
-		if (!dev->tlb.sets || (only && dev != only))
-			continue;
-		any = true;
-		soft_iotlb_drop(&dev->tlb, pt->tag, first, last);
-	}
-	return any ? 0 : SHIM_E_UNSUPPORTED;
-}
-
-static int invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entry)
-{
-	uint64_t first, last;
-	int r;
-
-	switch (entry->scope) {
-	case SHIM_INVALIDATE_ALL:
-		flush_all(pt);
-		pt->flushes++;
-		return 0;
-	case SHIM_INVALIDATE_RANGE:
-		r = invalidate_range(pt, entry, &first, &last);
-		if (r)
-			return r;
-		flush_range(pt, first, last);
-		pt->flushes++;
-		return 0;
-	case SHIM_INVALIDATE_PASID:
-		if (entry->pasid >> 20)
-			return SHIM_E_RANGE;
-		if (is_attached_by_pasid(pt, entry->pasid))
-			flush_all(pt);
-		return 0;
-	case SHIM_INVALIDATE_DEVICE_TLB:
-		return invalidate_device_tlb(pt, entry);
-	case SHIM_INVALIDATE_PASID_CACHE:
-		return SHIM_E_UNSUPPORTED; /* there is no PASID table in memory to cache */
-	}
-	return SHIM_E_UNSUPPORTED;
-}
-
-int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entries, size_t n,
-		       size_t *ret_done)
-{
-	struct soft_pt *pt = soft_pt_of(base);
-	int r = 0;
-	size_t i;
-
-	for (i = 0; i < n && !r; i++) {
-		/* One by one, so that DMA gets its turn within a long array. */
-		pthread_rwlock_wrlock(&pt->ctx->flush);
-		r = invalidate_one(pt, &entries[i]);
-		pthread_rwlock_unlock(&pt->ctx->flush);
-	}
-	*ret_done = r ? i - 1 : i;
-	return r;
 }
 
 /* ---- walk ---- */
@@ -470,26 +367,42 @@ static struct soft_env env_of(const struct soft_pt *pt)
 		.output_bits = pt->output_bits,
 		.snoop_control = pt->snoop_control,
 		.device_tlb = pt->device_tlb,
+		.access_dirty = pt->access_dirty,
 	};
 }
 
-unsigned int soft_pt_stages(const struct soft_pt *pt, const struct soft_env *env,
+static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who)
+{
+	uint64_t root = __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
+	struct soft_stage stage = {
+		.format = format_of(pt),
+		.env = iommu ? iommu->env : env_of(pt),
+		.input_bits = pt->input_bits,
+		.empty = !root,
+		.root = root,
+		.load = soft_window_load,
+		.memory = &shim_of(pt)->window,
+	};
+
+	stage.access_dirty =
+		stage.env.access_dirty && (stage.format->always_access_dirty || pt->dirty_tracking);
+	/* Without an IOMMU nobody walks, somebody looks: nothing is changed. */
+	if (iommu)
+		stage.update = soft_window_update;
+	if (pt->kind == SHIM_KIND_USER)
+		soft_user_stage(pt, iommu, who, root, &stage);
+	return stage;
+}
+
+unsigned int soft_pt_stages(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 			    struct soft_stage stages[SOFT_STAGES_MAX])
 {
 	unsigned int n = 0;
 
 	for (; pt; pt = pt->parent) {
-		uint64_t root = __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
-
-		stages[n++] = (struct soft_stage){
-			.format = format_of(pt),
-			.env = env ? *env : env_of(pt),
-			.input_bits = pt->input_bits,
-			.empty = !root,
-			.root = root,
-			.load = soft_window_load,
-			.memory = &shim_of(pt)->window,
-		};
+		stages[n++] = stage_of(pt, iommu, who);
+		/* Above, PASIDs are not told apart. */
+		who = SOFT_WHO_NOBODY;
 	}
 	return n;
 }
@@ -501,12 +414,13 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 	struct soft_translation where;
 	struct soft_piece *piece;
 	struct soft_mem *mem;
+	unsigned int n;
 
 	if (access != SHIM_READ && access != SHIM_WRITE && access != SHIM_EXEC)
 		return -EINVAL;
 	*ret = (struct shim_walk){0};
-	if (!soft_walk(stages, soft_pt_stages(pt, NULL, stages), iova, access | SOFT_USER, ret,
-		       &where, &ret->fault))
+	n = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, stages);
+	if (!soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))
 		return 0;
 	ret->output = where.output;
 	ret->page_size = where.page_size;

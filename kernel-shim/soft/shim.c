@@ -20,6 +20,9 @@
 #define PHYSICAL_DEFAULT (16ull << 40)
 #define PHYSICAL_MIN	 (64ull << 20)
 
+/* Entries of an IOMMU's paging-structure cache. */
+#define STRUCTURES_CACHED 512
+
 uint64_t soft_tag_new(struct soft_shim *shim)
 {
 	/* Never 0, never twice: 64 bits do not run out. */
@@ -31,8 +34,10 @@ static void free_shim(struct shim *base)
 	struct soft_shim *shim = soft_shim_of(base);
 
 	if (shim->iommus)
-		for (size_t i = 0; i < shim->topology->n_iommus; i++)
+		for (size_t i = 0; i < shim->topology->n_iommus; i++) {
 			soft_iotlb_deinit(&shim->iommus[i].iotlb);
+			soft_iotlb_deinit(&shim->iommus[i].structures);
+		}
 	soft_tables_deinit(&shim->tables);
 	soft_window_deinit(&shim->window);
 	pthread_mutex_destroy(&shim->lock);
@@ -72,6 +77,7 @@ static const struct shim_ops soft_ops = {
 	.pt_map = soft_pt_map,
 	.pt_unmap = soft_pt_unmap,
 	.pt_invalidate = soft_pt_invalidate,
+	.pt_bind_table = soft_pt_bind_table,
 	.pt_walk = soft_pt_walk,
 	.attach = soft_attach,
 	.replace = soft_replace,
@@ -95,6 +101,8 @@ static int make_iommus(struct soft_shim *shim)
 		struct soft_iommu *iommu = &shim->iommus[i];
 		int r = soft_iotlb_init(&iommu->iotlb, desc->iotlb_entries);
 
+		if (!r)
+			r = soft_iotlb_init(&iommu->structures, STRUCTURES_CACHED);
 		if (r)
 			return r;
 		iommu->desc = desc;

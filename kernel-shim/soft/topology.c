@@ -22,8 +22,6 @@
 #define IOTLB_MAX	(1u << 20)
 #define DEVICE_TLB_MAX	4096
 
-static const char kind_user_absent[] =
-	"kind USER is not built in this version of the software IOMMU";
 static const char kind_process_absent[] =
 	"kind PROCESS is not built in this version of the software IOMMU";
 static const char kind_kvm_absent[] = "kind KVM is not built in this version of the software IOMMU";
@@ -651,7 +649,10 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID;
 	if (caps->device_tlb)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_DEVICE_TLB;
-	snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX, "%s", kind_user_absent);
+	if (caps->max_depth < 2)
+		snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX,
+			 "kind USER needs a parent, and the topology lets %s not nest",
+			 iommu->name);
 	snprintf(caps->kind_absent[SHIM_KIND_PROCESS], SHIM_REASON_MAX, "%s", kind_process_absent);
 	snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX, "%s", kind_kvm_absent);
 	fill_absent(caps, iommu);

@@ -3,14 +3,15 @@
 /*
  * VT-d second stage, 3 to 5 levels (VT-d spec 3.7, 9.8).
  *
- *	bit 0 R, 1 W, 7 PS (2M, 1G leaves), 11 SNP, 51:12 address, 62 TM.
+ *	bit 0 R, 1 W, 7 PS (2M, 1G leaves), 8 A, 9 D, 11 SNP, 51:12 address, 62 TM.
  *
  * There is no present bit: an entry with R = W = 0 is not present, whatever else it holds;
  * write-only is legal.  R and W are ANDed over the walk.  Reserved: bits 11 and 62 in
  * tables, bit 11 in leaves unless the IOMMU has snoop control, bit 62 in leaves unless it
  * has device TLBs, PS at levels 4 and 5, in large leaves the address bits below the page
  * size, address bits from the output width to 51.  Bits 61:52 and 63 are ignored, and bit
- * 2 (X), as no execute support is claimed.
+ * 2 (X), as no execute support is claimed.  A and D are ignored too, but in tables made for
+ * dirty tracking, where they are kept (SSADE in a PASID entry).
  */
 
 #include "soft/format.h"
@@ -18,6 +19,8 @@
 #define VTDSS_R	   (1ull << 0)
 #define VTDSS_W	   (1ull << 1)
 #define VTDSS_PS   (1ull << 7)
+#define VTDSS_A	   (1ull << 8)
+#define VTDSS_D	   (1ull << 9)
 #define VTDSS_SNP  (1ull << 11)
 #define VTDSS_TM   (1ull << 62)
 #define VTDSS_ADDR 0x000ffffffffff000ull
@@ -65,8 +68,9 @@ static uint64_t vtdss_make_leaf(unsigned int level, uint64_t address, uint32_t p
 }
 
 #define VTDSS_COMMON                                                                               \
-	.snoop_in_leaf = true, .page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30),           \
-	.decode = vtdss_decode, .make_table = vtdss_make_table, .make_leaf = vtdss_make_leaf
+	.accessed = VTDSS_A, .dirty = VTDSS_D, .snoop_in_leaf = true,                              \
+	.page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30), .decode = vtdss_decode,          \
+	.make_table = vtdss_make_table, .make_leaf = vtdss_make_leaf
 
 const struct soft_format soft_format_vtdss_3l = {
 	.id = SHIM_FORMAT_VTDSS_3L,

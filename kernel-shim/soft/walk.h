@@ -8,13 +8,19 @@
  * stage is the input of the next, the last one's is host-physical.
  *
  * The core owns nothing and reads memory only through a stage's load(); each entry is
- * read once.  It ends whatever the tables hold: its depth is bounded by the formats.
- * Any thread.
+ * read once.  Where the IOMMU keeps accessed and dirty bits, an entry is then exchanged for
+ * one with the bits, if it is still what was read; else what is there now is taken for read,
+ * SOFT_WALK_RESTARTS times at most.
+ *
+ * It ends whatever the tables hold and whoever changes them meanwhile: soft_walk_bound()
+ * says after how many accesses to memory at the latest.  Any thread.
  */
 
 #include "soft/format.h"
+#include "soft/iotlb.h"
 
-#define SOFT_STAGES_MAX 4
+#define SOFT_STAGES_MAX	   4
+#define SOFT_WALK_RESTARTS 8
 
 struct soft_stage {
 	const struct soft_format *format;
@@ -23,19 +29,40 @@ struct soft_stage {
 	bool empty;	    /* there is no table yet: nothing is present */
 	/*
 	 * Table addresses, the root's too, are input of the next stage (a table that the
-	 * tenant wrote), and are translated there, for reading, before each load.
+	 * tenant wrote), and are translated there, for reading, before each load; for
+	 * writing, before a bit is set.
 	 */
 	bool tables_in_next;
+	bool access_dirty; /* accessed and dirty bits are kept in this table */
+	uint32_t flags;	   /* SHIM_TABLE_* */
 	uint64_t root;
 	/* Reads the entry at this (host-physical) address once.  -EFAULT: no memory there. */
 	int (*load)(const void *memory, uint64_t address, uint64_t *ret_entry);
+	/*
+	 * Puts wanted in the place of *expected: 0; 1: it was another by then, which is
+	 * *expected now; -EFAULT.  NULL: nothing is to be changed by the walk; it goes as if
+	 * the bits were set.
+	 */
+	int (*update)(const void *memory, uint64_t address, uint64_t *expected, uint64_t wanted);
 	const void *memory;
+	/*
+	 * The paging-structure cache of the IOMMU that walks, and how entries of this table
+	 * are named there; NULL: none is used.
+	 */
+	struct soft_iotlb *structures;
+	uint64_t tag;
+	uint32_t who;
 };
 
 struct soft_translation {
 	uint64_t output;
 	uint64_t page_size; /* the smallest of all stages' */
 	uint32_t prot;	    /* the AND of all stages' */
+	/*
+	 * prot as it may be cached: without SHIM_WRITE while a dirty bit is still to be set,
+	 * so that the first write is a miss.
+	 */
+	uint32_t cached;
 };
 
 /*
@@ -46,5 +73,20 @@ struct soft_translation {
 bool soft_walk(const struct soft_stage *stages, unsigned int n_stages, uint64_t address,
 	       uint32_t access, struct shim_walk *trace, struct soft_translation *ret,
 	       struct shim_fault *ret_fault);
+
+/*
+ * The same for an address of the parent, that is, from stage 1 on; faults are told as the
+ * child sees them.
+ */
+bool soft_walk_parent(const struct soft_stage *stages, unsigned int n_stages, uint64_t address,
+		      uint32_t access, struct shim_walk *trace, struct soft_translation *ret,
+		      struct shim_fault *ret_fault);
+
+/*
+ * The most entries that a walk of these stages reads or exchanges.  What four stages of five
+ * levels come to, of which three are tables that tenants rewrite meanwhile: 65880; where nobody
+ * writes and all bits are set: 1295.
+ */
+uint64_t soft_walk_bound(const struct soft_stage *stages, unsigned int n_stages);
 
 #endif

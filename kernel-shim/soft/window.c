@@ -206,3 +206,14 @@ int soft_window_load(const void *memory, uint64_t address, uint64_t *ret_entry)
 				     __ATOMIC_ACQUIRE);
 	return 0;
 }
+
+int soft_window_update(const void *memory, uint64_t address, uint64_t *expected, uint64_t wanted)
+{
+	const struct soft_window *window = memory;
+
+	if (address >= __atomic_load_n(&window->tables_ready, __ATOMIC_RELAXED) || address % 8)
+		return -EFAULT;
+	return !__atomic_compare_exchange_n((uint64_t *)soft_window_pointer(window, address),
+					    expected, wanted, false, __ATOMIC_ACQ_REL,
+					    __ATOMIC_ACQUIRE);
+}

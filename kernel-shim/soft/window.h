@@ -71,5 +71,14 @@ static inline void *soft_window_pointer(const struct soft_window *window, uint64
 
 /* For struct soft_stage: reads an entry of a table in the table part. */
 int soft_window_load(const void *window, uint64_t address, uint64_t *ret_entry);
+int soft_window_update(const void *window, uint64_t address, uint64_t *expected, uint64_t wanted);
+
+/* Whether all of it lies where registered memory does; whether there is any says guard.h. */
+static inline bool soft_window_is_memory(const struct soft_window *window, uint64_t address,
+					 uint64_t length)
+{
+	return address >= window->tables_bytes && address < window->bytes &&
+	       length <= window->bytes - address;
+}
 
 #endif

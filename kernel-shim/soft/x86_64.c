@@ -8,9 +8,11 @@
  *
  * P implies read.  R/W, U/S and not-XD are ANDed over the walk.  Reserved: PS at levels 4
  * and 5; in large leaves the address bits below the page size, save bit 12, which is PAT;
- * address bits from the output width to 51.  Bits 62:52 are ignored.
+ * address bits from the output width to 51.  Bits 62:52 are ignored.  A and D are kept for
+ * every table (VT-d spec 3.6, SDM vol 3, 4.8) where the IOMMU keeps any.
  *
- * What is built here has A set, and D where writable, as nothing asks for them yet.
+ * What is built here has A set, and D where writable, so that a walk need not set them; for a
+ * table whose dirty pages are tracked build.c leaves D out.
  */
 
 #include "soft/format.h"
@@ -21,6 +23,7 @@
 #define X86_A	 (1ull << 5)
 #define X86_D	 (1ull << 6)
 #define X86_PS	 (1ull << 7)
+#define X86_EA	 (1ull << 10) /* VT-d first stage, where the table asks for it */
 #define X86_XD	 (1ull << 63)
 #define X86_ADDR 0x000ffffffffff000ull
 
@@ -66,6 +69,9 @@ static uint64_t x86_64_make_leaf(unsigned int level, uint64_t address, uint32_t 
 }
 
 #define X86_64_COMMON                                                                              \
+	.accessed = X86_A, .dirty = X86_D, .extended = X86_EA, .always_access_dirty = true,        \
+	.table_flags =                                                                             \
+		SHIM_TABLE_SUPERVISOR | SHIM_TABLE_WRITE_PROTECT | SHIM_TABLE_EXTENDED_ACCESS,     \
 	.sign_extend = true, .execute = true, .needs_read = SHIM_WRITE | SHIM_EXEC,                \
 	.page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30), .decode = x86_64_decode,         \
 	.make_table = x86_64_make_table, .make_leaf = x86_64_make_leaf

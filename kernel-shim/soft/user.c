@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Tables that a tenant writes, nested on a parent.  Their root and every table page are
+ * addresses of the parent, and go through it before each read, so wherever their entries
+ * point, nothing is reached but what the parent maps.  They lie in the tenant's memory, which
+ * it rewrites while they are walked, and may lose pages: entries are read once, as a whole
+ * word, under guard.
+ *
+ * What is bound is one word, pt->root, which DMA reads once a walk: the root, whose low bits
+ * are free, with SHIM_TABLE_* and whether anything is bound.  Binding another stores the
+ * word, then drops what is cached under ctx->flush for writing.
+ */
+
+#include "soft/guard.h"
+#include "soft/internal.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+
+#define BOUND	    (1ull << 0)
+#define FLAGS_SHIFT 1
+#define FLAGS	    (SHIM_TABLE_SUPERVISOR | SHIM_TABLE_WRITE_PROTECT | SHIM_TABLE_EXTENDED_ACCESS)
+
+#define REASON(reason, ...)                                                                        \
+	do {                                                                                       \
+		if (reason)                                                                        \
+			snprintf(reason, SHIM_REASON_MAX, __VA_ARGS__);                            \
+	} while (0)
+
+/* ---- reading ---- */
+
+static int load(const void *memory, uint64_t address, uint64_t *ret_entry)
+{
+	const struct soft_window *window = memory;
+	uint64_t raw;
+
+	if (address % sizeof(raw) || !soft_window_is_memory(window, address, sizeof(raw)) ||
+	    !soft_guard_load(soft_window_pointer(window, address), &raw))
+		return -EFAULT;
+	*ret_entry = le64toh(raw);
+	return 0;
+}
+
+static int update(const void *memory, uint64_t address, uint64_t *expected, uint64_t wanted)
+{
+	const struct soft_window *window = memory;
+	uint64_t was = htole64(*expected);
+	bool swapped;
+
+	if (address % sizeof(was) || !soft_window_is_memory(window, address, sizeof(was)) ||
+	    !soft_guard_swap(soft_window_pointer(window, address), &was, htole64(wanted), &swapped))
+		return -EFAULT;
+	*expected = le64toh(was);
+	return !swapped;
+}
+
+void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who, uint64_t root,
+		     struct soft_stage *stage)
+{
+	stage->empty = !(root & BOUND);
+	stage->root = root & ~(SOFT_PAGE_SIZE - 1);
+	stage->flags = root >> FLAGS_SHIFT & FLAGS;
+	stage->tables_in_next = true;
+	stage->load = load;
+	if (!iommu)
+		return;
+	stage->update = update;
+	stage->structures = &iommu->structures;
+	stage->tag = soft_pt_tag(pt);
+	stage->who = who;
+}
+
+/* ---- binding ---- */
+
+uint64_t soft_user_word(const struct shim_table *table)
+{
+	return table->root | (uint64_t)table->flags << FLAGS_SHIFT | BOUND;
+}
+
+int soft_user_check(const struct soft_pt *pt, const struct soft_pt *parent,
+		    const struct shim_table *table, char *ret_reason)
+{
+	const struct soft_format *format = soft_format_find(pt->format);
+
+	if (table->flags & ~format->table_flags) {
+		REASON(ret_reason, "tables of format %s have no flags 0x%x", format->name,
+		       table->flags & ~format->table_flags);
+		return SHIM_E_UNSUPPORTED;
+	}
+	if (table->root % SOFT_PAGE_SIZE) {
+		REASON(ret_reason, "the root 0x%llx is not aligned to 4 KiB",
+		       (unsigned long long)table->root);
+		return SHIM_E_RANGE;
+	}
+	if (!soft_pt_range_fits(parent, table->root, SOFT_PAGE_SIZE)) {
+		REASON(ret_reason, "the root 0x%llx is not an address of the parent",
+		       (unsigned long long)table->root);
+		return SHIM_E_RANGE;
+	}
+	if (table->root >> pt->output_bits) {
+		REASON(ret_reason, "the root 0x%llx is beyond the %u bits that tables lead to",
+		       (unsigned long long)table->root, pt->output_bits);
+		return SHIM_E_RANGE;
+	}
+	return 0;
+}
+
+/* Puts what is bound in the place of what was; returns when nobody goes by that any more. */
+static void rebind(struct soft_pt *pt, uint64_t word)
+{
+	__atomic_store_n(&pt->root, word, __ATOMIC_RELEASE);
+	pthread_rwlock_wrlock(&pt->ctx->flush);
+	soft_flush_all(pt);
+	pt->flushes++;
+	pthread_rwlock_unlock(&pt->ctx->flush);
+}
+
+int soft_pt_bind_table(struct shim_pt *base, const struct shim_table *table, char *ret_reason)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	int r;
+
+	if (pt->kind != SHIM_KIND_USER) {
+		REASON(ret_reason, "only to kind USER can a table be bound");
+		return SHIM_E_UNSUPPORTED;
+	}
+	if (table) {
+		r = soft_user_check(pt, pt->parent, table, ret_reason);
+		if (r)
+			return r;
+	}
+	rebind(pt, table ? soft_user_word(table) : 0);
+	return 0;
+}
