@@ -24,7 +24,8 @@ WARM = 60  # rounds, in which there comes to be something
 
 # Done twice they would have two effects.
 KEYED = set(
-    "Alloc Free Map Unmap Attach Detach Replace ClaimDevice ReleaseDevice RegisterMemory UnregisterMemory".split()
+    """Alloc Free Map Unmap Attach Detach Replace ClaimDevice ReleaseDevice RegisterMemory UnregisterMemory
+    BindPageTable UnbindPageTable SetDirtyTracking""".split()
 )
 
 
@@ -167,6 +168,8 @@ class Crashes:
         for owner in self.owners:
             owner.tenant.refused.clear()
             for lane in owner.lanes:
+                if lane.lease:
+                    lane.lease.n_faults = 0  # the log of faults is the broker's own
                 if lane not in again:
                     self._drop_ticket(lane)
         self.refused_by.clear()
