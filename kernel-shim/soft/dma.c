@@ -152,6 +152,22 @@ static bool run_chunk(struct access *a, uint32_t pasid)
 	return true;
 }
 
+/* Whether another entry would let the access go on, and the device waits for one. */
+static bool is_recoverable(const struct access *a)
+{
+	if (!a->pt || !a->pt->faults || !a->dev->slot->desc->info.caps.recoverable_faults)
+		return false;
+	switch (a->fault.cause) {
+	case SHIM_FAULT_NOT_PRESENT:
+	case SHIM_FAULT_PERMISSION:
+	case SHIM_FAULT_PARENT_NOT_PRESENT:
+	case SHIM_FAULT_PARENT_PERMISSION:
+		return true;
+	default:
+		return false;
+	}
+}
+
 int soft_dma(struct shim_dev *base, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
 	     size_t len, size_t *ret_done, struct shim_fault *ret_fault)
 {
@@ -170,6 +186,7 @@ int soft_dma(struct shim_dev *base, uint32_t pasid, uint32_t access, uint64_t io
 	while (ok && a.done < len) {
 		pthread_rwlock_rdlock(flush);
 		ok = run_chunk(&a, pasid);
+		a.fault.recoverable = !ok && is_recoverable(&a);
 		pthread_rwlock_unlock(flush);
 	}
 	*ret_done = a.done;

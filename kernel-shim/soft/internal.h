@@ -182,7 +182,7 @@ int soft_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim
 bool soft_pt_range_fits(const struct soft_pt *pt, uint64_t iova, uint64_t length);
 /*
  * The stages of a walk by this IOMMU for a PASID; NULL: each stage by what the hardware that
- * its own table was made for can do, and the walk leaves no traces.
+ * its own table was made for can do, and nothing is cached.
  */
 unsigned int soft_pt_stages(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 			    struct soft_stage stages[SOFT_STAGES_MAX]);
@@ -196,6 +196,8 @@ uint64_t soft_pt_tag(struct soft_pt *pt);
 void soft_flush_range(struct soft_pt *pt, uint64_t first, uint64_t last);
 /* The same for all of it. */
 void soft_flush_all(struct soft_pt *pt);
+/* Drops translations only: leaves have changed, and nothing on the way to them. */
+void soft_flush_translations(struct soft_pt *pt, uint64_t first, uint64_t last);
 int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 		       size_t *ret_done);
 
@@ -209,6 +211,11 @@ uint64_t soft_user_word(const struct shim_table *table);
 void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who, uint64_t root,
 		     struct soft_stage *stage);
 int soft_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
+
+/* dirty.c */
+int soft_pt_track_dirty(struct shim_pt *pt, bool enable);
+int soft_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length, unsigned int page_shift,
+		       bool clear, uint8_t *bitmap);
 
 /* dma.c */
 int soft_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,

@@ -69,6 +69,11 @@ static void drop_structures(struct soft_pt *pt, uint32_t who, uint64_t first, ui
 				first, last);
 }
 
+void soft_flush_translations(struct soft_pt *pt, uint64_t first, uint64_t last)
+{
+	drop_translations(pt, SOFT_WHO_ALL, first, last);
+}
+
 void soft_flush_range(struct soft_pt *pt, uint64_t first, uint64_t last)
 {
 	drop_translations(pt, SOFT_WHO_ALL, first, last);

@@ -78,6 +78,8 @@ static const struct shim_ops soft_ops = {
 	.pt_unmap = soft_pt_unmap,
 	.pt_invalidate = soft_pt_invalidate,
 	.pt_bind_table = soft_pt_bind_table,
+	.pt_track_dirty = soft_pt_track_dirty,
+	.pt_read_dirty = soft_pt_read_dirty,
 	.pt_walk = soft_pt_walk,
 	.attach = soft_attach,
 	.replace = soft_replace,
@@ -91,7 +93,12 @@ static int make_iommus(struct soft_shim *shim)
 {
 	struct soft_topology *t = shim->topology;
 
-	shim->env = (struct soft_env){.output_bits = 52, .snoop_control = true, .device_tlb = true};
+	shim->env = (struct soft_env){
+		.output_bits = 52,
+		.snoop_control = true,
+		.device_tlb = true,
+		.access_dirty = true,
+	};
 	shim->iommus = calloc(t->n_iommus, sizeof(*shim->iommus));
 	shim->slots = calloc(t->n_devices ? t->n_devices : 1, sizeof(*shim->slots));
 	if (!shim->iommus || !shim->slots)
@@ -110,11 +117,13 @@ static int make_iommus(struct soft_shim *shim)
 			.output_bits = desc->output_bits,
 			.snoop_control = desc->snoop_control,
 			.device_tlb = desc->device_tlb_entries != 0,
+			.access_dirty = desc->access_dirty,
 		};
 		if (desc->output_bits < shim->env.output_bits)
 			shim->env.output_bits = desc->output_bits;
 		shim->env.snoop_control &= iommu->env.snoop_control;
 		shim->env.device_tlb &= iommu->env.device_tlb;
+		shim->env.access_dirty &= iommu->env.access_dirty;
 	}
 	for (size_t i = 0; i < t->n_devices; i++) {
 		shim->slots[i].desc = &t->devices[i];

@@ -64,9 +64,9 @@ void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 	stage->flags = root >> FLAGS_SHIFT & FLAGS;
 	stage->tables_in_next = true;
 	stage->load = load;
+	stage->update = update;
 	if (!iommu)
 		return;
-	stage->update = update;
 	stage->structures = &iommu->structures;
 	stage->tag = soft_pt_tag(pt);
 	stage->who = who;
