@@ -244,14 +244,20 @@ class File:
 
     def _first_wrong(self, offset, seen):
         expected = self.mirror[offset : offset + len(seen)]
-        if expected == seen:
+        if expected == seen or len(expected) != len(seen):
+            return None if expected == seen else offset + len(expected)
+        now = bytearray(seen)
+        first = offset & ~7
+        end = offset + len(seen)
+        words = self.loose if len(self.loose) < len(seen) // 8 else range(first, end, 8)
+        for word in words:
+            if first <= word < end and word in self.loose:
+                for at, mask in enumerate(A_D_BITS, word - offset):
+                    if 0 <= at < len(seen):
+                        now[at] = (now[at] & ~mask) | (expected[at] & mask)
+        if now == expected:
             return None
-        for i, (a, b) in enumerate(zip(expected, seen)):
-            if a != b:
-                word, byte = (offset + i) & ~7, (offset + i) & 7
-                if byte > 1 or word not in self.loose or (a ^ b) & ~A_D_BITS[byte]:
-                    return offset + i
-        return None
+        return offset + next(i for i in range(len(seen)) if now[i] != expected[i])
 
     def difference(self):
         """Offset of the first byte that is not as it should be; None: all are."""

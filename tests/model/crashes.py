@@ -170,6 +170,9 @@ class Crashes:
             for lane in owner.lanes:
                 if lane.lease:
                     lane.lease.n_faults = 0  # the log of faults is the broker's own
+                    for space in self.world.objects(lane.lease)[0]:
+                        if space.dirty is not None:
+                            space.dirty.everything(space)
                 if lane not in again:
                     self._drop_ticket(lane)
         self.refused_by.clear()

@@ -6,6 +6,7 @@ every run of a seed: never from the clock, nor from numbers that a race handed o
 """
 
 import ioasid_pb2 as pb
+from client import STREAMS
 from model import PAGE, READ, WRITE
 from scribe import PAGES, TABLES
 from world import FORMATS
@@ -42,11 +43,12 @@ class Generator:
             self.claim: 4, self.release: 1, self.ticket: 5, self.unregister: 2, self.negotiate: 3,
             self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
             self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
-            self.retry: 4, self.wish: 12, self.nest: 12, self.bind: 3,
+            self.retry: 4, self.wish: 12, self.nest: 12, self.bind: 3, self.track: 3,
+            self.read_dirty: 6,
         }  # fmt: skip
         if world.real:
             # Real devices do their DMA by themselves, between rounds: driver.real_dma().
-            for make in (self.dma, self.wish, self.nest, self.bind):
+            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty):
                 del self.kinds[make]
         self._functions = list(self.kinds)
         self._weights = list(self.kinds.values())
@@ -69,6 +71,8 @@ class Generator:
         if method == "Negotiate":
             return [(method, request, 1)]
         request.scope.lease = lane.name
+        if method in STREAMS:
+            return [(method, request, 1)]
         copies = 1
         if make is not self.retry and method != "OpenTicket" and rng.random() < 0.25:
             lane.n_keys += 1
@@ -232,6 +236,8 @@ class Generator:
             r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
         if rng.random() < 0.04:
             r.pasid = True
+        if not self.world.real and rng.random() < 0.4:
+            r.dirty_tracking = r.kind == pb.IOASID_KIND_KERNEL
         r.label = rng.choice(("", "", "gpa", "giova", "z" * 64))
         roll = rng.random()
         if roll < 0.01:
@@ -240,6 +246,7 @@ class Generator:
             r.kind = rng.choice((0, pb.IOASID_KIND_PROCESS, pb.IOASID_KIND_KVM, 9))
         elif roll < 0.06:
             r.kind = pb.IOASID_KIND_USER
+            r.dirty_tracking = False
         elif roll < 0.065:
             r.table.root = PAGE
         elif roll < 0.07:
@@ -319,6 +326,8 @@ class Generator:
         mine = sorted(lane.lease.devices)
         if mine and lane.rng.random() < 0.8:
             r.devices.append(lane.rng.choice(mine))
+        able = [self.world.devices[d].dirty for d in r.devices]
+        r.dirty_tracking = r.kind == pb.IOASID_KIND_KERNEL and all(able) and lane.rng.random() < 0.5
         return r
 
     def _user_request(self, lane, parent):
@@ -583,6 +592,45 @@ class Generator:
             rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
         return "Invalidate", r
 
+    # -- dirty pages --
+
+    def _tracked(self, lane, tracked):
+        spaces = [s for _, s in sorted(lane.lease.ioasids.items()) if s.dirty_tracking]
+        spaces = [s for s in spaces if s.dirty is not None] if tracked else spaces
+        if spaces and lane.rng.random() < 0.95:
+            return lane.rng.choice(spaces).id
+        return self._space_id(lane)
+
+    def track(self, lane):
+        r = pb.SetDirtyTrackingRequest(ioasid=self._tracked(lane, False), enable=lane.rng.random() < 0.85)
+        return "SetDirtyTracking", r
+
+    def read_dirty(self, lane):
+        rng = lane.rng
+        r = pb.ReadDirtyBitmapRequest(ioasid=self._tracked(lane, True), no_clear=rng.random() < 0.4)
+        space = lane.lease.ioasids.get(r.ioasid)
+        if (space is None or space.dirty is None) and rng.random() < 0.9:
+            return None
+        r.page_size = PAGE << rng.choice((0, 0, 0, 0, 1, 4, 9))
+        address = self._address(lane, space)
+        if space is not None and space.dirty and space.dirty.written and rng.random() < 0.7:
+            address = rng.choice(sorted(space.dirty.written))
+        r.iova = address // r.page_size * r.page_size
+        r.length = r.page_size * rng.choice((1, 1, 3, 8, 64, 600))
+        roll = rng.random()
+        if roll < 0.1:
+            r.iova = 0
+            r.length = 1 << 33 if r.page_size == PAGE else r.page_size << 20
+        elif roll < 0.12:
+            r.page_size += rng.choice((1, -PAGE, PAGE // 2))
+        elif roll < 0.13:
+            r.iova += 1
+        elif roll < 0.14:
+            r.length = rng.choice((0, 1))
+        if r.iova + r.length > 1 << 64:
+            r.length = r.page_size
+        return "ReadDirtyBitmap", r
+
     # -- reading --
 
     def dma(self, lane):
@@ -644,4 +692,7 @@ class Generator:
         r.CopyFrom(kept)
         if rng.random() < 0.2 and hasattr(r, "ioasid"):
             r.ioasid += 1
+        if method == "Map" and r.ioasid in lane.lease.ioasids:
+            if lane.lease.ioasids[r.ioasid].kind != pb.IOASID_KIND_KERNEL:
+                return None
         return method, r

@@ -24,6 +24,7 @@ import bisect
 import collections
 
 import ioasid_pb2 as pb
+from dirty import Pages
 from tables import Bound, Fault, Forgotten, Place, TooMany, Walk
 
 PAGE = 4096
@@ -465,6 +466,8 @@ class World:
 
     def _unmap(self, space, m):
         tenant = space.lease.tenant
+        if space.dirty is not None:
+            space.dirty.unmapped(m)
         del space.maps[m.iova]
         space.starts.remove(m.iova)
         charges = {"map_entries": 1, "mapped_bytes": m.length}
@@ -1264,7 +1267,7 @@ class World:
                 plan.refuse("INCOMPATIBLE")
             if s.snoop and not device.snoop:
                 plan.refuse("INCOMPATIBLE")
-            if (s.dirty_tracking and not device.dirty) or (s.faults and not device.faults):
+            if s.dirty_tracking and not device.dirty:
                 plan.refuse("INCOMPATIBLE")
         if device.max_depth < space.depth:
             plan.refuse("INCOMPATIBLE")
@@ -1387,6 +1390,48 @@ class World:
         if e.HasField("pasid") and not 1 <= e.pasid.value < 1 << 20:
             plan.refuse("INVALID_FIELD")
 
+    # ---- dirty pages ---------------------------------------------------------------------
+
+    def _plan_SetDirtyTracking(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        if not space.dirty_tracking:
+            plan.refuse("WRONG_STATE")
+            return
+
+        def commit(r):
+            if not request.enable:
+                space.dirty = None
+            elif space.dirty is None:
+                space.dirty = Pages()
+
+        plan.commit = commit
+
+    def _plan_ReadDirtyBitmap(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        size = request.page_size
+        if size < PAGE or size & (size - 1):
+            plan.refuse("INVALID_FIELD")
+        elif request.iova % size or not request.length or request.length % size:
+            plan.refuse("INVALID_FIELD")
+        if request.iova + request.length > 1 << 64:
+            plan.refuse("INVALID_FIELD")
+        if space and (space.format.outside(request.iova) or space.format.outside(request.iova + request.length - 1)):
+            plan.refuse("INVALID_FIELD")
+        if space and space.dirty is None:
+            plan.refuse("WRONG_STATE")
+        if plan.refusals:
+            return
+        plan.reads.add(("space", space))
+        plan.writes.add(("dirty", space))
+        plan.check = lambda parts: space.dirty.check(space, request, parts)
+        if not request.no_clear:
+            plan.commit = lambda parts: space.dirty.cleared(space, request)
+
     # ---- DMA ---------------------------------------------------------------------------
 
     def _plan_DeviceDma(self, plan, lease, request):
@@ -1445,9 +1490,9 @@ class World:
     @staticmethod
     def may_wait(device, space, fault):
         """Would the device ask for the page and wait?"""
-        return space is not None and space.faults and device.faults and fault.cause not in (
-            pb.FAULT_CAUSE_NOT_ATTACHED, pb.FAULT_CAUSE_RESERVED_RANGE, pb.FAULT_CAUSE_NON_CANONICAL,
-            pb.FAULT_CAUSE_ADDRESS_WIDTH,
+        return space is not None and space.faults and device.faults and fault.cause in (
+            pb.FAULT_CAUSE_NOT_PRESENT, pb.FAULT_CAUSE_PERMISSION, pb.FAULT_CAUSE_PARENT_NOT_PRESENT,
+            pb.FAULT_CAUSE_PARENT_PERMISSION,
         )  # fmt: skip
 
     def _check_dma(self, request, pages, r):
@@ -1512,21 +1557,20 @@ class World:
             data = request.data[at : at + step]
             places = [end for end in ends if isinstance(end, Place)]
             if len(places) > 1:
+                for p in places:
+                    self._dirtied(p, False)
                 there = [p for p in places if p.memory.file.holds(p.memory.offset + p.offset, data)]
                 # Where it was before it need not have come now.
                 came = [p for p in there if not p.memory.file.same(p.memory.offset + p.offset, data)]
-                for p in places:
-                    self._dirtied(p, False)
-                places = came or there or places
-            p = places[0]
-            self._dirtied(p, True)
+                p = (came or there or places)[0]
+            else:
+                p = places[0]
+                self._dirtied(p, len(ends) == 1)
             p.memory.file.written(p.memory.offset + p.offset, data, now)
             at += step
 
     @staticmethod
     def _dirtied(end, certain):
-        if isinstance(end, Fault):
-            return
         for space, address in end.steps:
             if space.dirty is not None:
                 (space.dirty.certainly if certain else space.dirty.perhaps)(address)

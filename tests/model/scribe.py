@@ -33,6 +33,15 @@ class Scribe:
         attached = [s for s in spaces if any(s in a.chain() for a in lane.lease.attachments.values())]
         space = rng.choice(attached if attached and rng.random() < 0.85 else spaces)
         va, level = self._where(rng, space)
+        if self._find(space, space.table.root) is None and rng.random() < 0.9:
+            # First there must be something for it to be written to.
+            below = space
+            while below.table and self._find(below, below.table.root) is None and below.parent.table:
+                below = below.parent
+            if self._find(below, below.table.root) is None:
+                self._want_ground(lane, below.parent)
+                return
+            space, va, level = below, TABLES, 2
         roll = rng.random()
         if space.vas and roll < 0.12:
             what = self._put(lane, space, va, level, 0)
@@ -43,6 +52,18 @@ class Scribe:
         tally[f"  table: {what}"] += 1
         if what != "unreachable":
             self._command(lane, space, va, level, what)
+
+    @staticmethod
+    def _want_ground(lane, space):
+        """The pages for tables, mapped where they are expected."""
+        if space.kind != pb.IOASID_KIND_KERNEL or space.freed or space.parent or space.touching(TABLES, PAGES * PAGE):
+            return
+        for id_, m in sorted(lane.lease.memories.items()):
+            if m.file is lane.tables and m.length == PAGES * PAGE and m.read:
+                r = pb.MapRequest(ioasid=space.id)
+                r.entries.add(iova=TABLES, length=m.length, memory=id_, read=True, write=m.write)
+                lane.wishes.append(("Map", r))
+                return
 
     # -- where --
 

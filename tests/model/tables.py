@@ -145,10 +145,11 @@ class Forgotten:
 
 
 class Fault:
-    def __init__(self, cause, stage, address):
+    def __init__(self, cause, stage, address, steps=()):
         self.cause = cause
         self.stage = stage
         self.address = address
+        self.steps = steps  # as of a Place, up to there
 
     def key(self):
         return (self.cause, self.stage, self.address)
@@ -204,7 +205,7 @@ class Walk:
     def _reach(self, space, address, access, stage, steps):
         outside = space.format.outside(address)
         if outside:
-            yield Fault(outside, stage, address)
+            yield Fault(outside, stage, address, steps)
         elif space.kind == pb.IOASID_KIND_USER:
             yield from self._user(space, address, access, stage, steps)
         else:
@@ -214,9 +215,9 @@ class Walk:
         m = space.find(address)
         if m is None:
             absent = pb.FAULT_CAUSE_NOT_PRESENT if stage == 1 else pb.FAULT_CAUSE_PARENT_NOT_PRESENT
-            yield Fault(absent, stage, address)
+            yield Fault(absent, stage, address, steps)
         elif access not in m.prot:
-            yield Fault(self._denied(stage), stage, address)
+            yield Fault(self._denied(stage), stage, address, steps)
         elif m.memory:
             yield Place(m.memory, m.offset + address - m.iova, frozenset(m.prot), (*steps, (space, address)))
         else:
@@ -238,7 +239,7 @@ class Walk:
         table = space.table
         if table is None:
             absent = pb.FAULT_CAUSE_NOT_PRESENT if stage == 1 else pb.FAULT_CAUSE_PARENT_NOT_PRESENT
-            yield Fault(absent, stage, address)
+            yield Fault(absent, stage, address, steps)
             return
         yield from self._level(space, address, access, stage, steps, space.format.levels(), table.root, EVERYTHING)
 
@@ -290,10 +291,10 @@ class Walk:
         entry = self._decode(space, level, raw)
         absent = pb.FAULT_CAUSE_NOT_PRESENT if stage == 1 else pb.FAULT_CAUSE_PARENT_NOT_PRESENT
         if entry.kind == EMPTY:
-            yield Fault(absent, stage, address)
+            yield Fault(absent, stage, address, steps)
             return
         if entry.kind not in (TABLE, LEAF):
-            yield Fault(entry.kind, stage, address)
+            yield Fault(entry.kind, stage, address, steps)
             return
         prot = prot & entry.prot
         if access in prot:
@@ -308,7 +309,7 @@ class Walk:
         if entry.kind == TABLE:
             yield from self._level(space, address, access, stage, steps, level - 1, entry.address, prot)
         elif access not in prot:
-            yield Fault(self._denied(stage), stage, address)
+            yield Fault(self._denied(stage), stage, address, steps)
         else:
             size = PAGE << 9 * (level - 1)
             further = entry.address + address % size

@@ -29,9 +29,9 @@ RACE_FORMAT = [V4]
 
 MSI = (0xFEE00000, 0xFEEFFFFF)
 IOMMUS = {
-    "dmar0": dict(formats=[X4, V3, V4], pasid_bits=20, snoop=True, depth=4, reserved=[MSI], faults=False, dirty=False),
+    "dmar0": dict(formats=[X4, V3, V4], pasid_bits=20, snoop=True, depth=4, reserved=[MSI], faults=True, dirty=True),
     "dmar1": dict(formats=[V4, V5], pasid_bits=0, snoop=False, depth=4, reserved=[MSI, (0, 0xFFFF)], faults=False, dirty=False),
-    "dmar2": dict(formats=[X4, X5, V4, V5], pasid_bits=8, snoop=True, depth=3, reserved=[], faults=False, dirty=False),
+    "dmar2": dict(formats=[X4, X5, V4, V5], pasid_bits=8, snoop=True, depth=3, reserved=[], faults=False, dirty=True),
 }
 # (bus, IOMMU, devices in the group)
 GROUPS = [
@@ -62,6 +62,7 @@ def model_devices():
                 Device(
                     f"0000:{bus}:00.{function}", iommu, number + 1, caps["formats"], caps["reserved"],
                     caps["pasid_bits"], caps["snoop"], caps["depth"], caps["faults"], caps["dirty"],
+                    access_dirty=caps["dirty"],
                 )
             )  # fmt: skip
     return devices
@@ -87,6 +88,8 @@ def topology_json():
                 "pasid_bits": caps["pasid_bits"],
                 "max_depth": caps["depth"],
                 "snoop_control": caps["snoop"],
+                "access_dirty": caps["dirty"],
+                "page_requests": caps["faults"],
                 # Small, so that entries are evicted and come back all the time.
                 "iotlb_entries": 16,
                 "reserved": [
