@@ -47,6 +47,7 @@ import time
 import ioasid_pb2 as pb
 from client import Connection, File, Server
 from crashes import Crashes, KeptServer
+from faults import STEP_EVERY, TIMEOUT_MS, Faults
 from generator import Generator
 from model import PAGE, READ, STATUS, WRITE, Plan, World, differ
 from scribe import PAGES, Scribe
@@ -108,6 +109,7 @@ class Lane:
         self.files = []
         self.tables = None  # the file for page tables
         self.pages = {}  # page of it -> the space whose table it is
+        self.thirsty = collections.deque(maxlen=3)  # DMA that would wait
         self.wishes = collections.deque(maxlen=4)  # (method, request) to make next
 
 
@@ -204,7 +206,7 @@ class Round:
 # ---- the test --------------------------------------------------------------------------
 
 
-class Test(Crashes):
+class Test(Crashes, Faults):
     def __init__(self, arguments, sockets, server):
         self.seed = arguments.seed
         self.target = arguments.ops
@@ -415,6 +417,8 @@ class Test(Crashes):
                 plan = self.world.plan(method, lane.lease, request, file)
                 if plan.waits or plan.unclear:
                     self.tally["(unclear)" if plan.unclear else "(would wait)"] += 1
+                    if plan.waits and not plan.refusals:
+                        lane.thirsty.append(request)
                     continue
                 if now.admit(plan, lane.owner.path):
                     plan.admitted()
@@ -437,6 +441,7 @@ class Test(Crashes):
         lane.hot.clear()
         lane.pages.clear()
         lane.wishes.clear()
+        lane.thirsty.clear()
         lane.ticket = None
 
     def _alone(self, owner, slot, method, request, refusal=None, connection=None):
@@ -1051,6 +1056,8 @@ class Test(Crashes):
             if self.rounds % KILL_EVERY == KILL_EVERY - 1:
                 victim = (self.rng.choice(self.owners), self.rng.randrange(SLOTS))
             self.round(victim)
+            if not self.real and self.rounds % STEP_EVERY == 0:
+                self.fault_step()
             if self.real and self.rounds % DMA_EVERY == 0:
                 self.real_dma()
         self.audit()
@@ -1134,7 +1141,7 @@ def start_server(arguments, folder):
             f.write(text)
     sockets = [os.path.join(folder, "tenants.sock"), os.path.join(folder, "admin.sock")]
     options = [
-        "--shim", "soft", "--audit", "none",
+        "--shim", "soft", "--audit", "none", "--fault-timeout", str(TIMEOUT_MS * arguments.slow),
         "--policy", os.path.join(folder, "policy.json"),
         "--topology", os.path.join(folder, "topology.json"),
         "--listen", f"tenants={sockets[0]}:0666",

@@ -236,8 +236,10 @@ class Generator:
             r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
         if rng.random() < 0.04:
             r.pasid = True
-        if not self.world.real and rng.random() < 0.4:
+        if not self.world.real and rng.random() < 0.3:
             r.dirty_tracking = r.kind == pb.IOASID_KIND_KERNEL
+        if not self.world.real and rng.random() < 0.2:
+            r.faults = True
         r.label = rng.choice(("", "", "gpa", "giova", "z" * 64))
         roll = rng.random()
         if roll < 0.01:
@@ -328,6 +330,7 @@ class Generator:
             r.devices.append(lane.rng.choice(mine))
         able = [self.world.devices[d].dirty for d in r.devices]
         r.dirty_tracking = r.kind == pb.IOASID_KIND_KERNEL and all(able) and lane.rng.random() < 0.5
+        r.faults = all(self.world.devices[d].faults for d in r.devices) and lane.rng.random() < 0.3
         return r
 
     def _user_request(self, lane, parent):
@@ -336,6 +339,7 @@ class Generator:
         device = rng.choice(parent.devices) if parent.devices else None
         if device and device in lane.lease.devices:
             r.devices.append(device)
+            r.faults = self.world.devices[device].faults and rng.random() < 0.3
         else:
             self._with_devices(lane, r)
         formats = self.world.devices[r.devices[0]].formats if r.devices else FORMATS
@@ -591,6 +595,25 @@ class Generator:
         if rng.random() < 0.03:
             rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
         return "Invalidate", r
+
+    def cure(self, lane, space, address):
+        """A Map that puts a page there; None: there is none to be had."""
+        page = address // PAGE * PAGE
+        if space.find(page) or space.freed or not space.is_valid(page, PAGE):
+            return None
+        r = pb.MapRequest(ioasid=space.id)
+        e = r.entries.add(iova=page, length=PAGE, read=True, write=True)
+        if space.parent:
+            e.from_parent = True
+            e.parent_address = self._address(lane, space.parent) // PAGE * PAGE
+            return r
+        able = [m for _, m in sorted(lane.lease.memories.items()) if m.read and m.write and m.file is not lane.tables]
+        if not able:
+            return None
+        memory = lane.rng.choice(able)
+        e.memory = memory.id
+        e.offset = lane.rng.randrange(memory.length // PAGE) * PAGE
+        return r
 
     # -- dirty pages --
 

@@ -321,6 +321,7 @@ class Plan:
         self.commit = lambda response: None
         self.file = None
         self.waits = False  # it may wait for an answer to a page request
+        self.pages = ()  # of a DMA
         self.stale = False  # caches may have a say in it
         self.unclear = False  # its outcome is not to be foretold
         self.admitted = lambda: None  # it will be sent
@@ -1413,6 +1414,8 @@ class World:
     def _plan_ReadDirtyBitmap(self, plan, lease, request):
         self._uses(plan, lease)
         space = self._space(plan, lease, request.ioasid)
+        if space:
+            plan.reads.add(("space", space))
         size = request.page_size
         if size < PAGE or size & (size - 1):
             plan.refuse("INVALID_FIELD")
@@ -1426,7 +1429,6 @@ class World:
             plan.refuse("WRONG_STATE")
         if plan.refusals:
             return
-        plan.reads.add(("space", space))
         plan.writes.add(("dirty", space))
         plan.check = lambda parts: space.dirty.check(space, request, parts)
         if not request.no_clear:
@@ -1460,6 +1462,7 @@ class World:
         except TooMany:
             plan.unclear = True
             return
+        plan.pages = pages
         self._dma_touches(plan, walk, space, pages, request.access)
         plan.admitted = walk.remember
         plan.check = lambda r: self._check_dma(request, pages, r)

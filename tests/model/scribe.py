@@ -186,6 +186,17 @@ class Scribe:
         place[0].cpu_write(place[1], pack(raw), self.world.tick())
         return "twisted"
 
+    def cure(self, lane, space, address):
+        """Puts a page at an address, for who waits there; False: it cannot."""
+        va = address & ~(PAGE - 1)
+        place = self._slot(lane, space, va, 1, True)
+        if place is None:
+            return False
+        shape = layout(space.format)
+        place[0].cpu_write(place[1], pack(self._target(lane, space, 1) | shape.PAGE_RW), self.world.tick())
+        space.vas[va] = 1
+        return True
+
     # -- afterwards --
 
     def _command(self, lane, space, va, level, what):
