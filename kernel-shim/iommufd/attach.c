@@ -13,6 +13,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -44,19 +45,27 @@ static int reserve_pasid(struct iommufd_dev *dev)
 
 /* ---- the kernel ---- */
 
+static const struct iommufd_backend *backend_of(const struct iommufd_dev *dev)
+{
+	return iommufd_backend_of(dev->ctx);
+}
+
 static int move(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 		struct iommufd_hwpt **ret_hwpt)
 {
 	int r;
 
 	*ret_hwpt = NULL;
-	if (dev->pasid_bits) {
+	if (pt->smmuv3)
+		return iommufd_smmuv3_attach(dev, pasid, pt, ret_hwpt);
+	if (iommufd_hwpt_wanted(dev, pt)) {
 		r = iommufd_hwpt_attach(dev, pasid, pt, ret_hwpt);
 		/* No PASIDs here after all: then none need to be attachable beside it. */
-		if (r != -EOPNOTSUPP || pasid != SHIM_NO_PASID)
+		if (r != -EOPNOTSUPP || pasid != SHIM_NO_PASID || pt->bound || pt->dirty ||
+		    pt->faults)
 			return r;
 	}
-	return iommufd_vfio_attach(dev, pasid, pt->ioas);
+	return backend_of(dev)->attach(dev, pasid, pt->ioas, pt->ioas);
 }
 
 /* ---- attach, replace, detach ---- */
@@ -74,6 +83,10 @@ static int check(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 				      info->caps.feature_absent[SHIM_FEATURE_PASID][0]
 					      ? info->caps.feature_absent[SHIM_FEATURE_PASID]
 					      : "the kernel runs its IOMMU without PASIDs");
+	if (!pasid)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: to Linux PASID 0 is what goes without one",
+				      info->address);
 	if (pasid != SHIM_NO_PASID && pasid >> dev->pasid_bits)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: PASID %u is beyond its %u bits", info->address, pasid,
@@ -87,10 +100,11 @@ static int check(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 					      "has another while %s is attached",
 					      info->address, info->group,
 					      other->slot->info.address);
-	return iommufd_pt_suits(pt, dev->slot, ret_reason);
+	return iommufd_pt_suits(pt, dev, ret_reason);
 }
 
-static int attach_error(const struct iommufd_dev *dev, int r, char *ret_reason)
+int iommufd_attach_error(const struct iommufd_dev *dev, const struct iommufd_pt *pt, int r,
+			 char *ret_reason)
 {
 	const char *address = dev->slot->info.address;
 
@@ -103,6 +117,12 @@ static int attach_error(const struct iommufd_dev *dev, int r, char *ret_reason)
 	case -EINVAL:
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: the kernel finds the page table unfit for it", address);
+	case -ENODEV:
+		/* Else it is gone. */
+		if (!pt->faults)
+			break;
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: the kernel finds that it cannot ask for pages", address);
 	case -EOPNOTSUPP:
 	case -ENOTTY:
 		return iommufd_refuse(
@@ -140,7 +160,7 @@ int iommufd_attach(struct shim_dev *base, uint32_t pasid, struct shim_pt *table,
 		return r;
 	r = move(dev, pasid, pt, &a.hwpt);
 	if (r)
-		return attach_error(dev, r, ret_reason);
+		return iommufd_attach_error(dev, pt, r, ret_reason);
 	note(dev, &a);
 	return 0;
 }
@@ -151,6 +171,8 @@ static void forget(struct iommufd_attachment *a)
 	a->pt->n_attached--;
 	if (a->hwpt) {
 		a->hwpt->n_attached--;
+		if (a->pt->smmuv3 && !a->hwpt->n_attached)
+			iommufd_smmuv3_flush(a->pt, a->hwpt->unit);
 		iommufd_hwpt_settle(a->pt, a->hwpt);
 	}
 }
@@ -183,7 +205,7 @@ int iommufd_replace(struct shim_dev *base, uint32_t pasid, struct shim_pt *table
 		return r;
 	r = move(dev, pasid, pt, &hwpt);
 	if (r)
-		return attach_error(dev, r, ret_reason);
+		return iommufd_attach_error(dev, pt, r, ret_reason);
 	moved(a, pt, hwpt);
 	return 0;
 }
@@ -207,7 +229,7 @@ int iommufd_detach(struct shim_dev *base, uint32_t pasid)
 	/* An attach that a restart cut short is in no record. */
 	if (!a && !dev->ctx->restoring)
 		return SHIM_E_NOT_ATTACHED;
-	r = iommufd_vfio_detach(dev, pasid);
+	r = backend_of(dev)->detach(dev, pasid);
 	if (r)
 		return r;
 	if (a)
@@ -219,7 +241,7 @@ static void detach_surely(struct iommufd_dev *dev, uint32_t pasid)
 {
 	/* It fails only where the device is gone, and its DMA with it. */
 	for (int i = 0; i < IOMMUFD_TRIES; i++)
-		if (!iommufd_vfio_detach(dev, pasid))
+		if (!backend_of(dev)->detach(dev, pasid))
 			return;
 }
 
@@ -245,11 +267,15 @@ static int reassert_one(struct iommufd_dev *dev, struct iommufd_attachment *a)
 	int r;
 
 	if (!a->pt)
-		return iommufd_vfio_detach(dev, a->pasid);
-	if (!a->hwpt)
-		return iommufd_vfio_attach(dev, a->pasid, a->pt->ioas);
-	if (!a->hwpt->gone) {
-		r = iommufd_vfio_attach(dev, a->pasid, a->hwpt->id);
+		return backend_of(dev)->detach(dev, a->pasid);
+	/* It is moved when all tables are made anew. */
+	if (a->pt->smmuv3 && dev->ctx->restoring)
+		return 0;
+	if (!a->hwpt && !a->pt->bound && !a->pt->dirty && !a->pt->faults)
+		return backend_of(dev)->attach(dev, a->pasid, a->pt->ioas, a->pt->ioas);
+	/* NULL: a table was bound after the attachment was saved. */
+	if (a->hwpt && !a->hwpt->gone) {
+		r = backend_of(dev)->attach(dev, a->pasid, a->hwpt->id, iommufd_mappings_of(a->pt));
 		if (r != -ENOENT)
 			return r;
 		/* Replaced by a call that was cut short, and ended as the last had left it. */
@@ -276,6 +302,94 @@ int iommufd_reassert(struct iommufd_ctx *ctx)
 	return r;
 }
 
+/* ---- all of a table's ---- */
+
+/* The nth attachment of a device; NULL: it has fewer. */
+static struct iommufd_attachment *nth(struct iommufd_dev *dev, size_t n)
+{
+	if (!n)
+		return &dev->plain;
+	return n <= dev->n_pasids ? &dev->pasids[n - 1] : NULL;
+}
+
+typedef int (*each_fn)(struct iommufd_dev *dev, struct iommufd_attachment *a);
+
+/* Up to the first failure. */
+static int each(struct iommufd_pt *pt, each_fn fn)
+{
+	struct iommufd_attachment *a;
+	int r = 0;
+
+	for (struct iommufd_dev *dev = pt->ctx->devices; dev; dev = dev->next)
+		for (size_t n = 0; !r && (a = nth(dev, n)); n++)
+			if (a->pt == pt)
+				r = fn(dev, a);
+	return r;
+}
+
+static int advance(struct iommufd_dev *dev, struct iommufd_attachment *a)
+{
+	int r = move(dev, a->pasid, a->pt, &a->next);
+
+	if (r)
+		return r;
+	a->is_moved = true;
+	/* It must not end before the record says that it is used. */
+	if (a->next)
+		a->next->n_attached++;
+	return 0;
+}
+
+static int commit(struct iommufd_dev *dev, struct iommufd_attachment *a)
+{
+	struct iommufd_hwpt *next = a->next;
+
+	a->next = NULL;
+	a->is_moved = false;
+	if (next)
+		next->n_attached--;
+	moved(a, a->pt, next);
+	return 0;
+}
+
+static int go_back(struct iommufd_dev *dev, struct iommufd_attachment *a)
+{
+	struct iommufd_hwpt *next = a->next;
+	int r = -EIO;
+
+	if (!a->is_moved)
+		return 0;
+	for (int i = 0; r && i < IOMMUFD_TRIES; i++)
+		r = backend_of(dev)->attach(dev, a->pasid, a->hwpt ? a->hwpt->id : a->pt->ioas,
+					    iommufd_mappings_of(a->pt));
+	a->next = NULL;
+	a->is_moved = false;
+	if (r) {
+		/* Rather no DMA than by a table that the record does not have. */
+		a->pt->broken = true;
+		detach_surely(dev, a->pasid);
+	}
+	if (next) {
+		next->n_attached--;
+		iommufd_hwpt_settle(a->pt, next);
+	}
+	return 0;
+}
+
+int iommufd_move_all(struct iommufd_pt *pt)
+{
+	int r = each(pt, advance);
+
+	if (!r)
+		(void)each(pt, commit);
+	return r;
+}
+
+void iommufd_move_back(struct iommufd_pt *pt)
+{
+	(void)each(pt, go_back);
+}
+
 /* ---- restart ---- */
 
 void iommufd_attach_save(struct shim_dev *base, uint32_t pasid, struct shim_saved *ret_saved)
@@ -283,7 +397,7 @@ void iommufd_attach_save(struct shim_dev *base, uint32_t pasid, struct shim_save
 	const struct iommufd_attachment *a = find(iommufd_dev_of(base), pasid);
 
 	if (a)
-		iommufd_save_attachment(a->hwpt ? a->hwpt->id : 0, ret_saved);
+		iommufd_save_attachment(a->hwpt, ret_saved);
 }
 
 int iommufd_attach_restore(struct shim_dev *base, uint32_t pasid, struct shim_pt *table,
@@ -292,7 +406,7 @@ int iommufd_attach_restore(struct shim_dev *base, uint32_t pasid, struct shim_pt
 	struct iommufd_dev *dev = iommufd_dev_of(base);
 	struct iommufd_pt *pt = iommufd_pt_of(table);
 	struct iommufd_attachment a = {.pasid = pasid, .pt = pt};
-	uint32_t hwpt;
+	struct iommufd_saved_hwpt hwpt;
 	int r = iommufd_load_attachment(saved, &hwpt);
 
 	if (r)
@@ -303,8 +417,8 @@ int iommufd_attach_restore(struct shim_dev *base, uint32_t pasid, struct shim_pt
 		return SHIM_E_ATTACHED;
 	if (pasid != SHIM_NO_PASID)
 		r = reserve_pasid(dev);
-	if (!r && hwpt)
-		r = iommufd_hwpt_restore(pt, dev->slot->unit, hwpt, &a.hwpt);
+	if (!r && hwpt.id && !pt->smmuv3)
+		r = iommufd_hwpt_restore(pt, dev, &hwpt, &a.hwpt);
 	if (r)
 		return r;
 	note(dev, &a);

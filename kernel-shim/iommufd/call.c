@@ -53,39 +53,12 @@ int iommufd_unmap_all(struct iommufd_ctx *ctx, uint32_t ioas)
 	return r;
 }
 
-int iommufd_vfio_bind(struct iommufd_dev *dev)
+void iommufd_destroy_surely(struct iommufd_ctx *ctx, uint32_t id)
 {
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
-	struct vfio_cdev_bind arg = {.argsz = sizeof(arg), .iommufd = dev->ctx->fd};
-	int r = sys->ioctl(sys->user, dev->fd, VFIO_CDEV_BIND_IOMMUFD, &arg);
+	for (int i = 0; i < IOMMUFD_TRIES; i++) {
+		int r = iommufd_destroy(ctx, id);
 
-	if (!r)
-		dev->id = arg.out_devid;
-	return r;
-}
-
-int iommufd_vfio_attach(struct iommufd_dev *dev, uint32_t pasid, uint32_t pt_id)
-{
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
-	struct vfio_cdev_attach arg = {.argsz = VFIO_CDEV_ATTACH_SIZE, .pt_id = pt_id};
-
-	if (pasid != SHIM_NO_PASID) {
-		arg.argsz = sizeof(arg);
-		arg.flags = VFIO_CDEV_PASID;
-		arg.pasid = pasid;
+		if (!r || r == -ENOENT)
+			return;
 	}
-	return sys->ioctl(sys->user, dev->fd, VFIO_CDEV_ATTACH_PT, &arg);
-}
-
-int iommufd_vfio_detach(struct iommufd_dev *dev, uint32_t pasid)
-{
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
-	struct vfio_cdev_detach arg = {.argsz = VFIO_CDEV_DETACH_SIZE};
-
-	if (pasid != SHIM_NO_PASID) {
-		arg.argsz = sizeof(arg);
-		arg.flags = VFIO_CDEV_PASID;
-		arg.pasid = pasid;
-	}
-	return sys->ioctl(sys->user, dev->fd, VFIO_CDEV_DETACH_PT, &arg);
 }

@@ -30,6 +30,8 @@ int iommufd_ctx_new_record(struct shim *base, struct iommufd_ctx **ret_ctx)
 	}
 	ctx->base.shim = base;
 	ctx->fd = -1;
+	ctx->fault_fd = -1;
+	ctx->reports = -1;
 	*ret_ctx = ctx;
 	return 0;
 }
@@ -65,19 +67,31 @@ int iommufd_ctx_new(struct shim *base, const char *owner, char *ret_reason,
 			      "%s", reason[0] ? reason : iommufd_keeper_error(r));
 }
 
+/* Children first. */
+static struct iommufd_pt *next_to_end(const struct iommufd_ctx *ctx)
+{
+	struct iommufd_pt *pt = ctx->tables;
+
+	while (pt && pt->n_children)
+		pt = pt->next;
+	return pt;
+}
+
 void iommufd_ctx_free(struct shim_ctx *base)
 {
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
 	struct iommufd_debt *debts = NULL;
 	struct iommufd_shim *shim;
+	struct iommufd_pt *pt;
 	size_t unrecorded = 0;
 
 	if (!ctx)
 		return;
 	shim = iommufd_shim_of(base->shim);
 	/* From here on no memory is reachable, whatever is attached to what. */
-	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
-		(void)iommufd_unmap_all(ctx, pt->ioas);
+	for (pt = ctx->tables; pt; pt = pt->next)
+		if (pt->ioas)
+			(void)iommufd_unmap_all(ctx, pt->ioas);
 	if (ctx->restoring) {
 		iommufd_sweep_memory(ctx);
 		(void)iommufd_end_claims(ctx, &unrecorded);
@@ -85,8 +99,9 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	for (struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
 		iommufd_detach_all(dev);
 	/* With the objects gone, a holder finds nothing to attach to. */
-	while (ctx->tables)
-		iommufd_pt_end(ctx->tables);
+	while ((pt = next_to_end(ctx)))
+		iommufd_pt_end(pt);
+	iommufd_faults_end(ctx);
 	if (ctx->restoring)
 		iommufd_sweep_objects(ctx);
 	while (ctx->memories)
@@ -94,6 +109,8 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	while (ctx->devices)
 		iommufd_dev_close(ctx->devices, &debts);
 	iommufd_give_back(shim, debts);
+	if (ctx->reports >= 0)
+		shim->sys.close(shim->sys.user, ctx->reports);
 	shim->sys.close(shim->sys.user, ctx->fd);
 	iommufd_give_back(shim, ctx->debt);
 	free(ctx);
@@ -104,6 +121,7 @@ void iommufd_ctx_leave(struct shim_ctx *base)
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
 	const struct iommufd_sys *sys;
 	struct iommufd_dev *dev;
+	struct iommufd_pt *pt;
 
 	if (!ctx)
 		return;
@@ -113,10 +131,13 @@ void iommufd_ctx_leave(struct shim_ctx *base)
 		SHIM_LIST_REMOVE(ctx->devices, dev);
 		iommufd_dev_free(dev);
 	}
-	while (ctx->tables)
-		iommufd_pt_free(ctx->tables);
+	while ((pt = next_to_end(ctx)))
+		iommufd_pt_free(pt);
+	iommufd_faults_close(ctx);
 	while (ctx->memories)
 		iommufd_mem_unregister(&ctx->memories->base);
+	if (ctx->reports >= 0)
+		sys->close(sys->user, ctx->reports);
 	sys->close(sys->user, ctx->fd);
 	iommufd_ctx_free_record(ctx);
 }

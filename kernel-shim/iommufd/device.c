@@ -16,6 +16,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/viommu.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -61,6 +62,10 @@ static int refuse_claim(const struct iommufd_ctx *ctx, int r, const char *reason
 
 void iommufd_dev_free(struct iommufd_dev *dev)
 {
+	const struct iommufd_backend *backend = iommufd_backend_of(dev->ctx);
+
+	if (backend->deinit)
+		backend->deinit(dev);
 	free(dev->pasids);
 	free(dev->debt);
 	free(dev);
@@ -69,7 +74,9 @@ void iommufd_dev_free(struct iommufd_dev *dev)
 int iommufd_dev_new(struct iommufd_ctx *ctx, const struct iommufd_slot *slot,
 		    struct iommufd_dev **ret_dev)
 {
+	const struct iommufd_backend *backend = iommufd_backend_of(ctx);
 	struct iommufd_dev *dev = calloc(1, sizeof(*dev));
+	int r;
 
 	if (dev)
 		dev->debt = calloc(1, sizeof(*dev->debt));
@@ -85,6 +92,12 @@ int iommufd_dev_new(struct iommufd_ctx *ctx, const struct iommufd_slot *slot,
 	dev->plain.pasid = SHIM_NO_PASID;
 	dev->debt->context = ctx->id;
 	memcpy(dev->debt->address, slot->info.address, sizeof(dev->debt->address));
+	r = backend->init ? backend->init(dev) : 0;
+	if (r) {
+		free(dev->debt);
+		free(dev);
+		return r;
+	}
 	*ret_dev = dev;
 	return 0;
 }
@@ -136,7 +149,7 @@ static int bind_error(const struct iommufd_dev *dev, int r, char *ret_reason)
 static int bind_all(struct iommufd_dev *const *devs, size_t n, char *ret_reason)
 {
 	for (size_t i = 0; i < n; i++) {
-		int r = iommufd_vfio_bind(devs[i]);
+		int r = iommufd_backend_of(devs[i]->ctx)->bind(devs[i]);
 
 		if (r)
 			return bind_error(devs[i], r, ret_reason);
@@ -194,8 +207,13 @@ fail:
 
 void iommufd_dev_close(struct iommufd_dev *dev, struct iommufd_debt **debts)
 {
+	const struct iommufd_backend *backend = iommufd_backend_of(dev->ctx);
 	const struct iommufd_sys *sys = sys_of(dev->ctx);
 
+	/* Somebody else may have its descriptor still: the vIOMMU must be able to end. */
+	iommufd_vdevice_end(dev);
+	if (backend->unbind)
+		backend->unbind(dev);
 	sys->close(sys->user, dev->fd);
 	SHIM_LIST_REMOVE(dev->ctx->devices, dev);
 	dev->debt->next = *debts;
@@ -234,8 +252,11 @@ int iommufd_dev_fd(struct shim_dev *base, int *ret_fd)
 {
 	struct iommufd_dev *dev = iommufd_dev_of(base);
 	const struct iommufd_sys *sys = sys_of(dev->ctx);
-	int fd = sys->dup(sys->user, dev->fd);
+	int fd;
 
+	if (!iommufd_backend_of(dev->ctx)->has_fds)
+		return SHIM_E_UNSUPPORTED;
+	fd = sys->dup(sys->user, dev->fd);
 	if (fd < 0)
 		return fd;
 	*ret_fd = fd;

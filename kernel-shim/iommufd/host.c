@@ -15,6 +15,7 @@
 #include "iommufd/host.h"
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 #include "iommufd/sysfs.h"
 #include "iommufd/vtd.h"
 
@@ -39,25 +40,47 @@
 
 /* ---- IOMMUs ---- */
 
-/* What no unit has through this shim, as it is now. */
-static void unit_limits(struct iommufd_unit *unit)
+static void drop_nesting(struct shim_caps *caps)
 {
-	static const char not_built[] = "is not built in this version of the iommufd shim";
+	size_t kept = 0;
+
+	caps->max_depth = 1;
+	for (size_t i = 0; i < caps->n_formats; i++) {
+		caps->formats[i].nest_parent = false;
+		if (!caps->formats[i].nest_child)
+			caps->formats[kept++] = caps->formats[i];
+	}
+	caps->n_formats = kept;
+	snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX, "%s",
+		 caps->feature_absent[SHIM_FEATURE_NESTING]);
+}
+
+/* What no unit has through this shim, or not with this kernel. */
+static void unit_limits(struct iommufd_unit *unit, const struct iommufd_kernel *kernel)
+{
 	struct shim_caps *caps = &unit->caps;
 
 	/* ALL and RANGE: the kernel has flushed by itself, so they are done. */
-	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
-	if (!caps->feature_absent[SHIM_FEATURE_FAULTS][0])
-		ABSENT(caps, SHIM_FEATURE_FAULTS, "the fault queue of %s %s", unit->name,
-		       not_built);
-	if (!caps->feature_absent[SHIM_FEATURE_DIRTY][0])
-		ABSENT(caps, SHIM_FEATURE_DIRTY, "dirty tracking on %s %s", unit->name, not_built);
-	snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX, "%s",
-		 caps->feature_absent[SHIM_FEATURE_NESTING]);
-	if (!caps->feature_absent[SHIM_FEATURE_NESTING][0]) {
-		ABSENT(caps, SHIM_FEATURE_NESTING, "nesting on %s %s", unit->name, not_built);
-		snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX, "kind USER on %s %s",
-			 unit->name, not_built);
+	caps->invalidations |= 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
+	if (caps->dirty_tracking && !iommufd_kernel_has(kernel, IOMMU_HWPT_GET_DIRTY)) {
+		caps->dirty_tracking = false;
+		ABSENT(caps, SHIM_FEATURE_DIRTY, "this kernel has no dirty tracking (Linux 6.7)");
+	}
+	if (caps->recoverable_faults && !iommufd_kernel_has(kernel, IOMMU_FAULT_QUEUE_ALLOC)) {
+		caps->recoverable_faults = false;
+		ABSENT(caps, SHIM_FEATURE_FAULTS, "this kernel has no fault queue (Linux 6.11)");
+	}
+	if (unit->nested && !iommufd_kernel_has(kernel, IOMMU_HWPT_INVALIDATE)) {
+		unit->nested = NULL;
+		ABSENT(caps, SHIM_FEATURE_NESTING, "this kernel does not nest (Linux 6.8)");
+	}
+	if (unit->nested) {
+		caps->invalidations |=
+			1u << SHIM_INVALIDATE_PASID | 1u << SHIM_INVALIDATE_DEVICE_TLB;
+		caps->native_invalidations = 1u << unit->nested->native;
+	} else if (!unit->known || caps->max_depth == 1) {
+		/* An SMMUv3 nests in a way of its own. */
+		drop_nesting(caps);
 	}
 	snprintf(caps->kind_absent[SHIM_KIND_PROCESS], SHIM_REASON_MAX,
 		 "iommufd offers no page table of a process (SVA) to user space");
@@ -69,7 +92,10 @@ static void unit_unknown(struct iommufd_unit *unit)
 {
 	struct shim_caps *caps = &unit->caps;
 	bool amd = unit->type == IOMMUFD_UNIT_AMD;
-	const char *who = amd ? "AMD IOMMU" : "IOMMU";
+	/* Of an SMMUv3 the kernel tells where a device can be asked with: smmuv3_probe.c. */
+	const char *who = amd				      ? "AMD IOMMU"
+			  : unit->type == IOMMUFD_UNIT_SMMUV3 ? "SMMUv3"
+							      : "IOMMU";
 	uint64_t pages = (uint64_t)sysconf(_SC_PAGESIZE);
 
 	caps->max_depth = 1;
@@ -93,7 +119,8 @@ static void unit_unknown(struct iommufd_unit *unit)
 	       unit->name);
 }
 
-static int unit_read(struct iommufd_unit *unit, const char *root)
+static int unit_read(struct iommufd_unit *unit, const char *root,
+		     const struct iommufd_kernel *kernel)
 {
 	int64_t cap, ecap;
 	char text[64];
@@ -111,21 +138,25 @@ static int unit_read(struct iommufd_unit *unit, const char *root)
 		unit->ecap = vtd.ecap;
 		memcpy(vtd.name, unit->name, sizeof(vtd.name));
 		vtd_caps(&vtd, &unit->caps);
+		unit->nested = unit->caps.max_depth > 1 ? &iommufd_nested_vtd : NULL;
 	} else if (r == -ENOENT || r == -ENOTDIR) {
 		if (!sysfs_read(root, text, sizeof(text), "class/iommu/%s/amd-iommu/cap",
 				unit->name))
 			unit->type = IOMMUFD_UNIT_AMD;
+		/* So arm-smmu-v3 names what it registers. */
+		else if (!strncmp(unit->name, "smmu3.", strlen("smmu3.")))
+			unit->type = IOMMUFD_UNIT_SMMUV3;
 		unit_unknown(unit);
 	} else {
 		return r;
 	}
-	unit_limits(unit);
+	unit_limits(unit, kernel);
 	return 0;
 }
 
 /* An index: the array moves while it grows. */
 static int unit_find(struct iommufd_host *host, const char *root, const char *name,
-		     size_t *ret_index)
+		     const struct iommufd_kernel *kernel, size_t *ret_index)
 {
 	struct iommufd_unit *grown, unit = {0};
 	int r;
@@ -136,7 +167,7 @@ static int unit_find(struct iommufd_host *host, const char *root, const char *na
 			return 0;
 		}
 	snprintf(unit.name, sizeof(unit.name), "%s", name);
-	r = unit_read(&unit, root);
+	r = unit_read(&unit, root, kernel);
 	if (r)
 		return r;
 	grown = realloc(host->units, (host->n_units + 1) * sizeof(*grown));
@@ -245,6 +276,11 @@ static void device_limits(struct shim_device_info *info, const struct keeper_dev
 	struct shim_caps *caps = &info->caps;
 
 	caps->device_tlb = caps->device_tlb && device->ats;
+	if (caps->recoverable_faults && !(device->pri && device->ats)) {
+		caps->recoverable_faults = false;
+		ABSENT(caps, SHIM_FEATURE_FAULTS, "the device has no %s capability",
+		       device->ats ? "PRI" : "ATS");
+	}
 	if (caps->pasid_bits && !device->pasid_bits) {
 		ABSENT(caps, SHIM_FEATURE_PASID, "the device has no PASID capability");
 		caps->pasid_bits = 0;
@@ -261,7 +297,8 @@ static void device_limits(struct shim_device_info *info, const struct keeper_dev
 
 /* 0 and *ret_wanted false: it does not belong into the inventory. */
 static int device_read(struct iommufd_host *host, const char *root, const char *address,
-		       struct shim_device_info *info, size_t *ret_unit, bool *ret_wanted)
+		       const struct iommufd_kernel *kernel, struct shim_device_info *info,
+		       size_t *ret_unit, bool *ret_wanted)
 {
 	char name[SHIM_NAME_MAX], text[4096];
 	int64_t number;
@@ -292,7 +329,7 @@ static int device_read(struct iommufd_host *host, const char *root, const char *
 	if (!r)
 		r = read_u16(root, address, "device", &info->device);
 	if (!r)
-		r = unit_find(host, root, info->iommu, ret_unit);
+		r = unit_find(host, root, info->iommu, kernel, ret_unit);
 	if (r)
 		return r;
 	/* Without NUMA there is no such file. */
@@ -324,7 +361,7 @@ static int device_add(const struct iommufd_sys *sys, struct iommufd_host *host, 
 	int r;
 
 	memset(slot, 0, sizeof(*slot));
-	r = device_read(host, root, address, &slot->info, &unit, &wanted);
+	r = device_read(host, root, address, kernel, &slot->info, &unit, &wanted);
 	/* Pulled out while we read. */
 	if (r == -ENODEV || r == -ENOENT || (!r && !wanted))
 		return 0;
@@ -387,6 +424,63 @@ int iommufd_host_read(const struct iommufd_sys *sys, const char *sysfs_root,
 	}
 	*ret_host = host;
 	return 0;
+}
+
+/* The addresses that the shim itself needs in a parent; false: there is no room in the list. */
+static bool reserve_window(struct shim_caps *caps)
+{
+	const struct shim_range window = {
+		.start = SMMUV3_WINDOW,
+		.last = SMMUV3_WINDOW + 2 * SMMUV3_PAGE - 1,
+		.use = "broker",
+	};
+	size_t at = 0;
+
+	if (caps->n_reserved == SHIM_RESERVED_MAX)
+		return false;
+	while (at < caps->n_reserved && caps->reserved[at].start < window.start)
+		at++;
+	memmove(&caps->reserved[at + 1], &caps->reserved[at],
+		(caps->n_reserved - at) * sizeof(window));
+	caps->reserved[at] = window;
+	caps->n_reserved++;
+	return true;
+}
+
+static void slot_learn(struct iommufd_slot *slot)
+{
+	struct shim_caps *caps = &slot->info.caps, before = *caps;
+
+	*caps = slot->unit->caps;
+	memcpy(caps->reserved, before.reserved, sizeof(caps->reserved));
+	caps->n_reserved = before.n_reserved;
+	if (caps->max_depth == 1 || reserve_window(caps))
+		return;
+	ABSENT(caps, SHIM_FEATURE_NESTING, "the device has more than %d reserved ranges",
+	       SHIM_RESERVED_MAX - 1);
+	drop_nesting(caps);
+}
+
+int iommufd_host_learn(struct iommufd_host *host, const struct iommufd_unit *unit,
+		       const struct iommufd_kernel *kernel,
+		       const struct smmuv3_abilities *abilities, const char *no_nesting)
+{
+	struct iommufd_unit *known = &host->units[unit - host->units];
+	uint64_t pages = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	known->known = true;
+	known->smmuv3 = *abilities;
+	smmuv3_caps(unit->name, abilities, no_nesting, &known->caps);
+	if (pages != 4096 || !known->caps.formats[0].page_sizes)
+		known->caps.formats[0].page_sizes = pages;
+	unit_limits(known, kernel);
+	for (size_t i = 0; i < host->n_slots; i++)
+		if (host->slots[i].unit == unit)
+			slot_learn(&host->slots[i]);
+	free(host->reserved);
+	host->reserved = NULL;
+	host->n_reserved = 0;
+	return reserved_unite(host);
 }
 
 void iommufd_host_deinit(struct iommufd_host *host)

@@ -38,6 +38,10 @@ int iommufd_hw_info_check(struct iommufd_dev *dev, char *ret_reason)
 	}
 	if (r)
 		return r;
+	if (vtd.flags & IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17 &&
+	    info.out_data_type == IOMMU_HW_INFO_TYPE_INTEL_VTD)
+		dev->nests_not = "its IOMMU lets nested DMA write to what is mapped read-only "
+				 "(erratum SPR17)";
 	if (info.out_max_pasid_log2 < dev->pasid_bits)
 		dev->pasid_bits = info.out_max_pasid_log2;
 	if ((unit->type == IOMMUFD_UNIT_VTD) !=

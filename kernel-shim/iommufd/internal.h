@@ -15,7 +15,9 @@
  * is emptied before it is given up, whoever is still attached to it.
  */
 
+#include "iommufd/backend.h"
 #include "iommufd/host.h"
+#include "iommufd/nested.h"
 #include "iommufd/tables.h"
 #include "iommufd/uapi.h"
 #include "list.h"
@@ -47,6 +49,8 @@ struct iommufd_debt {
 
 struct iommufd_shim {
 	struct shim base;
+	struct shim_ops ops; /* base's: those of the back end with them */
+	const struct iommufd_backend *backend;
 	struct iommufd_sys sys;
 	struct iommufd_kernel kernel;
 	struct iommufd_host host;
@@ -63,27 +67,47 @@ struct iommufd_ctx {
 	struct iommufd_mem *memories;
 	struct iommufd_pt *tables;
 	struct iommufd_debt *debt;
+	int reports; /* readable when a vIOMMU has events (vevents.c); -1: there is none */
+	/* Page requests: faults.c. */
+	uint32_t fault_queue; /* 0: none */
+	int fault_fd;	      /* -1: none */
+	uint32_t fault_epoch; /* which queue it is: cookies of another are of no use */
 	/* Between ctx_restore() and ctx_restored(): more or less may be there than is recorded. */
 	bool restoring;
 };
 
 /*
- * A page table of the kernel's that was made for a device with PASIDs: only such a one (flag
- * ALLOC_PASID) may be attached where PASIDs are, with or without one.  Lives from the first
- * attachment to the last.
+ * A page table of the kernel's that was made explicitly, behind one IOMMU: for devices with
+ * PASIDs (only one with the flag ALLOC_PASID may be attached there, with or without one), for
+ * dirty tracking, for page requests; as the parent of nested ones; or nested itself.  Lives from
+ * the first attachment, or child, to the last.
  */
 struct iommufd_hwpt {
 	struct iommufd_hwpt *next;
 	const struct iommufd_unit *unit;
+	struct iommufd_hwpt *parent; /* nested: of pt->parent */
 	uint32_t id;
-	uint32_t n_attached;
-	bool gone; /* the kernel has it no more */
+	uint32_t n_attached; /* devices, or children */
+	uint32_t epoch;	     /* of the table when it was made */
+	bool is_parent;	     /* made for children; nothing is attached */
+	bool pasid;	     /* made for devices with PASIDs */
+	bool gone;	     /* the kernel has it no more */
+};
+
+/* What is kept of one for a restart. */
+struct iommufd_saved_hwpt {
+	uint32_t id;	 /* 0: attached to the IOAS */
+	uint32_t parent; /* 0: not nested */
+	uint32_t epoch;
 };
 
 struct iommufd_attachment {
 	uint32_t pasid;
 	struct iommufd_pt *pt;	   /* NULL: none */
 	struct iommufd_hwpt *hwpt; /* NULL: attached to the IOAS */
+	/* While all attachments of a table move: where this one is already. */
+	struct iommufd_hwpt *next;
+	bool is_moved;
 };
 
 struct iommufd_dev {
@@ -92,8 +116,13 @@ struct iommufd_dev {
 	struct iommufd_dev *prev, *next;
 	const struct iommufd_slot *slot;
 	int fd;
-	uint32_t id; /* in the iommufd */
+	uint32_t id;			       /* in the iommufd */
+	uint32_t own[IOMMUFD_BACKEND_OBJECTS]; /* the back end's objects; 0: none */
+	void *backend;			       /* and its memory */
 	uint8_t pasid_bits;
+	struct iommufd_view *view; /* it is a vDEVICE there; NULL: nowhere */
+	uint32_t vdevice;
+	const char *nests_not;		 /* why no table can be nested for it; NULL: it can */
 	struct iommufd_attachment plain; /* SHIM_NO_PASID */
 	struct iommufd_attachment *pasids;
 	size_t n_pasids;
@@ -111,17 +140,46 @@ struct iommufd_mem {
 	uint32_t prot;
 };
 
+/* What is bound to a table of kind USER behind an SMMUv3. */
+struct smmuv3_binding {
+	enum { SMMUV3_NOTHING, SMMUV3_TABLE, SMMUV3_PASID_TABLE } what;
+	uint8_t pasid_bits;
+	uint8_t shape; /* S1Fmt */
+	int slot;      /* of the parent's context descriptors; -1: none */
+	uint64_t root;
+};
+
+struct iommufd_view; /* viommu.h */
+struct smmuv3_page;  /* smmuv3_tables.c */
+
 struct iommufd_pt {
 	struct shim_pt base;
 	struct iommufd_ctx *ctx;
 	struct iommufd_pt *prev, *next;
 	struct iommufd_hwpt *hwpts;
 	struct tables tables;
+	/* Kind USER: an empty one, for what is attached while no table is bound. */
 	uint32_t ioas;
 	uint32_t n_attached;
 	uint8_t format; /* enum shim_format */
 	uint8_t input_bits;
 	bool snoop;
+	bool faults;
+	bool user; /* kind USER; then: */
+	struct iommufd_pt *parent;
+	bool bound;
+	struct shim_table table;
+	uint32_t n_children;
+	/* Kind USER behind an SMMUv3: not user, no ioas, and in the place of bound and table: */
+	bool smmuv3;
+	struct smmuv3_binding binding;
+	/* Of its parent. */
+	struct iommufd_view *views;
+	struct smmuv3_page *cds; /* NULL: none */
+	/* Goes up when what the hardware must be told of the table changes. */
+	uint32_t epoch;
+	/* dirty.c; NULL: made without. */
+	struct iommufd_dirty *dirty;
 	/* An undo failed: more may be mapped than is known.  It can only be freed. */
 	bool broken;
 };
@@ -155,8 +213,17 @@ void iommufd_problem_set(struct iommufd_problem *ret_problem, const char *format
 const char *iommufd_keeper_error(int error);
 
 /* shim.c: takes sys over, also on failure. */
-int iommufd_shim_new_on(const struct iommufd_sys *sys, const char *sysfs_root,
-			struct shim **ret_shim, struct iommufd_problem *ret_problem);
+int iommufd_shim_new_on(const struct iommufd_sys *sys, const struct iommufd_backend *backend,
+			const char *sysfs_root, struct shim **ret_shim,
+			struct iommufd_problem *ret_problem);
+static inline const struct iommufd_backend *iommufd_backend_of(const struct iommufd_ctx *ctx)
+{
+	return ((const struct iommufd_shim *)ctx->base.shim)->backend;
+}
+
+/* sys.c: the real system; as iommufd_shim_new(). */
+int iommufd_open_sys(const struct iommufd_options *options, struct iommufd_sys *ret_sys,
+		     struct iommufd_problem *ret_problem);
 
 /* call.c: one call each, 0 or -errno. */
 int iommufd_call(struct iommufd_ctx *ctx, unsigned long request, void *arg);
@@ -165,9 +232,6 @@ int iommufd_unmap(struct iommufd_ctx *ctx, uint32_t ioas, uint64_t iova, uint64_
 		  uint64_t *ret_unmapped);
 /* Empties the table; made again until it is done, or IOMMUFD_TRIES times. */
 int iommufd_unmap_all(struct iommufd_ctx *ctx, uint32_t ioas);
-int iommufd_vfio_bind(struct iommufd_dev *dev);
-int iommufd_vfio_attach(struct iommufd_dev *dev, uint32_t pasid, uint32_t pt_id);
-int iommufd_vfio_detach(struct iommufd_dev *dev, uint32_t pasid);
 
 /* debt.c */
 /* Gives a list of devices or a context back, or notes what is owed; takes the debts over. */
@@ -213,18 +277,36 @@ void iommufd_detach_all(struct iommufd_dev *dev);
  * returns the first.
  */
 int iommufd_reassert(struct iommufd_ctx *ctx);
+/*
+ * The table is another to the hardware than before (pt->epoch went up): moves everything that
+ * is attached to it.  On failure the caller makes the table what it was, and all moves back.
+ */
+int iommufd_move_all(struct iommufd_pt *pt);
+void iommufd_move_back(struct iommufd_pt *pt);
+/* What a failed one says. */
+int iommufd_attach_error(const struct iommufd_dev *dev, const struct iommufd_pt *pt, int r,
+			 char *ret_reason);
+/* The mappings that a device has that is attached to the table; 0: a tenant's table. */
+static inline uint32_t iommufd_mappings_of(const struct iommufd_pt *pt)
+{
+	return pt->bound ? 0 : pt->ioas;
+}
 void iommufd_attach_save(struct shim_dev *dev, uint32_t pasid, struct shim_saved *ret_saved);
 int iommufd_attach_restore(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt,
 			   const struct shim_saved *saved);
 
 /* hwpt.c */
+/* Whether the device needs one, or may be attached to the IOAS itself. */
+bool iommufd_hwpt_wanted(const struct iommufd_dev *dev, const struct iommufd_pt *pt);
 int iommufd_hwpt_attach(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 			struct iommufd_hwpt **ret_hwpt);
 /* Ends it if nothing is attached.  If the kernel will not, it stays until the table ends. */
 void iommufd_hwpt_settle(struct iommufd_pt *pt, struct iommufd_hwpt *hwpt);
 /* Finds or makes the record of one that was saved. */
-int iommufd_hwpt_restore(struct iommufd_pt *pt, const struct iommufd_unit *unit, uint32_t id,
-			 struct iommufd_hwpt **ret_hwpt);
+int iommufd_hwpt_restore(struct iommufd_pt *pt, const struct iommufd_dev *dev,
+			 const struct iommufd_saved_hwpt *saved, struct iommufd_hwpt **ret_hwpt);
+/* Takes it out of the record, and a parent's count with it. */
+void iommufd_hwpt_remove(struct iommufd_pt *pt, struct iommufd_hwpt *hwpt);
 
 /* memory.c */
 int iommufd_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length,
@@ -236,12 +318,74 @@ int iommufd_pt_create(struct shim_ctx *ctx, const struct shim_pt_spec *spec, cha
 		      struct shim_pt **ret_pt);
 void iommufd_pt_destroy(struct shim_pt *pt);
 /* Whether the device can use the table. */
-int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slot,
-		     char *ret_reason);
+int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev, char *ret_reason);
+const struct shim_format_cap *iommufd_cap_of(const struct iommufd_slot *slot,
+					     enum shim_format format);
+/* Ends an object that nobody knows of; made again if it fails. */
+void iommufd_destroy_surely(struct iommufd_ctx *ctx, uint32_t id);
 /* Ends the kernel's objects of an empty table and frees ours. */
 void iommufd_pt_end(struct iommufd_pt *pt);
 /* Frees ours only. */
 void iommufd_pt_free(struct iommufd_pt *pt);
+
+/* user.c: tables that tenants write */
+int iommufd_user_check(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason);
+/* Whether the device can use it. */
+int iommufd_user_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev,
+		       char *ret_reason);
+int iommufd_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
+
+/* invalidate.c */
+int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
+			  size_t *ret_done);
+int iommufd_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
+				 size_t n, size_t *ret_done);
+
+/* dirty.c: NULL dirty: nothing to do */
+struct iommufd_dirty;
+int iommufd_dirty_new(struct iommufd_dirty **ret_dirty);
+void iommufd_dirty_free(struct iommufd_dirty *dirty);
+/* Room for n more mappings, so that iommufd_dirty_map() cannot fail. */
+int iommufd_dirty_reserve(struct iommufd_pt *pt, size_t n);
+void iommufd_dirty_map(struct iommufd_pt *pt, uint64_t iova, uint64_t length);
+void iommufd_dirty_unmap(struct iommufd_pt *pt, uint64_t iova, uint64_t length);
+bool iommufd_dirty_is_tracked(const struct iommufd_pt *pt);
+/* After a restart. */
+void iommufd_dirty_set_tracked(struct iommufd_pt *pt);
+/* Of one that was just made. */
+int iommufd_dirty_track_hwpt(struct iommufd_ctx *ctx, uint32_t hwpt, bool enable);
+int iommufd_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty);
+int iommufd_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length,
+			  unsigned int page_shift, bool clear, uint8_t *bitmap);
+
+/* faults.c */
+/* The context's queue is there afterwards. */
+int iommufd_faults_open(struct iommufd_ctx *ctx);
+void iommufd_faults_close(struct iommufd_ctx *ctx);
+/* Ends the queue as well. */
+void iommufd_faults_end(struct iommufd_ctx *ctx);
+/* After a restart: a queue in the place of the one whose descriptor is lost. */
+int iommufd_faults_renew(struct iommufd_ctx *ctx);
+int iommufd_faults_read(struct iommufd_ctx *ctx, struct shim_report *reports, size_t n,
+			size_t *ret_n);
+int iommufd_ctx_answer(struct shim_ctx *ctx, uint64_t cookie, bool success);
+
+/* vevents.c */
+int iommufd_ctx_report_fd(struct shim_ctx *ctx);
+int iommufd_ctx_read_reports(struct shim_ctx *ctx, struct shim_report *reports, size_t n,
+			     size_t *ret_n);
+/* The context has a descriptor for reports from now on. */
+int iommufd_reports_open(struct iommufd_ctx *ctx);
+/* Makes that descriptor readable when fd is. */
+int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd);
+
+/* smmuv3_tables.c */
+int iommufd_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_table *table,
+				char *ret_reason);
+
+/* ids.c: every object that is recorded, in no order. */
+typedef void (*iommufd_id_fn)(uint32_t id, void *data);
+void iommufd_ids_each(const struct iommufd_ctx *ctx, iommufd_id_fn each, void *data);
 
 /* map.c */
 uint64_t iommufd_pt_table_bytes(struct shim_pt *pt);
@@ -250,21 +394,22 @@ int iommufd_pt_map(struct shim_pt *pt, const struct shim_map *maps, size_t n,
 		   const struct shim_cancel *cancel);
 int iommufd_pt_unmap(struct shim_pt *pt, const struct shim_unmap *unmaps, size_t n,
 		     size_t *ret_done);
-int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
-			  size_t *ret_done);
-
 int iommufd_pt_restore_map(struct shim_pt *pt, const struct shim_map *maps, size_t n);
 int iommufd_pt_undo_map(struct shim_pt *pt, const struct shim_unmap *ranges, size_t n);
 
 /* saved.c: the bytes of struct shim_saved.  -EINVAL: not what was saved. */
 void iommufd_save_context(struct keeper_context_id id, struct shim_saved *ret_saved);
-void iommufd_save_device(uint32_t id, struct shim_saved *ret_saved);
+void iommufd_save_device(const struct iommufd_dev *dev, struct shim_saved *ret_saved);
 void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
-void iommufd_save_attachment(uint32_t hwpt, struct shim_saved *ret_saved);
+void iommufd_save_smmuv3_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
+void iommufd_save_attachment(const struct iommufd_hwpt *hwpt, struct shim_saved *ret_saved);
 int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id);
-int iommufd_load_device(const struct shim_saved *saved, uint32_t *ret_id);
-int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt);
-int iommufd_load_attachment(const struct shim_saved *saved, uint32_t *ret_hwpt);
+int iommufd_load_device(const struct shim_saved *saved, struct iommufd_dev *ret_dev);
+/* ret_dirty: it was made for dirty tracking; ret_tracked: that is on. */
+int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt, bool *ret_dirty,
+		       bool *ret_tracked);
+int iommufd_load_smmuv3_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt);
+int iommufd_load_attachment(const struct shim_saved *saved, struct iommufd_saved_hwpt *ret_hwpt);
 
 /* restore.c */
 void iommufd_ctx_save(struct shim_ctx *ctx, struct shim_saved *ret_saved);

@@ -140,6 +140,13 @@ static void undo(struct iommufd_pt *pt, uint64_t iova, uint64_t length)
 		pt->broken = true;
 }
 
+/* There is room for it. */
+static void note(struct iommufd_pt *pt, const struct shim_map *map)
+{
+	tables_add(&pt->tables, map->iova, map->length, chunks_of(map->length));
+	iommufd_dirty_map(pt, map->iova, map->length);
+}
+
 int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 		   const struct shim_cancel *cancel)
 {
@@ -148,10 +155,15 @@ int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 	size_t i;
 	int r = pt->broken ? -EIO : 0;
 
+	/* Its tenant maps by writing the table. */
+	if (pt->user || pt->smmuv3)
+		return SHIM_E_UNSUPPORTED;
 	for (i = 0; !r && i < n; i++)
 		r = check(pt, &maps[i]);
 	if (!r)
 		r = tables_reserve(&pt->tables, n);
+	if (!r)
+		r = iommufd_dirty_reserve(pt, n);
 	if (r)
 		return r;
 	for (i = 0; i < n; i++) {
@@ -167,11 +179,11 @@ int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 		return pt->broken ? -EIO : r;
 	}
 	for (i = 0; i < n; i++)
-		tables_add(&pt->tables, maps[i].iova, maps[i].length, chunks_of(maps[i].length));
+		note(pt, &maps[i]);
 	return 0;
 }
 
-/* ---- unmap, invalidate ---- */
+/* ---- unmap ---- */
 
 int iommufd_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size_t n,
 		     size_t *ret_done)
@@ -197,41 +209,7 @@ int iommufd_pt_unmap(struct shim_pt *base, const struct shim_unmap *unmaps, size
 		if (r)
 			return r;
 		tables_remove(&pt->tables, u->iova, u->length, chunks_of(u->length));
-	}
-	return 0;
-}
-
-static int invalidate_one(const struct iommufd_pt *pt, const struct shim_invalidate *entry)
-{
-	uint64_t last;
-
-	switch (entry->scope) {
-	case SHIM_INVALIDATE_ALL:
-		return 0;
-	case SHIM_INVALIDATE_RANGE:
-		if (!entry->length ||
-		    __builtin_add_overflow(entry->iova, entry->length - 1, &last) ||
-		    last >> pt->input_bits)
-			return SHIM_E_RANGE;
-		return 0;
-	case SHIM_INVALIDATE_PASID:
-	case SHIM_INVALIDATE_DEVICE_TLB:
-	case SHIM_INVALIDATE_PASID_CACHE:
-		break;
-	}
-	return SHIM_E_UNSUPPORTED;
-}
-
-/* The kernel changes the table and flushes it in one: nothing stale is left to drop. */
-int iommufd_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
-			  size_t *ret_done)
-{
-	int r;
-
-	for (*ret_done = 0; *ret_done < n; ++*ret_done) {
-		r = invalidate_one(iommufd_pt_of(pt), &entries[*ret_done]);
-		if (r)
-			return r;
+		iommufd_dirty_unmap(pt, u->iova, u->length);
 	}
 	return 0;
 }
@@ -247,10 +225,12 @@ int iommufd_pt_restore_map(struct shim_pt *base, const struct shim_map *maps, si
 		if (!range_fits(pt, maps[i].iova, maps[i].length))
 			return SHIM_E_RANGE;
 	r = tables_reserve(&pt->tables, n);
+	if (!r)
+		r = iommufd_dirty_reserve(pt, n);
 	if (r)
 		return r;
 	for (size_t i = 0; i < n; i++)
-		tables_add(&pt->tables, maps[i].iova, maps[i].length, chunks_of(maps[i].length));
+		note(pt, &maps[i]);
 	return 0;
 }
 

@@ -16,12 +16,14 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
+#include "iommufd/viommu.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-static const struct shim_format_cap *cap_of(const struct iommufd_slot *slot,
-					    enum shim_format format)
+const struct shim_format_cap *iommufd_cap_of(const struct iommufd_slot *slot,
+					     enum shim_format format)
 {
 	const struct shim_caps *caps = &slot->info.caps;
 
@@ -31,11 +33,30 @@ static const struct shim_format_cap *cap_of(const struct iommufd_slot *slot,
 	return NULL;
 }
 
-int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slot, char *ret_reason)
+/* What kind KERNEL can be made of: a table that only a tenant writes is not. */
+static const struct shim_format_cap *kernel_cap_of(const struct iommufd_slot *slot,
+						   enum shim_format format)
 {
-	const struct shim_format_cap *cap = cap_of(slot, pt->format);
-	const struct shim_device_info *info = &slot->info;
+	const struct shim_format_cap *cap = iommufd_cap_of(slot, format);
 
+	return cap && cap->nest_child ? NULL : cap;
+}
+
+int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev, char *ret_reason)
+{
+	const struct shim_format_cap *cap = kernel_cap_of(dev->slot, pt->format);
+	const struct shim_device_info *info = &dev->slot->info;
+
+	if (pt->faults && !info->caps.recoverable_faults)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
+				      info->caps.feature_absent[SHIM_FEATURE_FAULTS]);
+	if (pt->dirty && !info->caps.dirty_tracking)
+		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
+				      info->caps.feature_absent[SHIM_FEATURE_DIRTY]);
+	if (pt->smmuv3)
+		return iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
+	if (pt->user)
+		return iommufd_user_suits(pt, dev, ret_reason);
 	if (!cap)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: it is not proven that the kernel builds page tables of "
@@ -54,43 +75,53 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_slot *slo
 
 /* ---- create ---- */
 
-static int check_spec(const struct shim_pt_spec *spec, char *ret_reason)
+static bool is_smmuv3(const struct shim_pt_spec *spec)
 {
+	return spec->kind == SHIM_KIND_USER && smmuv3_page_shift(spec->format);
+}
+
+static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason)
+{
+	const struct iommufd_kernel *kernel = &iommufd_shim_of(ctx->base.shim)->kernel;
 	const char *what = NULL;
 
-	if (spec->kind == SHIM_KIND_USER)
-		what = "kind USER";
-	else if (spec->kind == SHIM_KIND_PROCESS)
-		what = "kind PROCESS";
+	if (spec->kind == SHIM_KIND_PROCESS)
+		what = "iommufd offers no page table of a process (SVA) to user space";
 	else if (spec->kind == SHIM_KIND_KVM)
-		what = "kind KVM";
-	else if (spec->kind != SHIM_KIND_KERNEL)
-		what = "this kind";
-	else if (spec->parent)
-		what = "nesting";
-	else if (spec->dirty_tracking)
-		what = "dirty tracking";
-	else if (spec->faults)
-		what = "a fault queue";
+		what = "iommufd offers no page table of KVM's";
+	else if (spec->kind != SHIM_KIND_KERNEL && spec->kind != SHIM_KIND_USER)
+		what = "iommufd has no such kind";
+	else if (spec->kind == SHIM_KIND_KERNEL && spec->parent)
+		what = "iommufd nests only tables that a tenant wrote";
+	else if (spec->dirty_tracking && !iommufd_kernel_has(kernel, IOMMU_HWPT_GET_DIRTY))
+		what = "this kernel has no dirty tracking (Linux 6.7)";
+	else if (spec->faults && !iommufd_kernel_has(kernel, IOMMU_FAULT_QUEUE_ALLOC))
+		what = "this kernel has no fault queue (Linux 6.11)";
+	else if (is_smmuv3(spec) && (spec->dirty_tracking || spec->faults))
+		what = "behind an SMMUv3 tables of tenants have no page requests, and are "
+		       "dirty in their parent";
 	if (what)
-		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED,
-				      "%s is not built in this version of the iommufd shim", what);
-	return 0;
+		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED, "%s", what);
+	return spec->kind == SHIM_KIND_USER && !is_smmuv3(spec)
+		       ? iommufd_user_check(ctx, spec, ret_reason)
+		       : 0;
 }
 
 /* The narrowest that the named devices have, or without any, that some device has. */
 static unsigned width_of(const struct iommufd_shim *shim, const struct shim_pt_spec *spec)
 {
 	unsigned bits = 0;
-	size_t n = spec->n_devices ? spec->n_devices : shim->host.n_slots;
+	/* A tenant's table has its format's, whatever the device. */
+	bool named = spec->n_devices && spec->kind != SHIM_KIND_USER;
+	size_t n = named ? spec->n_devices : shim->host.n_slots;
 
 	for (size_t i = 0; i < n; i++) {
-		const struct iommufd_slot *slot = spec->n_devices
-							  ? iommufd_dev_of(spec->devices[i])->slot
-							  : &shim->host.slots[i];
-		const struct shim_format_cap *cap = cap_of(slot, spec->format);
+		const struct iommufd_slot *slot =
+			named ? iommufd_dev_of(spec->devices[i])->slot : &shim->host.slots[i];
+		const struct shim_format_cap *cap = iommufd_cap_of(slot, spec->format);
 
-		if (cap && (!bits || cap->input_bits < bits))
+		if (cap && cap->nest_child == (spec->kind == SHIM_KIND_USER) &&
+		    (!bits || cap->input_bits < bits))
 			bits = cap->input_bits;
 	}
 	return bits;
@@ -137,10 +168,40 @@ static int make_ioas(struct iommufd_pt *pt)
 	if (r)
 		return r;
 	pt->ioas = arg.out_ioas_id;
-	r = promise_width(pt);
-	for (int i = 0; r && i < IOMMUFD_TRIES && iommufd_destroy(pt->ctx, pt->ioas); i++)
-		;
+	/* Without mappings nothing is promised. */
+	r = pt->user ? 0 : promise_width(pt);
+	if (r)
+		iommufd_destroy_surely(pt->ctx, pt->ioas);
 	return r;
+}
+
+static void fill(struct iommufd_pt *pt, const struct shim_pt_spec *spec, unsigned bits)
+{
+	pt->format = (uint8_t)spec->format;
+	pt->input_bits = spec->input_bits ? spec->input_bits : (uint8_t)bits;
+	pt->snoop = spec->enforce_snoop;
+	pt->faults = spec->faults;
+	pt->smmuv3 = is_smmuv3(spec);
+	pt->user = spec->kind == SHIM_KIND_USER && !pt->smmuv3;
+	if (!pt->user)
+		return;
+	pt->parent = iommufd_pt_of(spec->parent);
+	pt->bound = spec->table;
+	if (spec->table)
+		pt->table = *spec->table;
+}
+
+static int make(struct iommufd_pt *pt, const struct shim_pt_spec *spec, char *ret_reason)
+{
+	int r = spec->dirty_tracking ? iommufd_dirty_new(&pt->dirty) : 0;
+
+	for (size_t i = 0; !r && i < spec->n_devices; i++)
+		r = iommufd_pt_suits(pt, iommufd_dev_of(spec->devices[i]), ret_reason);
+	if (!r && pt->faults)
+		r = iommufd_faults_open(pt->ctx);
+	if (r)
+		return r;
+	return pt->smmuv3 ? iommufd_smmuv3_create(pt, spec, ret_reason) : make_ioas(pt);
 }
 
 int iommufd_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char *ret_reason,
@@ -150,7 +211,7 @@ int iommufd_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, ch
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
 	unsigned bits = width_of(shim, spec);
 	struct iommufd_pt *pt;
-	int r = check_spec(spec, ret_reason);
+	int r = check_spec(ctx, spec, ret_reason);
 
 	if (r)
 		return r;
@@ -168,17 +229,15 @@ int iommufd_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, ch
 		return -ENOMEM;
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
-	pt->format = (uint8_t)spec->format;
-	pt->input_bits = spec->input_bits ? spec->input_bits : (uint8_t)bits;
-	pt->snoop = spec->enforce_snoop;
-	for (size_t i = 0; !r && i < spec->n_devices; i++)
-		r = iommufd_pt_suits(pt, iommufd_dev_of(spec->devices[i])->slot, ret_reason);
-	if (!r)
-		r = make_ioas(pt);
+	fill(pt, spec, bits);
+	r = make(pt, spec, ret_reason);
 	if (r) {
+		iommufd_dirty_free(pt->dirty);
 		free(pt);
 		return r;
 	}
+	if (pt->parent)
+		pt->parent->n_children++;
 	SHIM_LIST_ADD(ctx->tables, pt);
 	*ret_pt = &pt->base;
 	return 0;
@@ -201,10 +260,9 @@ static bool try_end(struct iommufd_pt *pt)
 	while ((hwpt = pt->hwpts)) {
 		if (!hwpt->gone && !try_destroy(pt, hwpt->id))
 			return false;
-		pt->hwpts = hwpt->next;
-		free(hwpt);
+		iommufd_hwpt_remove(pt, hwpt);
 	}
-	return try_destroy(pt, pt->ioas);
+	return pt->smmuv3 || (iommufd_views_try_end(pt) && try_destroy(pt, pt->ioas));
 }
 
 void iommufd_pt_end(struct iommufd_pt *pt)
@@ -218,10 +276,20 @@ void iommufd_pt_free(struct iommufd_pt *pt)
 {
 	struct iommufd_hwpt *hwpt;
 
+	/* A parent that ended before has no records for its children's to go by. */
 	while ((hwpt = pt->hwpts)) {
+		if (hwpt->parent)
+			hwpt->parent->n_attached--;
 		pt->hwpts = hwpt->next;
 		free(hwpt);
 	}
+	if (pt->smmuv3)
+		iommufd_smmuv3_free(pt);
+	iommufd_views_free(pt);
+	iommufd_smmuv3_page_free(pt);
+	if (pt->parent)
+		pt->parent->n_children--;
+	iommufd_dirty_free(pt->dirty);
 	tables_clear(&pt->tables);
 	SHIM_LIST_REMOVE(pt->ctx->tables, pt);
 	free(pt);
@@ -232,8 +300,9 @@ void iommufd_pt_destroy(struct shim_pt *base)
 	struct iommufd_pt *pt = iommufd_pt_of(base);
 
 	/* Attached: against the contract; what still leads here must not dangle. */
-	if (!pt || pt->n_attached)
+	if (!pt || pt->n_attached || pt->n_children)
 		return;
-	(void)iommufd_unmap_all(pt->ctx, pt->ioas);
+	if (pt->ioas)
+		(void)iommufd_unmap_all(pt->ctx, pt->ioas);
 	iommufd_pt_end(pt);
 }

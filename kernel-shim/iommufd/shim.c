@@ -7,13 +7,15 @@
  * How a table is made.  An IOASID is one IOAS.  Its devices are attached to the IOAS itself,
  * and the kernel makes the hardware's table with the first attachment behind an IOMMU, shares
  * it between devices that can share, and ends it with the last: nothing of it can be left
- * over, and replacing is one call.  Only where a device has PASIDs a HWPT is made explicitly
- * (struct iommufd_hwpt), because the kernel attaches no other there.  The kernel enforces
+ * over, and replacing is one call.  Only where the kernel wants to be asked a HWPT is made
+ * explicitly (struct iommufd_hwpt): where a device has PASIDs, for dirty tracking, for page
+ * requests, and for nesting (user.c).  The kernel enforces
  * snooping in every table whose IOMMU can, so enforce_snoop needs no more than to refuse the
  * devices whose IOMMU cannot.
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -82,8 +84,11 @@ static const struct {
 	{IOMMU_IOAS_UNMAP, "IOMMU_IOAS_UNMAP", true},
 	{IOMMU_HWPT_ALLOC, "HWPT_ALLOC", false},
 	{IOMMU_GET_HW_INFO, "GET_HW_INFO", false},
+	{IOMMU_HWPT_GET_DIRTY, "GET_DIRTY_BITMAP", false},
+	{IOMMU_HWPT_INVALIDATE, "HWPT_INVALIDATE", false},
 	{IOMMU_FAULT_QUEUE_ALLOC, "FAULT_QUEUE_ALLOC", false},
 	{IOMMU_VIOMMU_ALLOC, "VIOMMU_ALLOC", false},
+	{IOMMU_VDEVICE_ALLOC, "VDEVICE_ALLOC", false},
 	{IOMMU_VEVENTQ_ALLOC, "VEVENTQ_ALLOC", false},
 };
 #define N_CALLS (sizeof(calls) / sizeof(calls[0]))
@@ -214,10 +219,18 @@ static const struct shim_ops iommufd_ops = {
 	.pt_map = iommufd_pt_map,
 	.pt_unmap = iommufd_pt_unmap,
 	.pt_invalidate = iommufd_pt_invalidate,
-	/* pt_walk: the tables are the kernel's.  dma: the devices are real. */
+	.pt_invalidate_native = iommufd_pt_invalidate_native,
+	.pt_bind_table = iommufd_pt_bind_table,
+	.pt_bind_pasid_table = iommufd_pt_bind_pasid_table,
+	.pt_track_dirty = iommufd_pt_track_dirty,
+	.pt_read_dirty = iommufd_pt_read_dirty,
+	/* pt_walk: the tables are the kernel's.  dma: if the back end's devices are not real. */
 	.attach = iommufd_attach,
 	.replace = iommufd_replace,
 	.detach = iommufd_detach,
+	.ctx_report_fd = iommufd_ctx_report_fd,
+	.ctx_read_reports = iommufd_ctx_read_reports,
+	.ctx_answer = iommufd_ctx_answer,
 	.ctx_save = iommufd_ctx_save,
 	.dev_save = iommufd_dev_save,
 	.pt_save = iommufd_pt_save,
@@ -233,8 +246,9 @@ static const struct shim_ops iommufd_ops = {
 	.sweep = iommufd_sweep,
 };
 
-int iommufd_shim_new_on(const struct iommufd_sys *sys, const char *sysfs_root,
-			struct shim **ret_shim, struct iommufd_problem *ret_problem)
+int iommufd_shim_new_on(const struct iommufd_sys *sys, const struct iommufd_backend *backend,
+			const char *sysfs_root, struct shim **ret_shim,
+			struct iommufd_problem *ret_problem)
 {
 	struct iommufd_shim *shim = calloc(1, sizeof(*shim));
 	int r;
@@ -243,13 +257,18 @@ int iommufd_shim_new_on(const struct iommufd_sys *sys, const char *sysfs_root,
 		sys->end(sys->user);
 		return -ENOMEM;
 	}
-	shim->base.ops = &iommufd_ops;
+	shim->ops = iommufd_ops;
+	shim->ops.dma = backend->dma;
+	shim->base.ops = &shim->ops;
+	shim->backend = backend;
 	shim->sys = *sys;
 	pthread_mutex_init(&shim->lock, NULL);
 	r = probe_kernel(sys, &shim->kernel, ret_problem);
 	if (!r)
-		r = iommufd_host_read(sys, sysfs_root ?: "/sys", &shim->kernel, &shim->host,
-				      ret_problem);
+		r = backend->host(sys, sysfs_root ?: "/sys", &shim->kernel, &shim->host,
+				  ret_problem);
+	if (!r)
+		r = iommufd_smmuv3_probe(shim);
 	if (r) {
 		free_shim(&shim->base);
 		return r;

@@ -6,7 +6,8 @@
  *
  *	1. devices that are claimed and not recorded (a dev_bind() was cut short) go back;
  *	2. recorded devices are put where the record says (iommufd_reassert());
- *	3. objects that are not recorded are emptied and destroyed.
+ *	3. where page requests are asked for, tables get a queue that somebody reads;
+ *	4. objects that are not recorded are emptied and destroyed.
  *
  * Which ids to try.  iommufd cannot list its objects, but gives the lowest id that is free.
  * When the broker was killed, at most one call was making objects in the context; everything
@@ -20,12 +21,15 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 /* One call makes fewer objects, devices of a claim apart. */
 #define OBJECTS_OF_A_CALL 8u
+/* A table's own, its parent's view and its devices' vDEVICEs, before a restart and after it. */
+#define OBJECTS_OF_AN_SMMUV3_TABLE 16u
 
 /* Ids from 1 to last; the recorded ones are not to be touched. */
 struct ids {
@@ -35,16 +39,21 @@ struct ids {
 
 /* ---- claims ---- */
 
-/* Ends DMA through the keeper's descriptor, if it is recorded nowhere why there is any. */
+/*
+ * Ends DMA through the keeper's descriptor, if it is recorded nowhere why there is any.  What has
+ * none is an object, and ends as one.
+ */
 static void detach_claimed(struct iommufd_ctx *ctx, const char *address)
 {
 	const struct iommufd_sys *sys = &iommufd_shim_of(ctx->base.shim)->sys;
 	struct iommufd_dev dev = {.base.shim = ctx->base.shim, .ctx = ctx};
 
+	if (!iommufd_backend_of(ctx)->has_fds)
+		return;
 	if (sys->devices_take(sys->user, ctx->id, &address, 1, &dev.fd))
 		return;
 	/* EINVAL: it was never bound. */
-	(void)iommufd_vfio_detach(&dev, SHIM_NO_PASID);
+	(void)iommufd_backend_of(ctx)->detach(&dev, SHIM_NO_PASID);
 	sys->close(sys->user, dev.fd);
 }
 
@@ -96,40 +105,38 @@ int iommufd_end_claims(struct iommufd_ctx *ctx, size_t *ended)
 
 /* ---- objects ---- */
 
-static uint32_t higher(uint32_t a, uint32_t b)
+static void note_highest(uint32_t id, void *data)
 {
-	return a > b ? a : b;
+	uint32_t *highest = data;
+
+	if (id > *highest)
+		*highest = id;
+}
+
+static void note_known(uint32_t id, void *data)
+{
+	((struct ids *)data)->known[id] = true;
 }
 
 static int ids_init(const struct iommufd_ctx *ctx, struct ids *ret_ids)
 {
-	uint32_t last = KEEPER_DEVICES_MAX + OBJECTS_OF_A_CALL, highest = 0;
-	const struct iommufd_hwpt *hwpt;
-	const struct iommufd_dev *dev;
-	const struct iommufd_pt *pt;
-	bool *known;
+	struct ids ids = {.last = KEEPER_DEVICES_MAX * iommufd_backend_of(ctx)->objects +
+				  OBJECTS_OF_A_CALL};
+	uint32_t highest = 0;
 
-	for (dev = ctx->devices; dev; dev = dev->next, last++)
-		highest = higher(highest, dev->id);
-	for (pt = ctx->tables; pt; pt = pt->next) {
-		highest = higher(highest, pt->ioas);
-		for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
-			highest = higher(highest, hwpt->id);
-	}
+	for (const struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
+		ids.last++;
+	/* What is made anew of it, beside what was there. */
+	for (const struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
+		ids.last += pt->smmuv3 ? OBJECTS_OF_AN_SMMUV3_TABLE : 0;
 	/* As many recorded objects as the highest id, at most. */
-	last += highest;
-	known = calloc((size_t)last + 1, sizeof(*known));
-	if (!known)
+	iommufd_ids_each(ctx, note_highest, &highest);
+	ids.last += highest;
+	ids.known = calloc((size_t)ids.last + 1, sizeof(*ids.known));
+	if (!ids.known)
 		return -ENOMEM;
-	for (dev = ctx->devices; dev; dev = dev->next)
-		known[dev->id] = true;
-	for (pt = ctx->tables; pt; pt = pt->next) {
-		known[pt->ioas] = true;
-		for (hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
-			if (!hwpt->gone)
-				known[hwpt->id] = true;
-	}
-	*ret_ids = (struct ids){.last = last, .known = known};
+	iommufd_ids_each(ctx, note_known, &ids);
+	*ret_ids = ids;
 	return 0;
 }
 
@@ -176,6 +183,28 @@ static int end_objects(struct iommufd_ctx *ctx, size_t *ended)
 	return r;
 }
 
+/*
+ * Kind USER behind an SMMUv3: what the earlier broker made is unknown by now, and what was in no
+ * use has ended.  All is made anew, the devices are moved, and then the rest ends, too.
+ */
+static int restored_smmuv3(struct iommufd_ctx *ctx, size_t *ended)
+{
+	bool any = false;
+	int r;
+
+	for (const struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
+		any |= pt->smmuv3;
+	if (!any)
+		return 0;
+	r = iommufd_smmuv3_restored(ctx);
+	if (!r)
+		r = end_objects(ctx, ended);
+	for (struct iommufd_pt *pt = ctx->tables; !r && pt; pt = pt->next)
+		if (pt->n_children)
+			iommufd_smmuv3_page_settle(pt);
+	return r;
+}
+
 int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 {
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
@@ -185,7 +214,11 @@ int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 	if (!r)
 		r = iommufd_reassert(ctx);
 	if (!r)
+		r = iommufd_faults_renew(ctx);
+	if (!r)
 		r = end_objects(ctx, &ended);
+	if (!r)
+		r = restored_smmuv3(ctx, &ended);
 	if (r)
 		return r;
 	ctx->restoring = false;

@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static int linux_ioctl(void *user, int fd, unsigned long request, void *arg)
@@ -34,6 +36,71 @@ static int linux_dup(void *user, int fd)
 static void linux_close(void *user, int fd)
 {
 	close(fd);
+}
+
+static int linux_memory_new(void *user, size_t size, int *ret_fd, void **ret_bytes)
+{
+	int fd = memfd_create("ioasid-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING), r;
+	void *bytes;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+		goto fail;
+	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (bytes == MAP_FAILED)
+		goto fail;
+	*ret_fd = fd;
+	*ret_bytes = bytes;
+	return 0;
+fail:
+	r = -errno;
+	close(fd);
+	return r;
+}
+
+static void linux_memory_free(void *user, int fd, void *bytes, size_t size)
+{
+	munmap(bytes, size);
+	close(fd);
+}
+
+static int linux_poll_new(void *user)
+{
+	int fd = epoll_create1(EPOLL_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int linux_poll_add(void *user, int poll, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static ssize_t linux_read(void *user, int fd, void *bytes, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = read(fd, bytes, n);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	return got;
+}
+
+static int linux_write(void *user, int fd, const void *bytes, size_t n)
+{
+	ssize_t done;
+
+	do
+		done = write(fd, bytes, n);
+	while (done < 0 && errno == EINTR);
+	if (done < 0)
+		return -errno;
+	return (size_t)done == n ? 0 : -EIO;
 }
 
 /* A keeper that has ended in order has taken its socket with it: one that does not answer, too. */
@@ -115,6 +182,12 @@ int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
 		.ioctl = linux_ioctl,
 		.dup = linux_dup,
 		.close = linux_close,
+		.memory_new = linux_memory_new,
+		.memory_free = linux_memory_free,
+		.poll_new = linux_poll_new,
+		.poll_add = linux_poll_add,
+		.read = linux_read,
+		.write = linux_write,
 		.context_open = linux_context_open,
 		.context_close = linux_context_close,
 		.context_next = linux_context_next,
@@ -130,18 +203,14 @@ int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
 	return 0;
 }
 
-int iommufd_shim_new(const struct iommufd_options *options, struct shim **ret_shim,
+int iommufd_open_sys(const struct iommufd_options *options, struct iommufd_sys *ret_sys,
 		     struct iommufd_problem *ret_problem)
 {
-	struct iommufd_sys sys;
-	int r = iommufd_sys_linux(options->keeper_socket, &sys);
+	int r = iommufd_sys_linux(options->keeper_socket, ret_sys);
 
-	if (r == -ENOMEM)
+	if (!r || r == -ENOMEM)
 		return r;
-	if (r) {
-		iommufd_problem_set(ret_problem, "the keeper at %s: %s", options->keeper_socket,
-				    strerror(r < 0 ? -r : EPROTO));
-		return IOMMUFD_E_KEEPER;
-	}
-	return iommufd_shim_new_on(&sys, options->sysfs_root, ret_shim, ret_problem);
+	iommufd_problem_set(ret_problem, "the keeper at %s: %s", options->keeper_socket,
+			    strerror(r < 0 ? -r : EPROTO));
+	return IOMMUFD_E_KEEPER;
 }

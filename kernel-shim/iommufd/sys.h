@@ -12,11 +12,23 @@
 
 #include "keeper/client.h"
 
+#include <sys/types.h>
+
 struct iommufd_sys {
 	void *user;
 	int (*ioctl)(void *user, int fd, unsigned long request, void *arg);
 	int (*dup)(void *user, int fd); /* close-on-exec */
 	void (*close)(void *user, int fd);
+
+	/* New memory of the shim's own, to be mapped for devices; zeroed. */
+	int (*memory_new)(void *user, size_t size, int *ret_fd, void **ret_bytes);
+	void (*memory_free)(void *user, int fd, void *bytes, size_t size);
+	/* A set of descriptors that is readable when one of them is. */
+	int (*poll_new)(void *user);
+	int (*poll_add)(void *user, int poll, int fd);
+	/* What is there, without waiting: bytes, 0: nothing. */
+	ssize_t (*read)(void *user, int fd, void *bytes, size_t n);
+	int (*write)(void *user, int fd, const void *bytes, size_t n); /* all of it */
 
 	int (*context_open)(void *user, const char *owner, char *ret_reason,
 			    struct keeper_context_id *ret_context, int *ret_fd);

@@ -110,6 +110,15 @@ static void add_format(struct shim_caps *caps, enum shim_format format, unsigned
 	};
 }
 
+/* A tenant writes it; execute permission and accessed and dirty bits are as it says. */
+static void add_child(struct shim_caps *caps, enum shim_format format, unsigned bits,
+		      uint64_t pages)
+{
+	add_format(caps, format, bits, pages);
+	caps->formats[caps->n_formats - 1].access_dirty = true;
+	caps->formats[caps->n_formats - 1].nest_child = true;
+}
+
 static void add_formats(const struct vtd_abilities *a, struct shim_caps *caps)
 {
 	static const enum shim_format by_levels[] = {
@@ -130,6 +139,13 @@ static void add_formats(const struct vtd_abilities *a, struct shim_caps *caps)
 		pages = pages ? pages & a->first_stage_pages : a->first_stage_pages;
 	}
 	add_format(caps, SHIM_FORMAT_KERNEL_CHOSEN, bits, pages);
+	if (!a->nesting)
+		return;
+	for (size_t i = 0; i < caps->n_formats; i++)
+		caps->formats[i].nest_parent = true;
+	add_child(caps, SHIM_FORMAT_X86_64_4L, 48, a->first_stage_pages);
+	if (a->first_stage_5l)
+		add_child(caps, SHIM_FORMAT_X86_64_5L, 57, a->first_stage_pages);
 }
 
 void vtd_caps(const struct vtd_unit *unit, struct shim_caps *ret_caps)
@@ -139,7 +155,11 @@ void vtd_caps(const struct vtd_unit *unit, struct shim_caps *ret_caps)
 
 	vtd_decode(unit->cap, unit->ecap, &a);
 	memset(caps, 0, sizeof(*caps));
-	caps->max_depth = 1;
+	/* A tenant's table is of the first stage, its parent of the second. */
+	a.nesting = a.nesting && a.first_stage_possible && a.second_stage_scalable;
+	caps->max_depth = a.nesting ? 2 : 1;
+	caps->recoverable_faults = a.page_requests;
+	caps->dirty_tracking = a.dirty;
 	caps->snoop_control = a.snoop_control;
 	caps->device_tlb = a.device_tlb;
 	caps->pasid_bits = a.pasid_bits;
@@ -163,5 +183,9 @@ void vtd_caps(const struct vtd_unit *unit, struct shim_caps *ret_caps)
 		       unit->name);
 	if (!a.nesting)
 		ABSENT(caps, SHIM_FEATURE_NESTING, "VT-d ECAP.%s is 0 on %s",
-		       a.scalable ? "NEST" : "SMTS", unit->name);
+		       !a.scalable		 ? "SMTS"
+		       : !bit(unit->ecap, 26)	 ? "NEST"
+		       : !a.first_stage_possible ? "FSTS"
+						 : "SSTS",
+		       unit->name);
 }

@@ -156,7 +156,8 @@ static int check_attach(const struct soft_dev *dev, uint32_t pasid, const struct
 		return SHIM_E_INCOMPATIBLE;
 	}
 	for (; pt; pt = pt->parent) {
-		if (!soft_dev_can_use(dev, soft_format_find(pt->format), pt->snoop, ret_reason))
+		if (pt->kind != SHIM_KIND_PROCESS &&
+		    !soft_dev_can_use(dev, soft_format_find(pt->format), pt->snoop, ret_reason))
 			return SHIM_E_INCOMPATIBLE;
 		/* What it writes would not be seen. */
 		if (pt->dirty_tracking && !info->caps.dirty_tracking) {

@@ -35,6 +35,7 @@ struct search {
 	unsigned int page_shift;
 	uint8_t *bitmap;
 	bool clear;
+	bool soil;    /* sets the bits of what can be written, instead */
 	bool cleared; /* something was */
 	uint32_t tables_left;
 };
@@ -69,28 +70,28 @@ static bool find_table(const struct search *s, uint64_t table, uint32_t access,
 	return true;
 }
 
-/* Takes the dirty bit out of an entry, whatever else changes in it meanwhile. */
-static void clean(struct search *s, uint64_t table, unsigned int index, uint64_t raw)
+/* Takes the dirty bit out of an entry, or puts it in, whatever else changes in it meanwhile. */
+static void change(struct search *s, uint64_t table, unsigned int index, uint64_t raw)
 {
 	const struct soft_stage *stage = &s->changing[0];
-	uint64_t physical;
+	uint64_t dirty = stage->format->dirty, physical;
 
 	if (!find_table(s, table, SHIM_WRITE, &physical))
 		return;
 	physical += index * sizeof(raw);
-	for (unsigned int i = 0; raw & stage->format->dirty; i++) {
+	for (unsigned int i = 0; !(raw & dirty) == s->soil; i++) {
 		int r;
 
 		/* Only a tenant changes an entry for so long. */
 		if (i > SOFT_WALK_RESTARTS && stage->tables_in_next)
 			return;
-		r = stage->update(stage->memory, physical, &raw, raw & ~stage->format->dirty);
+		r = stage->update(stage->memory, physical, &raw, raw ^ dirty);
 		if (r < 0)
 			return;
 		if (!r)
 			break;
 	}
-	s->cleared = true;
+	s->cleared |= s->clear;
 }
 
 /* The part of [at, last] that this table maps; at lies in it.  SHIM_E_LIMIT. */
@@ -121,7 +122,9 @@ static int search_table(struct search *s, uint64_t table, unsigned int level, ui
 		} else if (entry.kind == SOFT_ENTRY_LEAF && raw & stage->format->dirty) {
 			mark(s, start, end);
 			if (s->clear && start >= s->first && end <= s->last)
-				clean(s, table, index, raw);
+				change(s, table, index, raw);
+		} else if (entry.kind == SOFT_ENTRY_LEAF && s->soil && entry.prot & SHIM_WRITE) {
+			change(s, table, index, raw);
 		}
 		if (r)
 			return r;
@@ -135,54 +138,61 @@ static int search_table(struct search *s, uint64_t table, unsigned int level, ui
  * Looks through a range, and returns when what was cached of cleaned leaves is gone, also if
  * it did not get through.
  */
-static int search(struct soft_pt *pt, uint64_t first, uint64_t last, unsigned int page_shift,
-		  bool clear, uint8_t *bitmap)
+static int search(struct soft_pt *pt, struct search s)
 {
-	struct search s = {
-		.first = first,
-		.last = last,
-		.page_shift = page_shift,
-		.bitmap = bitmap,
-		.clear = clear,
-		.tables_left = TENANT_TABLES_MAX,
-	};
 	int r = 0;
 
+	s.tables_left = TENANT_TABLES_MAX;
 	s.n_stages = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, s.stages);
 	for (unsigned int i = 0; i < s.n_stages; i++) {
 		s.changing[i] = s.stages[i];
 		s.stages[i].update = NULL;
 	}
 	if (!s.stages[0].empty)
-		r = search_table(&s, s.stages[0].root, s.stages[0].format->levels, first, last);
+		r = search_table(&s, s.stages[0].root, s.stages[0].format->levels, s.first, s.last);
 	if (!s.cleared)
 		return r;
 	pthread_rwlock_wrlock(&pt->ctx->flush);
-	soft_flush_translations(pt, first, last);
+	soft_flush_translations(pt, s.first, s.last);
 	pt->flushes++;
 	pthread_rwlock_unlock(&pt->ctx->flush);
 	return r;
 }
 
-int soft_pt_track_dirty(struct shim_pt *base, bool enable)
+/* All of the input space, in its halves. */
+static int search_all(struct soft_pt *pt, bool soil)
 {
-	struct soft_pt *pt = soft_pt_of(base);
 	const struct soft_format *format = soft_format_find(pt->format);
 	bool halves = format->sign_extend && pt->input_bits == format->input_bits;
-	uint64_t last = (1ull << (pt->input_bits - halves)) - 1;
+	struct search s = {
+		.last = (1ull << (pt->input_bits - halves)) - 1,
+		.page_shift = SOFT_PAGE_SHIFT,
+		.clear = !soil,
+		.soil = soil,
+	};
+	int r = search(pt, s);
+
+	if (r || !halves)
+		return r;
+	s.first = ~s.last;
+	s.last = UINT64_MAX;
+	return search(pt, s);
+}
+
+int soft_pt_track_dirty(struct shim_pt *base, bool enable, bool all_dirty)
+{
+	struct soft_pt *pt = soft_pt_of(base);
 	int r;
 
 	if (!pt->dirty_tracking)
 		return SHIM_E_UNSUPPORTED;
-	if (enable == pt->tracking)
+	if (enable == pt->tracking && !all_dirty)
 		return 0;
 	pt->tracking = enable;
 	if (!enable)
 		return 0;
 	/* Leaves that are made from now on are clean; now those that are there. */
-	r = search(pt, 0, last, SOFT_PAGE_SHIFT, true, NULL);
-	if (!r && halves)
-		r = search(pt, ~last, UINT64_MAX, SOFT_PAGE_SHIFT, true, NULL);
+	r = search_all(pt, all_dirty);
 	if (r)
 		pt->tracking = false;
 	return r;
@@ -198,5 +208,11 @@ int soft_pt_read_dirty(struct shim_pt *base, uint64_t iova, uint64_t length,
 	if (page_shift < SOFT_PAGE_SHIFT || page_shift > 63 ||
 	    !soft_pt_range_fits(pt, iova, length))
 		return SHIM_E_RANGE;
-	return search(pt, iova, iova + length - 1, page_shift, clear, bitmap);
+	return search(pt, (struct search){
+				  .first = iova,
+				  .last = iova + length - 1,
+				  .page_shift = page_shift,
+				  .bitmap = bitmap,
+				  .clear = clear,
+			  });
 }

@@ -7,7 +7,7 @@
  */
 
 #include "soft/guard.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,6 +22,7 @@ struct access {
 	uint64_t iova;
 	uint8_t *buf;
 	size_t len, done;
+	bool process; /* the access is the process's to make */
 	struct shim_fault fault;
 };
 
@@ -52,10 +53,14 @@ static bool walk(struct access *a, uint64_t iova, struct soft_translation *ret)
 {
 	struct soft_iommu *iommu = a->dev->slot->iommu;
 	struct soft_stage stages[SOFT_STAGES_MAX];
-	unsigned int n = soft_pt_stages(a->pt, iommu, a->who, stages);
+	unsigned int tries = 0;
 
-	if (!soft_walk(stages, n, iova, a->access | SOFT_USER, NULL, ret, &a->fault))
-		return false;
+	while (!soft_walk(stages, soft_pt_stages(a->pt, iommu, a->who, stages), iova,
+			  a->access | SOFT_USER, NULL, ret, &a->fault)) {
+		if (!soft_vm_filled(a->pt, &a->fault, &tries))
+			return false;
+		a->fault = (struct shim_fault){0};
+	}
 	soft_iotlb_insert(&iommu->iotlb, a->tag, a->who, iova, ret->output, ret->page_size,
 			  ret->cached);
 	return true;
@@ -125,6 +130,9 @@ static bool run_chunk(struct access *a, uint32_t pasid)
 	a->pt = soft_dev_attached(a->dev, pasid);
 	if (!a->pt)
 		return fail(a, SHIM_FAULT_NOT_ATTACHED, a->iova + a->done);
+	a->process = a->pt->kind == SHIM_KIND_PROCESS;
+	if (a->process)
+		return false;
 	a->tag = soft_pt_tag(a->pt);
 	a->who = soft_who(pasid);
 	while (left) {
@@ -189,6 +197,8 @@ int soft_dma(struct shim_dev *base, uint32_t pasid, uint32_t access, uint64_t io
 		a.fault.recoverable = !ok && is_recoverable(&a);
 		pthread_rwlock_unlock(flush);
 	}
+	if (a.process)
+		return SHIM_E_PROCESS;
 	*ret_done = a.done;
 	*ret_fault = a.fault;
 	return 0;

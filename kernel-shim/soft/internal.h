@@ -63,6 +63,7 @@ struct soft_ctx {
 	struct soft_dev *devices;
 	struct soft_mem *memories;
 	struct soft_pt *tables;
+	struct soft_vm *vms;
 	pthread_rwlock_t flush;
 	pthread_mutex_t retag; /* DMA threads that give a child a new tag */
 };
@@ -91,9 +92,10 @@ struct soft_pt {
 	struct soft_ctx *ctx;
 	struct soft_pt *prev, *next;
 	struct soft_pt *parent;
+	struct soft_vm *vm; /* kind KVM: whose table it is */
 	/*
 	 * KERNEL: address of the root, 0: none yet.  USER: what is bound, in one word (user.c).
-	 * Atomic.
+	 * KVM: the root is the VM's.  Atomic.
 	 */
 	uint64_t root;
 	uint64_t tag; /* in the IOTLBs; atomic */
@@ -200,6 +202,8 @@ void soft_flush_all(struct soft_pt *pt);
 void soft_flush_translations(struct soft_pt *pt, uint64_t first, uint64_t last);
 int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 		       size_t *ret_done);
+int soft_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
+			      size_t n, size_t *ret_done);
 
 /* user.c */
 /* Whether the table can be bound to pt below parent; RANGE, UNSUPPORTED. */
@@ -213,7 +217,7 @@ void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 int soft_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
 
 /* dirty.c */
-int soft_pt_track_dirty(struct shim_pt *pt, bool enable);
+int soft_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty);
 int soft_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length, unsigned int page_shift,
 		       bool clear, uint8_t *bitmap);
 

@@ -14,9 +14,10 @@
  * All of it goes under ctx->flush for writing, save the search for a new tag.
  */
 
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
+#include <string.h>
 
 static struct soft_shim *shim_of(const struct soft_pt *pt)
 {
@@ -31,6 +32,8 @@ uint64_t soft_pt_tag(struct soft_pt *pt)
 
 	for (const struct soft_pt *above = pt->parent; above; above = above->parent)
 		seen += above->flushes;
+	for (const struct soft_pt *at = pt; at; at = at->parent)
+		seen += at->vm ? at->vm->flushes : 0;
 	if (__atomic_load_n(&pt->parents_seen, __ATOMIC_ACQUIRE) == seen)
 		return __atomic_load_n(&pt->tag, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&pt->ctx->retag);
@@ -168,6 +171,11 @@ int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entri
 	int r = 0;
 	size_t i;
 
+	if (pt->kind == SHIM_KIND_PROCESS) {
+		/* The CPU's own tables: nothing of them is cached here. */
+		*ret_done = 0;
+		return SHIM_E_UNSUPPORTED;
+	}
 	for (i = 0; i < n && !r; i++) {
 		/* One by one, so that DMA gets its turn within a long array. */
 		pthread_rwlock_wrlock(&pt->ctx->flush);
@@ -175,5 +183,61 @@ int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entri
 		pthread_rwlock_unlock(&pt->ctx->flush);
 	}
 	*ret_done = r ? i - 1 : i;
+	return r;
+}
+
+/* ---- in an architecture's own layout ---- */
+
+/* struct iommu_hwpt_vtd_s1_invalidate, of Linux's uapi. */
+struct vtd_s1_invalidate {
+	uint64_t addr;
+	uint64_t npages;
+	uint32_t flags; /* LEAF 1 */
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct vtd_s1_invalidate) == 24, "as the kernel has it");
+
+/* addr 0 with all pages is everything; -EINVAL: it means nothing there. */
+static int read_vtd_s1(const struct vtd_s1_invalidate *native, struct shim_invalidate *ret)
+{
+	if (native->reserved || native->flags & ~1u || native->addr % SOFT_PAGE_SIZE ||
+	    !native->npages)
+		return -EINVAL;
+	*ret = (struct shim_invalidate){
+		.scope = SHIM_INVALIDATE_RANGE,
+		.iova = native->addr,
+		.leaf = native->flags & 1,
+		.pasid = SHIM_NO_PASID,
+	};
+	if (!native->addr && native->npages == UINT64_MAX)
+		ret->scope = SHIM_INVALIDATE_ALL;
+	else if (__builtin_mul_overflow(native->npages, SOFT_PAGE_SIZE, &ret->length))
+		return -EINVAL;
+	return 0;
+}
+
+int soft_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
+			      size_t n, size_t *ret_done)
+{
+	const uint8_t *at = entries;
+	size_t done = 0;
+	int r = 0;
+
+	if (type != SHIM_NATIVE_VTD_S1) {
+		*ret_done = 0;
+		return SHIM_E_UNSUPPORTED;
+	}
+	for (size_t i = 0; i < n && !r; i++) {
+		struct vtd_s1_invalidate native;
+		struct shim_invalidate entry;
+		size_t one = 0;
+
+		memcpy(&native, at + i * sizeof(native), sizeof(native));
+		r = read_vtd_s1(&native, &entry);
+		if (!r)
+			r = soft_pt_invalidate(pt, &entry, 1, &one);
+		done += one;
+	}
+	*ret_done = done;
 	return r;
 }

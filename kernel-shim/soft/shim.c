@@ -6,7 +6,7 @@
  */
 
 #include "soft/guard.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 #include "soft/json.h"
 
 #include <errno.h>
@@ -78,6 +78,7 @@ static const struct shim_ops soft_ops = {
 	.pt_unmap = soft_pt_unmap,
 	.pt_invalidate = soft_pt_invalidate,
 	.pt_bind_table = soft_pt_bind_table,
+	.pt_invalidate_native = soft_pt_invalidate_native,
 	.pt_track_dirty = soft_pt_track_dirty,
 	.pt_read_dirty = soft_pt_read_dirty,
 	.pt_walk = soft_pt_walk,
@@ -85,6 +86,10 @@ static const struct shim_ops soft_ops = {
 	.replace = soft_replace,
 	.detach = soft_detach,
 	.dma = soft_dma,
+	.vm_create = soft_vm_create,
+	.vm_destroy = soft_vm_destroy,
+	.vm_set_slot = soft_vm_set_slot,
+	.vm_slot_bound = soft_vm_slot_bound,
 	/* Restart: objects live in this process, and end with it. */
 };
 

@@ -22,10 +22,6 @@
 #define IOTLB_MAX	(1u << 20)
 #define DEVICE_TLB_MAX	4096
 
-static const char kind_process_absent[] =
-	"kind PROCESS is not built in this version of the software IOMMU";
-static const char kind_kvm_absent[] = "kind KVM is not built in this version of the software IOMMU";
-
 struct parser {
 	/* Its path is where we are. */
 	struct soft_problem *problem;
@@ -652,14 +648,21 @@ static void fill_absent(struct shim_caps *caps, const struct soft_iommu_desc *io
 #undef ABSENT
 }
 
+static bool is_ept(enum shim_format format)
+{
+	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
+}
+
 static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_desc *iommu)
 {
 	struct shim_caps *caps = &desc->info.caps;
 	const struct soft_format *format;
+	bool has_ept = false;
 
 	for (size_t i = 0; (format = soft_format_at(i)); i++) {
 		if (!(desc->formats & 1u << format->id))
 			continue;
+		has_ept = has_ept || is_ept(format->id);
 		caps->formats[caps->n_formats++] = (struct shim_format_cap){
 			.format = format->id,
 			.input_bits = format->input_bits,
@@ -667,10 +670,12 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 			.page_sizes = format->page_sizes,
 			.access_dirty = iommu->access_dirty,
 			.execute = format->execute,
-			.nest_child = caps->max_depth > 1,
+			/* A VM's own table hangs on nothing. */
+			.nest_child = caps->max_depth > 1 && !is_ept(format->id),
 			.nest_parent = caps->max_depth > 1,
 		};
 	}
+	caps->native_invalidations = 1u << SHIM_NATIVE_VTD_S1;
 	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
 	if (caps->pasid_bits)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID;
@@ -680,8 +685,9 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 		snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX,
 			 "kind USER needs a parent, and the topology lets %s not nest",
 			 iommu->name);
-	snprintf(caps->kind_absent[SHIM_KIND_PROCESS], SHIM_REASON_MAX, "%s", kind_process_absent);
-	snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX, "%s", kind_kvm_absent);
+	if (!has_ept)
+		snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX,
+			 "the topology gives it no EPT behind %s", iommu->name);
 	fill_absent(caps, iommu);
 }
 

@@ -544,8 +544,8 @@ int rpc_map(struct broker_call *call)
 	if (q->n_entries > ENTRIES_MAX)
 		return refuse_field(call, OUTCOME_MALFORMED, "entries", "at most %d, found %zu",
 				    ENTRIES_MAX, q->n_entries);
-	if (!ioasid)
-		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
+	if (!ioasid || ioasid->kind != SHIM_KIND_KERNEL)
+		return refuse_id(call, "ioasid", "IOASID of kind kernel", q->ioasid);
 	if (w && p) {
 		w->mappings = scratch_calloc(&call->scratch, q->n_entries, sizeof(*w->mappings));
 		w->maps = scratch_calloc(&call->scratch, q->n_entries, sizeof(*w->maps));

@@ -211,13 +211,14 @@ int rpc_bind_pasid_table(struct broker_call *call)
 	int r;
 
 	r = bind_prepare(call, q->ioasid, &w);
-	if (!r)
-		r = check_pasid_format(call, w->ioasid, q->format);
 	if (r)
 		return r;
 	if (q->pasid_bits == 0 || q->pasid_bits > PASID_BITS_MAX)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "pasid_bits", "must be 1 to %d",
 				    PASID_BITS_MAX);
+	r = check_pasid_format(call, w->ioasid, q->format);
+	if (r)
+		return r;
 	w->binding = (struct binding){
 		.kind = BINDING_PASID_TABLE,
 		.pasid_table =

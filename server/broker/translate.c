@@ -8,6 +8,7 @@
 #include "server/broker/ioasid.h"
 #include "server/broker/lease.h"
 #include "server/broker/mapping.h"
+#include "server/broker/vm.h"
 
 uint32_t access_to_shim(Ioasid__V1__Access access)
 {
@@ -75,8 +76,14 @@ static bool describe_levels(struct scratch *scratch, const struct shim_walk *wal
 static void find_memory(struct ioasid *ioasid, uint64_t address, Ioasid__V1__TranslateResponse *p)
 {
 	for (; ioasid; ioasid = ioasid->parent) {
+		struct vm_slot *s = ioasid->vm ? vm_slot_at(ioasid->vm, address) : NULL;
 		struct mapping *m = mapping_at(ioasid, address);
 
+		if (s) {
+			p->memory = s->memory->object.id.value;
+			p->offset = s->offset + (address - s->address);
+			return;
+		}
 		if (!m)
 			return;
 		address = m->offset + (address - m->iova);
@@ -86,6 +93,26 @@ static void find_memory(struct ioasid *ioasid, uint64_t address, Ioasid__V1__Tra
 			return;
 		}
 	}
+}
+
+/*
+ * Below a table that a tenant wrote: the walk tells which address of the root it came to, in
+ * the last entry that it read of the root's table.
+ */
+static void find_memory_below(struct ioasid *ioasid, const struct shim_walk *walk,
+			      Ioasid__V1__TranslateResponse *p)
+{
+	unsigned stage = ioasid->depth;
+
+	if (walk->n_levels == SHIM_WALK_MAX)
+		return;
+	while (ioasid->parent)
+		ioasid = ioasid->parent;
+	for (size_t i = walk->n_levels; i--;)
+		if (walk->levels[i].stage == stage) {
+			find_memory(ioasid, walk->levels[i].input, p);
+			return;
+		}
 }
 
 /* The walk where the tables are the kernel's: by what was mapped. */
@@ -122,6 +149,10 @@ int rpc_translate(struct broker_call *call)
 		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
 	if (q->access == IOASID__V1__ACCESS__ACCESS_UNSPECIFIED)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "access", "must be given");
+	if (ioasid->kind == SHIM_KIND_PROCESS)
+		return refuse(
+			call, OUTCOME_UNIMPLEMENTED,
+			"Translate: the table of a process is the CPU's, and read by it alone");
 	if (!p || !walk)
 		return refuse_no_memory(call);
 	r = shim_pt_walk(ioasid->pt, q->iova, access_to_shim(q->access), walk);
@@ -140,6 +171,9 @@ int rpc_translate(struct broker_call *call)
 	p->read = walk->prot & SHIM_READ;
 	p->write = walk->prot & SHIM_WRITE;
 	p->execute = walk->prot & SHIM_EXEC;
-	find_memory(ioasid, q->iova, p);
+	if (ioasid->kind == SHIM_KIND_KERNEL)
+		find_memory(ioasid, q->iova, p);
+	else
+		find_memory_below(ioasid, walk, p);
 	return OUTCOME_OK;
 }

@@ -125,3 +125,119 @@ int raw_unmap(int iommufd, uint32_t ioas_id, uint64_t iova, uint64_t length)
 
 	return call(iommufd, RAW_IOAS_UNMAP, &arg);
 }
+
+int raw_hw_info_smmuv3(int iommufd, uint32_t dev_id, uint32_t *type, uint32_t idr[6])
+{
+	uint32_t data[10] = {0}; /* flags, reserved, idr[6], iidr, aidr */
+	struct raw_hw_info arg = {
+		.size = sizeof(arg),
+		.dev_id = dev_id,
+		.data_len = sizeof(data),
+		.data_uptr = (uintptr_t)data,
+	};
+	int ret = call(iommufd, RAW_GET_HW_INFO, &arg);
+
+	if (!ret) {
+		*type = arg.out_data_type;
+		memcpy(idr, data + 2, 6 * sizeof(*idr));
+	}
+	return ret;
+}
+
+int raw_hwpt_parent(int iommufd, uint32_t dev_id, uint32_t ioas_id, uint32_t *hwpt_id)
+{
+	struct raw_hwpt_alloc arg = {
+		.size = sizeof(arg),
+		.flags = RAW_HWPT_NEST_PARENT,
+		.dev_id = dev_id,
+		.pt_id = ioas_id,
+	};
+	int ret = call(iommufd, RAW_HWPT_ALLOC, &arg);
+
+	if (!ret)
+		*hwpt_id = arg.out_hwpt_id;
+	return ret;
+}
+
+int raw_hwpt_nested(int iommufd, uint32_t dev_id, uint32_t viommu_id, const uint64_t ste[2],
+		    uint32_t *hwpt_id)
+{
+	struct raw_hwpt_alloc arg = {
+		.size = sizeof(arg),
+		.dev_id = dev_id,
+		.pt_id = viommu_id,
+		.data_type = RAW_DATA_SMMUV3,
+		.data_len = 2 * sizeof(*ste),
+		.data_uptr = (uintptr_t)ste,
+	};
+	int ret = call(iommufd, RAW_HWPT_ALLOC, &arg);
+
+	if (!ret)
+		*hwpt_id = arg.out_hwpt_id;
+	return ret;
+}
+
+int raw_viommu_alloc(int iommufd, uint32_t dev_id, uint32_t parent, uint32_t *viommu_id)
+{
+	struct raw_viommu_alloc arg = {
+		.size = sizeof(arg),
+		.type = RAW_VIOMMU_SMMUV3,
+		.dev_id = dev_id,
+		.hwpt_id = parent,
+	};
+	int ret = call(iommufd, RAW_VIOMMU_ALLOC, &arg);
+
+	if (!ret)
+		*viommu_id = arg.out_viommu_id;
+	return ret;
+}
+
+int raw_vdevice_alloc(int iommufd, uint32_t viommu_id, uint32_t dev_id, uint64_t virt_id,
+		      uint32_t *vdevice_id)
+{
+	struct raw_vdevice_alloc arg = {
+		.size = sizeof(arg),
+		.viommu_id = viommu_id,
+		.dev_id = dev_id,
+		.virt_id = virt_id,
+	};
+	int ret = call(iommufd, RAW_VDEVICE_ALLOC, &arg);
+
+	if (!ret)
+		*vdevice_id = arg.out_vdevice_id;
+	return ret;
+}
+
+int raw_veventq_alloc(int iommufd, uint32_t viommu_id, uint32_t depth, uint32_t *veventq_id,
+		      int *fd)
+{
+	struct raw_veventq_alloc arg = {
+		.size = sizeof(arg),
+		.viommu_id = viommu_id,
+		.type = RAW_VIOMMU_SMMUV3,
+		.veventq_depth = depth,
+	};
+	int ret = call(iommufd, RAW_VEVENTQ_ALLOC, &arg);
+
+	if (!ret) {
+		*veventq_id = arg.out_veventq_id;
+		*fd = (int)arg.out_veventq_fd;
+	}
+	return ret;
+}
+
+int raw_viommu_commands(int iommufd, uint32_t viommu_id, const void *commands, uint32_t *n)
+{
+	struct raw_hwpt_invalidate arg = {
+		.size = sizeof(arg),
+		.hwpt_id = viommu_id,
+		.data_uptr = (uintptr_t)commands,
+		.data_type = RAW_VIOMMU_SMMUV3,
+		.entry_len = 16,
+		.entry_num = *n,
+	};
+	int ret = call(iommufd, RAW_HWPT_INVALIDATE, &arg);
+
+	*n = arg.entry_num;
+	return ret;
+}

@@ -32,4 +32,17 @@ int raw_map_file(int iommufd, uint32_t ioas_id, int fd, uint64_t start, uint64_t
 		 uint64_t iova, int writable);
 int raw_unmap(int iommufd, uint32_t ioas_id, uint64_t iova, uint64_t length);
 
+/* Nested translation behind an SMMUv3. */
+int raw_hw_info_smmuv3(int iommufd, uint32_t dev_id, uint32_t *type, uint32_t idr[6]);
+int raw_hwpt_parent(int iommufd, uint32_t dev_id, uint32_t ioas_id, uint32_t *hwpt_id);
+int raw_hwpt_nested(int iommufd, uint32_t dev_id, uint32_t viommu_id, const uint64_t ste[2],
+		    uint32_t *hwpt_id);
+int raw_viommu_alloc(int iommufd, uint32_t dev_id, uint32_t parent, uint32_t *viommu_id);
+int raw_vdevice_alloc(int iommufd, uint32_t viommu_id, uint32_t dev_id, uint64_t virt_id,
+		      uint32_t *vdevice_id);
+int raw_veventq_alloc(int iommufd, uint32_t viommu_id, uint32_t depth, uint32_t *veventq_id,
+		      int *fd);
+/* commands: 16 bytes each; *n: in, how many; out, how many were done. */
+int raw_viommu_commands(int iommufd, uint32_t viommu_id, const void *commands, uint32_t *n);
+
 #endif

@@ -15,6 +15,7 @@ machine_defaults()
 	cpus=1
 	append=''               # more kernel arguments
 	limit=120               # seconds for boot and job
+	clock=real              # arm64: "skip" leaves out the time in which the guest waits
 	unset -f job
 }
 
@@ -26,6 +27,11 @@ machine_needs_qemu10()
 
 machine_kernel_arguments()
 {
+	if [ "$arch" = arm64 ]; then
+		printf 'console=ttyAMA0 panic=-1 acpi=force'
+		[ -z "$append" ] || printf ' %s' "$append"
+		return
+	fi
 	# no_timer_check: without it the kernel's test of the timer interrupt fails at times
 	# where QEMU gets little CPU time, and the boot ends in a panic.
 	printf 'console=ttyS0 no_timer_check panic=-1 hugepages=64'
@@ -96,15 +102,35 @@ machine_devices()
 	done
 }
 
+# The machine around an SMMUv3 that nests, as the kernel's own tests have it: GICv3, ACPI.
+machine_arm64()
+{
+	args=(-nodefaults -no-user-config -machine virt,gic-version=3,iommu=smmuv3
+		-global arm-smmuv3.stage=nested -accel tcg,thread=single -cpu cortex-a57
+		-m "$memory" -smp "$cpus" -display none -monitor none -no-reboot -bios "$firmware")
+	# Timers that the guest waits for expire at once, edu's among them.  Not for jobs in which
+	# time-outs matter: the guest's clock runs on while it waits for the host's files.
+	[ "$clock" != skip ] || args+=(-icount "shift=0,sleep=off")
+	args+=(-fsdev "local,id=tree,path=${root//,/,,},security_model=none,readonly=on,multidevs=remap"
+		-device virtio-9p-pci,fsdev=tree,mount_tag=tree
+		-fsdev "local,id=build,path=${build//,/,,},security_model=none,readonly=on,multidevs=remap"
+		-device virtio-9p-pci,fsdev=build,mount_tag=build)
+}
+
 # machine_args SHARE: sets args, all but kernel, initramfs and serial port; disks are in SHARE.  The virtio devices
 # bypass the IOMMU (no iommu_platform=on), as they must: they are the harness, not the test.
 machine_args()
 {
 	local vtd=intel-iommu,intremap=on,caching-mode=on machine_share=$1 machine_parts=0
 
-	args=(-nodefaults -no-user-config -machine q35,kernel-irqchip=split
-		-accel tcg,thread=multi -cpu max -m "$memory" -smp "$cpus"
-		-display none -monitor none -no-reboot)
+	if [ "$arch" = arm64 ]; then
+		machine_arm64
+		iommu=none
+	else
+		args=(-nodefaults -no-user-config -machine q35,kernel-irqchip=split
+			-accel tcg,thread=multi -cpu max -m "$memory" -smp "$cpus"
+			-display none -monitor none -no-reboot)
+	fi
 	case $iommu in
 	none) ;;
 	legacy) args+=(-device "$vtd$iommu_options") ;;
@@ -115,7 +141,7 @@ machine_args()
 		return 1
 		;;
 	esac
-	args+=(-fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap
+	args+=(-fsdev "local,id=root,path=${guest_root//,/,,},security_model=none,readonly=on,multidevs=remap"
 		-device virtio-9p-pci,fsdev=root,mount_tag=hostroot
 		-fsdev "local,id=results,path=${1//,/,,},security_model=none"
 		-device virtio-9p-pci,fsdev=results,mount_tag=results)

@@ -21,12 +21,18 @@ suite_repository()
 			END { exit !n }'
 }
 
-# suite_prepare DIR SUITE...: sets suite_apt, a command to be used in place of apt-get, which
-# knows the machine's own suite and these, binary and source.
+# suite_prepare DIR SUITE... [-- OPTION...]: sets suite_apt, a command to be used in place of
+# apt-get, which knows the machine's own suite and these, binary and source.  The options are
+# apt's.
 suite_prepare()
 {
-	local dir=$1 repository uri name codename
+	local dir=$1 repository uri name codename suites=()
 	shift
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		suites+=("$1")
+		shift
+	done
+	[ $# -eq 0 ] || shift
 
 	repository=$(suite_repository) || {
 		echo 'no Debian repository among the sources of apt' >&2
@@ -36,13 +42,14 @@ suite_prepare()
 	# shellcheck source=/dev/null
 	codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$dir/sources"
-	for name in "$codename" "$@"; do
+	for name in "$codename" "${suites[@]}"; do
 		printf 'deb %s %s main\ndeb-src %s %s main\n' "$uri" "$name" "$uri" "$name"
 	done >"$dir/sources/all.list"
 	suite_apt=(apt-get -q -y -o Dir::Etc::sourcelist=/dev/null
 		-o "Dir::Etc::sourceparts=$dir/sources" -o "Dir::State::lists=$dir/lists"
 		-o "Dir::Cache=$dir/cache" -o Debug::NoLocking=1 -o APT::Sandbox::User=root
-		-o Acquire::Retries=1 -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15)
+		-o Acquire::Retries=1 -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15
+		"$@")
 	"${suite_apt[@]}" update </dev/null >"$dir/update.log" 2>&1 || {
 		tail -n 5 "$dir/update.log" >&2
 		return 1

@@ -33,7 +33,7 @@ void broker_start(struct broker *broker, struct book *book, const struct fake_tr
 	struct iommufd_sys sys = fake_sys(&book->fake);
 
 	*broker = (struct broker){.book = book};
-	if (iommufd_shim_new_on(&sys, tree->root, &broker->shim, &problem))
+	if (iommufd_shim_new_on(&sys, &iommufd_backend_vfio, tree->root, &broker->shim, &problem))
 		fail_msg("%s", problem.message);
 }
 

@@ -71,12 +71,14 @@ static void test_standard(void **state)
 	assert_int_equal(slot->info.caps.pasid_bits, 16); /* the device's, not the unit's 20 */
 	assert_true(slot->info.caps.device_tlb);
 	assert_true(slot->info.caps.snoop_control);
-	assert_string_equal(slot->info.caps.kind_absent[SHIM_KIND_USER],
-			    "kind USER on dmar1 is not built in this version of the iommufd shim");
-	assert_string_equal(
-		slot->info.caps.feature_absent[SHIM_FEATURE_DIRTY],
-		"dirty tracking on dmar1 is not built in this version of the iommufd shim");
-	assert_int_equal(slot->info.caps.max_depth, 1);
+	assert_string_equal(slot->info.caps.kind_absent[SHIM_KIND_USER], "");
+	assert_ptr_equal(slot->unit->nested, &iommufd_nested_vtd);
+	assert_int_equal(slot->info.caps.max_depth, 2);
+	assert_int_equal(slot->info.caps.native_invalidations, 1u << SHIM_NATIVE_VTD_S1);
+	assert_true(slot->info.caps.dirty_tracking);
+	assert_false(slot->info.caps.recoverable_faults);
+	assert_string_equal(slot->info.caps.feature_absent[SHIM_FEATURE_FAULTS],
+			    "the device has no PRI capability");
 
 	assert_int_equal(host.n_reserved, 1);
 	iommufd_host_deinit(&host);
@@ -149,7 +151,7 @@ static void test_other_iommus(void **state)
 	assert_int_equal(caps->formats[0].input_bits, 39);
 	assert_string_equal(
 		caps->feature_absent[SHIM_FEATURE_SNOOP],
-		"whether IOMMU smmu3.0x0000000009050000 enforces snooping, sysfs does not tell");
+		"whether SMMUv3 smmu3.0x0000000009050000 enforces snooping, sysfs does not tell");
 	iommufd_host_deinit(&host);
 	fake_tree_free(&tree);
 }

@@ -32,7 +32,7 @@ static struct shim *shim_on(struct fixture *f)
 	struct iommufd_sys sys = fake_sys(&f->fake);
 	struct shim *shim = NULL;
 
-	if (iommufd_shim_new_on(&sys, f->tree.root, &shim, &problem))
+	if (iommufd_shim_new_on(&sys, &iommufd_backend_vfio, f->tree.root, &shim, &problem))
 		fail_msg("%s", problem.message);
 	return shim;
 }
@@ -111,8 +111,9 @@ static void test_start(void **state)
 	assert_non_null(strstr(iommufd_shim_describe(f->shim), "devices: 5, IOMMUs: 2"));
 	/* What the shim cannot do without. */
 	f->fake.missing = 1u << 0xf;
-	assert_int_equal(iommufd_shim_new_on(&sys, f->tree.root, &shim, &problem),
-			 IOMMUFD_E_KERNEL);
+	assert_int_equal(
+		iommufd_shim_new_on(&sys, &iommufd_backend_vfio, f->tree.root, &shim, &problem),
+		IOMMUFD_E_KERNEL);
 	assert_string_equal(problem.message, "this kernel has no IOMMU_IOAS_MAP_FILE (Linux 6.13)");
 	/* What it can do without. */
 	f->fake.missing = 1u << 0xa | 1u << 9 | 1u << 0x13;
@@ -121,11 +122,13 @@ static void test_start(void **state)
 	shim_free(shim);
 	f->fake.missing = 0;
 	fake_arm(&f->fake, 1, -ECONNREFUSED);
-	assert_int_equal(iommufd_shim_new_on(&sys, f->tree.root, &shim, &problem),
-			 IOMMUFD_E_KEEPER);
+	assert_int_equal(
+		iommufd_shim_new_on(&sys, &iommufd_backend_vfio, f->tree.root, &shim, &problem),
+		IOMMUFD_E_KEEPER);
 	fake_arm(&f->fake, 1, KEEPER_E_UNSUPPORTED);
-	assert_int_equal(iommufd_shim_new_on(&sys, f->tree.root, &shim, &problem),
-			 IOMMUFD_E_KERNEL);
+	assert_int_equal(
+		iommufd_shim_new_on(&sys, &iommufd_backend_vfio, f->tree.root, &shim, &problem),
+		IOMMUFD_E_KERNEL);
 	assert_string_equal(problem.message, "the keeper opens no context: for a reason");
 }
 
@@ -350,10 +353,12 @@ static void test_create(void **state)
 	}
 	spec.kind = SHIM_KIND_KERNEL;
 	spec.dirty_tracking = true;
-	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &pt), SHIM_E_UNSUPPORTED);
+	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &pt), SHIM_E_INCOMPATIBLE);
+	assert_string_equal(f->reason, DEV ": VT-d ECAP.SMTS is 0 on dmar0");
 	spec.dirty_tracking = false;
 	spec.faults = true;
-	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &pt), SHIM_E_UNSUPPORTED);
+	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &pt), SHIM_E_INCOMPATIBLE);
+	assert_string_equal(f->reason, DEV ": VT-d ECAP.SMTS is 0 on dmar0");
 	spec.faults = false;
 	assert_null(pt);
 	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &pt), 0);
