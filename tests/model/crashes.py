@@ -169,7 +169,8 @@ class Crashes:
             owner.tenant.refused.clear()
             for lane in owner.lanes:
                 if lane.lease:
-                    lane.lease.n_faults = 0  # the log of faults is the broker's own
+                    lane.lease.watched = False  # the log of faults is the broker's own
+                    lane.lease.n_faults = 0
                     for space in self.world.objects(lane.lease)[0]:
                         if space.dirty is not None:
                             space.dirty.everything(space)

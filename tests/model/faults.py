@@ -3,7 +3,7 @@
 
 Now and then, between rounds, a device of each of several tenants does a DMA that must wait; they
 wait at the same time.  The lease's stream of faults must tell the request, with the number that the
-model counted (every blocked access and every request is one), and the device must still be waiting.
+model counted (every blocked access and every request is one, from the first stream on), and the device must still be waiting.
 Then one after the other comes to its end: answered SUCCESS after the tenant cured its table, or
 without that, which makes it ask again; INVALID; by nobody; or what it waits at goes: the IOASID, the
 attachment, the device.
@@ -39,6 +39,10 @@ class Faults:
     """Part of the test (driver.Test)."""
 
     def fault_step(self):
+        for lane in self.lanes():
+            if lane.lease and not lane.lease.watched and lane.rng.random() < 0.5:
+                if any(s.faults for s in lane.lease.ioasids.values()):
+                    self._first_watch(lane)
         entries = []
         for owner in self.owners:
             lanes = [lane for lane in owner.lanes if lane.slot is not None and lane.lease and lane.thirsty]
@@ -60,6 +64,17 @@ class Faults:
         for w in entries:
             self._resolve(w, base)
             w.watch.call.cancel()
+
+    def _first_watch(self, lane):
+        """From then on there is a log, and devices wait for answers."""
+        request = pb.WatchFaultsRequest()
+        request.scope.lease = lane.name
+        stream = lane.owner.connections[lane.slot].stream("WatchFaults", request)
+        after = pb.ListMemoryRequest()  # one lease's requests are done in their order
+        after.scope.lease = lane.name
+        self._alone(lane.owner, lane.slot, "ListMemory", after)
+        stream.call.cancel()
+        lane.lease.watched = True
 
     def _thirsty(self, lane):
         """A DMA of this lane of which it is certain that it waits."""

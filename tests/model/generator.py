@@ -245,7 +245,7 @@ class Generator:
         if roll < 0.01:
             r.label = "z" * 65
         elif roll < 0.02:
-            r.kind = rng.choice((0, pb.IOASID_KIND_PROCESS, pb.IOASID_KIND_KVM, 9))
+            r.kind = rng.choice((0, 9))
         elif roll < 0.06:
             r.kind = pb.IOASID_KIND_USER
             r.dirty_tracking = False
@@ -400,7 +400,7 @@ class Generator:
             return None
         r = pb.MapRequest(ioasid=self._space_id(lane))
         space = lane.lease.ioasids.get(r.ioasid)
-        if space is not None and space.kind != pb.IOASID_KIND_KERNEL:
+        if space is not None and space.kind != pb.IOASID_KIND_KERNEL and rng.random() < 0.95:
             return None
         for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
             self._entry(lane, space, r.entries.add())
@@ -715,7 +715,4 @@ class Generator:
         r.CopyFrom(kept)
         if rng.random() < 0.2 and hasattr(r, "ioasid"):
             r.ioasid += 1
-        if method == "Map" and r.ioasid in lane.lease.ioasids:
-            if lane.lease.ioasids[r.ioasid].kind != pb.IOASID_KIND_KERNEL:
-                return None
         return method, r

@@ -72,7 +72,7 @@ RESOURCE_OF_KIND = {
 }
 KEYS_REMEMBERED = 1024
 # Map where the broker does not make the table.
-NOT_BY_MAP = ("UNIMPLEMENTED", "INCOMPATIBLE", "INVALID_FIELD", "WRONG_STATE")
+NOT_BY_MAP = ("NOT_FOUND",)
 
 
 class Format:
@@ -240,7 +240,8 @@ class Lease:
         self.devices = set()
         self.attachments = {}  # (device address, pasid or 0) -> Ioasid
         self.used_ids = set()
-        self.n_faults = 0  # that its fault log was told of
+        self.watched = False  # somebody has watched its faults: there is a log, and devices wait
+        self.n_faults = 0  # that the log was told of
         self.keys = {}  # key -> (method, request bytes without the key, response)
 
     def remember(self, key, value):
@@ -1493,7 +1494,8 @@ class World:
     @staticmethod
     def may_wait(device, space, fault):
         """Would the device ask for the page and wait?"""
-        return space is not None and space.faults and device.faults and fault.cause in (
+        waits = space is not None and space.faults and device.faults and space.lease.watched
+        return waits and fault.cause in (
             pb.FAULT_CAUSE_NOT_PRESENT, pb.FAULT_CAUSE_PERMISSION, pb.FAULT_CAUSE_PARENT_NOT_PRESENT,
             pb.FAULT_CAUSE_PARENT_PERMISSION,
         )  # fmt: skip
@@ -1544,7 +1546,7 @@ class World:
 
     def _moved(self, lease, request, walk, pages, r):
         """The effect of a DMA; where several places were possible, it is in one of them."""
-        lease.n_faults += r.HasField("fault")
+        lease.n_faults += lease.watched and r.HasField("fault")
         now = self.tick()
         at = 0
         for s, address in walk.written:
