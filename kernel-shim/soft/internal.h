@@ -36,6 +36,7 @@ struct soft_iommu {
 	struct soft_env env;
 	struct soft_iotlb iotlb;
 	struct soft_iotlb structures; /* the paging-structure cache */
+	struct soft_iotlb pasids;     /* the PASID cache: of PASID tables that tenants write */
 };
 
 /* A device of the inventory. */
@@ -98,7 +99,8 @@ struct soft_pt {
 	 * KVM: the root is the VM's.  Atomic.
 	 */
 	uint64_t root;
-	uint64_t tag; /* in the IOTLBs; atomic */
+	uint64_t tag;	    /* in the IOTLBs; atomic */
+	uint64_t pasid_tag; /* in the PASID caches; atomic */
 	/*
 	 * Times that translations were taken away here.  A child's combined entries are good
 	 * as long as the sum of its ancestors' counts is what it was when its tag was given
@@ -215,6 +217,30 @@ uint64_t soft_user_word(const struct shim_table *table);
 void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who, uint64_t root,
 		     struct soft_stage *stage);
 int soft_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
+int soft_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_table *table,
+			     char *ret_reason);
+#define SOFT_USER_PASIDS (1ull << 4)
+/* Whether a PASID table is bound now. */
+static inline bool soft_user_has_pasids(const struct soft_pt *pt)
+{
+	return pt->kind == SHIM_KIND_USER &&
+	       __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE) & SOFT_USER_PASIDS;
+}
+
+/* pasidtable.c */
+/* RANGE, UNSUPPORTED. */
+int soft_pasid_table_check(const struct soft_pt *pt, const struct shim_pasid_table *table,
+			   char *ret_reason);
+/*
+ * stages[0].pasid_bits is not 0: makes of it the stage of the table that the PASID's entry
+ * leads to.  iommu NULL: by the tables, nothing is cached.  False: *ret_fault says why, all but
+ * the access.
+ */
+bool soft_pasid_table_resolve(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t pasid,
+			      struct soft_stage *stages, unsigned int n_stages, uint64_t iova,
+			      struct shim_walk *trace, struct shim_fault *ret_fault);
+/* One PASID's entry, SHIM_NO_PASID: all; ctx->flush is held for writing.  RANGE, UNSUPPORTED. */
+int soft_pasid_cache_drop(struct soft_pt *pt, uint32_t pasid);
 
 /* dirty.c */
 int soft_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty);

@@ -174,6 +174,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
 	pt->tag = soft_tag_new(shim);
+	pt->pasid_tag = pt->tag;
 	pt->kind = (uint8_t)spec->kind;
 	pt->format = (uint8_t)spec->format;
 	pt->input_bits = spec->input_bits || !format ? spec->input_bits : format->input_bits;
@@ -454,14 +455,23 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 	*ret = (struct shim_walk){0};
 	/* What a VM has not filled yet, it fills for this as for a device. */
 	for (;;) {
+		bool found;
+
 		n = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, stages);
 		/* Looking changes nothing. */
 		for (unsigned int i = 0; i < n; i++)
 			stages[i].update = NULL;
-		if (soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))
+		/* A PASID table is asked as by a device without PASID. */
+		found = !stages[0].pasid_bits ||
+			soft_pasid_table_resolve(pt, NULL, 0, stages, n, iova, ret, &ret->fault);
+		if (found &&
+		    soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))
 			break;
-		if (!soft_vm_filled(pt, &ret->fault, &tries))
+		if (!soft_vm_filled(pt, &ret->fault, &tries)) {
+			if (!found)
+				ret->fault.access = access;
 			return 0;
+		}
 		*ret = (struct shim_walk){0};
 	}
 	ret->output = where.output;

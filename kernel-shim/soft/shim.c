@@ -20,8 +20,9 @@
 #define PHYSICAL_DEFAULT (16ull << 40)
 #define PHYSICAL_MIN	 (64ull << 20)
 
-/* Entries of an IOMMU's paging-structure cache. */
+/* Entries of an IOMMU's paging-structure cache and of its PASID cache. */
 #define STRUCTURES_CACHED 512
+#define PASIDS_CACHED	  256
 
 uint64_t soft_tag_new(struct soft_shim *shim)
 {
@@ -37,6 +38,7 @@ static void free_shim(struct shim *base)
 		for (size_t i = 0; i < shim->topology->n_iommus; i++) {
 			soft_iotlb_deinit(&shim->iommus[i].iotlb);
 			soft_iotlb_deinit(&shim->iommus[i].structures);
+			soft_iotlb_deinit(&shim->iommus[i].pasids);
 		}
 	soft_tables_deinit(&shim->tables);
 	soft_window_deinit(&shim->window);
@@ -77,8 +79,9 @@ static const struct shim_ops soft_ops = {
 	.pt_map = soft_pt_map,
 	.pt_unmap = soft_pt_unmap,
 	.pt_invalidate = soft_pt_invalidate,
-	.pt_bind_table = soft_pt_bind_table,
 	.pt_invalidate_native = soft_pt_invalidate_native,
+	.pt_bind_table = soft_pt_bind_table,
+	.pt_bind_pasid_table = soft_pt_bind_pasid_table,
 	.pt_track_dirty = soft_pt_track_dirty,
 	.pt_read_dirty = soft_pt_read_dirty,
 	.pt_walk = soft_pt_walk,
@@ -115,6 +118,8 @@ static int make_iommus(struct soft_shim *shim)
 
 		if (!r)
 			r = soft_iotlb_init(&iommu->structures, STRUCTURES_CACHED);
+		if (!r)
+			r = soft_iotlb_init(&iommu->pasids, PASIDS_CACHED);
 		if (r)
 			return r;
 		iommu->desc = desc;

@@ -22,6 +22,9 @@
 #define IOTLB_MAX	(1u << 20)
 #define DEVICE_TLB_MAX	4096
 
+/* VT-d's first stage. */
+#define X86_64_FORMATS (1u << SHIM_FORMAT_X86_64_4L | 1u << SHIM_FORMAT_X86_64_5L)
+
 struct parser {
 	/* Its path is where we are. */
 	struct soft_problem *problem;
@@ -675,12 +678,18 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 			.nest_parent = caps->max_depth > 1,
 		};
 	}
-	caps->native_invalidations = 1u << SHIM_NATIVE_VTD_S1;
 	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
 	if (caps->pasid_bits)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID;
 	if (caps->device_tlb)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_DEVICE_TLB;
+	if (caps->max_depth > 1 && desc->formats & X86_64_FORMATS) {
+		caps->native_invalidations |= 1u << SHIM_NATIVE_VTD_S1;
+		if (caps->pasid_bits) {
+			caps->pasid_tables |= 1u << SHIM_PASID_VTD;
+			caps->invalidations |= 1u << SHIM_INVALIDATE_PASID_CACHE;
+		}
+	}
 	if (caps->max_depth < 2)
 		snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX,
 			 "kind USER needs a parent, and the topology lets %s not nest",

@@ -142,6 +142,13 @@ static int check_compatible(struct broker_call *call, const struct device *d,
 	const struct shim_format_cap *cap = device_format(d, ioasid->choice.format);
 	const char *obstacle;
 
+	/* No table, and no format. */
+	if (ioasid->kind == SHIM_KIND_PROCESS) {
+		obstacle = info->caps.kind_absent[SHIM_KIND_PROCESS];
+		return obstacle[0] ? refuse_precondition(call, OUTCOME_INCOMPATIBLE, info->address,
+							 "%s", obstacle)
+				   : OUTCOME_OK;
+	}
 	if (!cap || (ioasid->parent && !cap->nest_child))
 		return refuse_precondition(
 			call, OUTCOME_INCOMPATIBLE, info->address,

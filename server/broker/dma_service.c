@@ -43,10 +43,12 @@
 /* docs/process.md */
 struct wire_access {
 	uint64_t id;
-	uint32_t op; /* SHIM_READ 1, SHIM_WRITE 2 */
+	uint32_t op; /* SHIM_READ 1, SHIM_WRITE 2, OP_END */
 	uint32_t length;
 	uint64_t address;
 };
+/* The service is over; a broker that ends or is killed says nothing, as it may be opened again. */
+#define OP_END 3
 _Static_assert(sizeof(struct wire_access) == 24, "docs/process.md");
 
 struct wire_answer {
@@ -286,6 +288,15 @@ static void unwatch(struct dma_service *s, struct broker_watch *watch)
 	watch->fd = -1;
 }
 
+static void say_end(const struct dma_service *s)
+{
+	struct wire_access wire = {.op = htole32(OP_END)};
+
+	/* If there is no room for it, it may come back, and is refused then. */
+	if (s->watch.fd >= 0 && !s->lease->leaving)
+		(void)send(s->watch.fd, &wire, sizeof(wire), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void service_free(struct dma_service *s)
 {
 	if (s->gone)
@@ -300,6 +311,7 @@ static void service_end(struct dma_service *s)
 	struct ioasid *i;
 
 	LIST_REMOVE(s, link);
+	say_end(s);
 	unwatch(s, &s->watch);
 	unwatch(s, &s->pid_watch);
 	tickets_drop_service(lease, s);

@@ -370,6 +370,14 @@ class OpenTicket(Scenario):
         return str(answer)
 
 
+class OpenDmaService(OpenTicket):
+    """A service is a socket, which ends with the broker."""
+    method = "OpenDmaService"
+
+    def call(self):
+        return {}
+
+
 class RegisterMemory(Scenario):
     method = "RegisterMemory"
 
@@ -707,13 +715,13 @@ SCENARIOS = {
     "Replace": Replace, "Replace.last": ReplaceLast,
     "BindPageTable": BindPageTable, "BindPageTable.over": BindPageTableOver,
     "UnbindPageTable": UnbindPageTable,
-    "BindPasidTable": BindPasidTable,
+    "BindPasidTable": BindPasidTable, "UnbindPasidTable": UnbindPasidTable,
     "SetDirtyTracking": SetDirtyTracking, "SetDirtyTracking.off": SetDirtyTrackingOff,
     "RespondFault": RespondFault,
     "Invalidate": Invalidate,
     "ClaimDevice": ClaimDevice, "ClaimDevice.group": ClaimDeviceGroup,
     "ReleaseDevice": ReleaseDevice, "ReleaseDevice.all": ReleaseDeviceAll,
-    "GetDeviceFd": GetDeviceFd, "OpenTicket": OpenTicket,
+    "GetDeviceFd": GetDeviceFd, "OpenTicket": OpenTicket, "OpenDmaService": OpenDmaService,
     "RegisterMemory": RegisterMemory,
     "UnregisterMemory": UnregisterMemory, "UnregisterMemory.pending": UnregisterMemoryPending,
     "OpenLease": OpenLease, "AdoptLease": AdoptLease,

@@ -491,7 +491,7 @@ static int step_alloc_user(struct run *run)
 	int code;
 
 	table.root = IOVA;
-	table.format = IOASID__V1__PAGE_TABLE_FORMAT__PAGE_TABLE_FORMAT_VTDSS_4L;
+	table.format = IOASID__V1__PAGE_TABLE_FORMAT__PAGE_TABLE_FORMAT_X86_64_4L;
 	m.kind = IOASID__V1__IOASID_KIND__IOASID_KIND_USER;
 	m.n_devices = 1;
 	m.devices = devices;
@@ -1283,8 +1283,8 @@ const struct step sequence[] = {
 	{"BindPageTable", step_bind_table, OK},
 	{"Invalidate, native", step_invalidate_native, OK},
 	{"UnbindPageTable", step_unbind_table, OK},
-	{"BindPasidTable", step_bind_pasid_table, FAILED_PRECONDITION},
-	{"UnbindPasidTable", step_unbind_pasid_table, FAILED_PRECONDITION},
+	{"BindPasidTable", step_bind_pasid_table, OK},
+	{"UnbindPasidTable", step_unbind_pasid_table, OK},
 	{"Free, a table of the tenant's", step_free_user, OK},
 	{"SetDirtyTracking", step_dirty_on, OK},
 	{"ReadDirtyBitmap", step_dirty_read, OK},
@@ -1367,7 +1367,8 @@ const size_t sequence_length = sizeof(sequence) / sizeof(sequence[0]);
 
 static const char topology_text[] =
 	"{\"version\": 1,"
-	" \"iommus\": [{\"name\": \"soft0\", \"formats\": [\"vtdss-4l\", \"ept-4l\"], "
+	" \"iommus\": [{\"name\": \"soft0\", \"formats\": [\"vtdss-4l\", \"ept-4l\", "
+	"\"x86_64-4l\"], "
 	"\"pasid_bits\": 20, \"access_dirty\": true, \"page_requests\": true,"
 	"  \"snoop_control\": true, \"iotlb_entries\": 64, \"reserved\": [{\"start\": "
 	"\"0xfee00000\","

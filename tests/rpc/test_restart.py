@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from support import policy
+from support import fdpass, policy
 from support.case import PAGE, Case, pattern
 
 KEEPER = True
@@ -123,6 +123,41 @@ class Restart(Restarts):
         a.DestroyVm(vm=vms[1])
         a.Free(ioasid=spaces[1])
         self.assertEqual(self.used("org/a", "vms"), 0)
+
+    def test_process_opens_its_service_again(self):
+        """Its spaces wait for it, faulting; those of a service that had ended do not."""
+        self.need_simulated("no kernel offers SVA to a broker")
+        base, bytes_ = 0x7f0000000000, pattern(4 * PAGE)
+        actor = self.fresh_actor(policy.A)
+        a = self.connect_as(actor, self.world.server.socket("tenants"))
+        token, device = self.token(a), self.device(a)
+
+        def serve(conn):
+            _, (fd,) = actor.exchange(conn.path, fdpass.request(
+                fdpass.TAKE, conn.OpenDmaService().ticket))
+            service = actor.service(fd)
+            return service
+
+        service = serve(a)
+        lost = self.alloc(a, [device], self.pb.IOASID_KIND_PROCESS)
+        actor.service_close(service)
+        self.wait_used("org/a", "kept_fds", 0)
+        actor.service_serve(serve(a), base, bytes_, len(bytes_))
+        space = self.alloc(a, [device], self.pb.IOASID_KIND_PROCESS)
+        a.Attach(device=device, ioasid=space)
+        self.assertReads(a, device, base, bytes_)
+        self.restart()
+        a, _ = self.resumed(a, token)
+        self.assertEqual(self.used("org/a", "ioasids_process"), 2)
+        self.assertBlocked(self.dma_read(a, device, base, 8), "NOT_ATTACHED")
+        # Another process of the tenant is not it.
+        other = self.connect_as(self.fresh_actor(policy.A), a.path)
+        other.OpenDmaService()
+        actor.service_serve(serve(a), base, bytes_[::-1], len(bytes_))
+        self.assertReads(a, device, base, bytes_[::-1])
+        self.check_counters()
+        a.Replace(device=device, ioasid=lost)
+        self.assertBlocked(self.dma_read(a, device, base, 8), "NOT_ATTACHED")
 
     def test_named_lease_is_adopted(self):
         a = self.connect(policy.A)
