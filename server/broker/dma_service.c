@@ -449,7 +449,7 @@ static int service_connect(struct broker_call *call, struct dma_service *s, int 
 		return refuse_precondition(call, OUTCOME_WRONG_STATE, "process",
 					   "the calling process cannot be told from others, or has "
 					   "ended");
-	if (r || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds))
+	if (r || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
 		return refuse_no_memory(call);
 	s->watch.fd = fds[0];
 	*ret_fd = fds[1];
