@@ -46,11 +46,11 @@ absent("SetMemorySlot.move", "charge", "its tables come to as much there")
 absent("Invalidate", "charge", "a rate is no charge")
 absent("SetLimits ReloadPolicy DrainTenant DrainTenant.close", "charge", "it is of no tenant's")
 absent("Invalidate", "reserve intent", "it changes no object")
-absent("OpenTicket", "reserve intent result", "a ticket ends with the broker: nothing is written")
+absent("OpenTicket OpenDmaService", "reserve intent result", "a ticket ends with the broker: nothing is written")
 absent("UnregisterMemory UnregisterMemory.pending OpenLease AdoptLease Resume SetLimits"
        " DrainTenant ReloadPolicy", "reserve intent",
        "its result is one batch, and the shim is not asked before it")
-absent("OpenTicket OpenLease AdoptLease Resume SetLimits DrainTenant DrainTenant.close"
+absent("OpenTicket OpenDmaService OpenLease AdoptLease Resume SetLimits DrainTenant DrainTenant.close"
        " ReloadPolicy", "shim", "the shim is not asked")
 absent("Free.pending UnregisterMemory.pending DestroyVm.pending", "shim", "nothing ends yet")
 absent("GetDeviceFd", "charge reserve intent shim before_result result publish",
