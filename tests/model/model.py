@@ -1381,7 +1381,7 @@ class World:
             if not e.length or e.iova + e.length > 1 << 64:
                 plan.refuse("INVALID_FIELD")
             elif space and (space.format.outside(e.iova) or space.format.outside(e.iova + e.length - 1)):
-                plan.refuse("INVALID_FIELD", "INTERNAL")
+                plan.refuse("INVALID_FIELD")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID:
             if not e.HasField("pasid"):
                 plan.refuse("INVALID_FIELD")

@@ -33,7 +33,7 @@ class Scribe:
         attached = [s for s in spaces if any(s in a.chain() for a in lane.lease.attachments.values())]
         space = rng.choice(attached if attached and rng.random() < 0.85 else spaces)
         va, level = self._where(rng, space)
-        used = [a for key, a in lane.hot if lane.lease.attachments.get(key) is space]
+        used = [a for key, a in lane.hot if lane.lease.attachments.get(key) is space and not space.format.outside(a)]
         if used and rng.random() < 0.4:
             va, level = rng.choice(used) & ~(PAGE - 1), 1  # what caches know
         if self._find(space, space.table.root) is None and rng.random() < 0.9:
