@@ -177,7 +177,8 @@ static int check_attach(const struct soft_dev *dev, uint32_t pasid, const struct
 /* Publishes the attachment; an entry that exists is replaced without failure. */
 static int put_attachment(struct soft_dev *dev, uint32_t pasid, struct soft_pt *pt)
 {
-	pt->iommus |= 1ull << dev->slot->desc->iommu;
+	for (struct soft_pt *above = pt; above; above = above->parent)
+		above->iommus |= 1ull << dev->slot->desc->iommu;
 	if (pasid != SHIM_NO_PASID)
 		return soft_pasid_set(&dev->pasids, pasid, &pt->base);
 	__atomic_store_n(&dev->attached, &pt->base, __ATOMIC_RELEASE);

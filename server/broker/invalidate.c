@@ -123,6 +123,9 @@ static void invalidate_complete(struct op *op)
 	else if (w->native_type && (w->result == -EINVAL || w->result == SHIM_E_RANGE))
 		r = refuse_field(call, OUTCOME_INVALID_FIELD, field,
 				 "not an invalidation of this architecture's");
+	else if (w->result == SHIM_E_RANGE)
+		r = refuse_field(call, OUTCOME_INVALID_FIELD, field,
+				 "the range does not fit into the IOASID's space");
 	else if (w->result)
 		r = refuse_shim(call, w->result, "invalidate", NULL);
 	if (r)

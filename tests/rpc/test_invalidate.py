@@ -54,6 +54,12 @@ class Invalidate(Case):
                 if field:
                     self.assertEqual(refusal.fields[0][0], "entries[1]." + field)
 
+    def test_a_range_beyond_the_space(self):
+        bits = self.a.GetIoasid(ioasid=self.ioasid).ioasid.choice.input_bits
+        refusal = self.refused("INVALID_FIELD", self.a.Invalidate, ioasid=self.ioasid,
+                               entries=[self.ALL, {**self.RANGE, "iova": 1 << bits}])
+        self.assertEqual(refusal.fields[0][0], "entries[1]")
+
     def test_bad_requests(self):
         call = self.a.Invalidate
         self.refused("MALFORMED", call, ioasid=self.ioasid, entries=[self.ALL] * 4097,
