@@ -112,6 +112,8 @@ static int map_table(struct mapping *m, uint64_t table, unsigned int level, uint
 			uint64_t n = ((last - m->at) >> shift) + (slot_last(level, last) == last);
 			uint64_t leaf = b->format->make_leaf(level, m->target, m->prot, b->snoop);
 
+			if (b->clean)
+				leaf &= ~b->format->dirty;
 			if (n > SOFT_TABLE_ENTRIES - index)
 				n = SOFT_TABLE_ENTRIES - index;
 			if (private && level == 1) {

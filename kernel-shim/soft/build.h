@@ -19,6 +19,7 @@ struct soft_builder {
 	struct soft_tables *tables;
 	const struct soft_format *format;
 	bool snoop; /* leaves enforce it */
+	bool clean; /* dirty pages are tracked: leaves begin without the dirty bit */
 	/* The table's state, kept by its owner. */
 	uint64_t *root;	    /* 0: none */
 	uint32_t *n_tables; /* pages in use */

@@ -37,6 +37,7 @@ static struct soft_builder builder_of(struct soft_pt *pt)
 		.tables = &shim_of(pt)->tables,
 		.format = format_of(pt),
 		.snoop = pt->snoop && format_of(pt)->snoop_in_leaf,
+		.clean = pt->tracking,
 		.root = &pt->root,
 		.n_tables = &pt->n_tables,
 	};
@@ -103,13 +104,10 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 	    (!spec->vm || soft_vm_of(spec->vm)->base.shim != ctx->base.shim ||
 	     soft_vm_of(spec->vm)->ctx != ctx))
 		return -EINVAL;
-	if (spec->dirty_tracking)
+	/* It is shared: one table's tracking would clean what another one's is asked for. */
+	if (spec->kind == SHIM_KIND_KVM && spec->dirty_tracking)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
-			      "dirty tracking is not built in this version of the software IOMMU");
-	if (spec->faults)
-		return refuse(
-			ret_reason, SHIM_E_UNSUPPORTED,
-			"recoverable faults are not built in this version of the software IOMMU");
+			      "a VM's table is the VM's: it tracks its dirty pages by itself");
 	if (spec->input_bits &&
 	    (spec->input_bits <= SOFT_PAGE_SHIFT || spec->input_bits > format->input_bits))
 		return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
@@ -126,8 +124,12 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 		if (!soft_dev_can_use(dev, format, spec->enforce_snoop, ret_reason))
 			return SHIM_E_INCOMPATIBLE;
 		if (spec->kind == SHIM_KIND_USER && *info->caps.kind_absent[SHIM_KIND_USER])
-			return refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
-				      info->caps.kind_absent[SHIM_KIND_USER]);
+			return refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: IOMMU %s does not nest",
+				      info->address, info->iommu);
+		if (spec->dirty_tracking && !info->caps.dirty_tracking)
+			return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: IOMMU %s keeps no dirty bits", info->address,
+				      info->iommu);
 		if (parent && parent->depth >= info->caps.max_depth)
 			return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: IOMMU %s nests %u deep at most", info->address,
@@ -172,6 +174,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
 	pt->tag = soft_tag_new(shim);
+	pt->pasid_tag = pt->tag;
 	pt->kind = (uint8_t)spec->kind;
 	pt->format = (uint8_t)spec->format;
 	pt->input_bits = spec->input_bits || !format ? spec->input_bits : format->input_bits;
@@ -181,6 +184,8 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	pt->snoop_control = env.snoop_control || spec->enforce_snoop;
 	pt->device_tlb = env.device_tlb;
 	pt->access_dirty = env.access_dirty;
+	pt->dirty_tracking = spec->dirty_tracking;
+	pt->faults = spec->faults;
 	pt->depth = 1;
 	if (spec->kind == SHIM_KIND_USER && spec->table) {
 		r = soft_user_check(pt, soft_pt_of(spec->parent), spec->table, ret_reason);
@@ -409,14 +414,12 @@ static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, 
 		.empty = !root,
 		.root = root,
 		.load = soft_window_load,
+		.update = soft_window_update,
 		.memory = &shim_of(pt)->window,
 	};
 
 	stage.access_dirty =
 		stage.env.access_dirty && (stage.format->always_access_dirty || pt->dirty_tracking);
-	/* Without an IOMMU nobody walks, somebody looks: nothing is changed. */
-	if (iommu)
-		stage.update = soft_window_update;
 	if (pt->kind == SHIM_KIND_USER)
 		soft_user_stage(pt, iommu, who, root, &stage);
 	return stage;
@@ -451,10 +454,24 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 		return -EINVAL;
 	*ret = (struct shim_walk){0};
 	/* What a VM has not filled yet, it fills for this as for a device. */
-	while (n = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, stages),
-	       !soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault)) {
-		if (!soft_vm_filled(pt, &ret->fault, &tries))
+	for (;;) {
+		bool found;
+
+		n = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, stages);
+		/* Looking changes nothing. */
+		for (unsigned int i = 0; i < n; i++)
+			stages[i].update = NULL;
+		/* A PASID table is asked as by a device without PASID. */
+		found = !stages[0].pasid_bits ||
+			soft_pasid_table_resolve(pt, NULL, 0, stages, n, iova, ret, &ret->fault);
+		if (found &&
+		    soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))
+			break;
+		if (!soft_vm_filled(pt, &ret->fault, &tries)) {
+			if (!found)
+				ret->fault.access = access;
 			return 0;
+		}
 		*ret = (struct shim_walk){0};
 	}
 	ret->output = where.output;

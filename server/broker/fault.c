@@ -4,8 +4,9 @@
  *
  * Owns struct fault, from a device's page request to its answer: SUCCESS or INVALID by the
  * tenant, INVALID by the broker when the time is over, the IOASID is freed, the device is
- * detached or the tenant has no fault slot left.  So a device never waits without bound, and
- * what waits is charged to its tenant.  Where the request came from:
+ * detached, the tenant has no fault slot left, or nobody has ever watched the lease's faults.  So a
+ * device never waits without bound, and what waits is charged to its tenant.  Where the request
+ * came from:
  *  - a simulated device: its DeviceDma call is parked, and goes on when the answer comes;
  *  - a kernel: by the context's report fd.  Reading and answering are calls on the context, so
  *    they are made when no op of the lease is in flight; what is due waits for that
@@ -26,6 +27,7 @@
 
 #include "vocab.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /* PCIe: a page request group index has 9 bits. */
@@ -123,10 +125,14 @@ static int fault_new(struct lease *lease, const struct fault_where *where, struc
 		{QUOTA_BROKER_BYTES, sizeof(struct fault)},
 	};
 	struct broker *broker = lease->broker;
-	struct fault *f = calloc(1, sizeof(*f));
 	struct quota_refusal refusal;
+	struct fault *f;
 	int r;
 
+	/* Nobody can know its cookie. */
+	if (!lease->fault_log)
+		return -ENOENT;
+	f = calloc(1, sizeof(*f));
 	if (!f)
 		return -ENOMEM;
 	r = charge_take(&f->charge, lease->tenant, amounts, 2, &refusal);
@@ -283,7 +289,8 @@ static void take_report(struct lease *lease, const struct shim_report *report)
 	}
 	f = find_group(lease, where.device, report->cookie);
 	if (!f && fault_new(lease, &where, &f)) {
-		/* Overflow: the device is answered at once, and it is told as a blocked access. */
+		/* Overflow, or nobody watches: the device is answered at once, and it is told as a
+		 * blocked access. */
 		if (report->last)
 			shim_ctx_answer(lease->ctx, report->cookie, false);
 		fault_record(lease, &where);

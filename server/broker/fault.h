@@ -29,7 +29,7 @@ void faults_deinit(struct lease *lease);
 void fault_record(struct lease *lease, const struct fault_where *where);
 /*
  * A page request of a simulated device, on behalf of call, which parks itself.  False: it is not
- * taken, as the tenant has too many, and the access ends as blocked; that is recorded.
+ * taken, as the tenant has too many or nobody watches, and the access ends as blocked.
  */
 bool fault_request(struct broker_call *call, const struct fault_where *where,
 		   fault_answered_fn answered, struct fault **ret_fault);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The newest FAULT_LOG_SIZE faults of a lease, and its WatchFaults streams.
+ * The newest FAULT_LOG_SIZE faults of a lease, and its WatchFaults streams.  There is a log from
+ * the first stream on: before, there is nobody who could ask for what was.
  *
  * Numbers grow by one with each fault, and go on from a number that no earlier broker has
  * reached: the registry's generation is in their upper half.  A watcher has a cursor and sends
@@ -38,8 +39,9 @@ struct fault_log {
 	struct fault_event ring[FAULT_LOG_SIZE]; /* number n at n % size */
 };
 
-int fault_log_get(struct lease *lease, struct quota_refusal *ret_refusal,
-		  struct fault_log **ret_log)
+/* The lease's log, made if there is none yet.  QUOTA_E_REFUSED, -ENOMEM. */
+static int log_get(struct lease *lease, struct quota_refusal *ret_refusal,
+		   struct fault_log **ret_log)
 {
 	struct quota_amount amount = {QUOTA_BROKER_BYTES, sizeof(struct fault_log)};
 	struct fault_log *log = lease->fault_log;
@@ -135,11 +137,10 @@ static void pump_all(struct fault_log *log)
 
 void fault_log_append(struct lease *lease, const struct fault_event *event)
 {
-	struct quota_refusal refusal;
+	struct fault_log *log = lease->fault_log;
 	struct fault_watcher *w;
-	struct fault_log *log;
 
-	if (fault_log_get(lease, &refusal, &log))
+	if (!log)
 		return;
 	if (log->next >= log->first + FAULT_LOG_SIZE) {
 		uint64_t overwritten = log->next - FAULT_LOG_SIZE;
@@ -182,34 +183,9 @@ static void watch_finish(struct broker_call *call)
 	free(w);
 }
 
-int fault_log_watch(struct broker_call *call, uint64_t ioasid, uint64_t after_sequence)
+/* Where a stream begins, and what it has missed. */
+static void place(const struct fault_log *log, struct fault_watcher *w, uint64_t after_sequence)
 {
-	struct quota_amount amounts[] = {
-		{QUOTA_WATCH_STREAMS, 1},
-		{QUOTA_BROKER_BYTES, sizeof(struct fault_watcher)},
-	};
-	struct quota_refusal refusal;
-	struct fault_watcher *w;
-	struct fault_log *log;
-	int r;
-
-	r = fault_log_get(call->lease, &refusal, &log);
-	if (r)
-		return refuse_charge(call, r, &refusal);
-	if (after_sequence >= log->next)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, "after_sequence",
-				    "the newest fault is %llu",
-				    (unsigned long long)(log->next - 1));
-	w = calloc(1, sizeof(*w));
-	if (!w)
-		return refuse_no_memory(call);
-	r = charge_take(&w->charge, call->lease->tenant, amounts, 2, &refusal);
-	if (r) {
-		free(w);
-		return refuse_charge(call, r, &refusal);
-	}
-	w->call = call;
-	w->ioasid = ioasid;
 	w->next = after_sequence ? after_sequence + 1 : log->next;
 	if (w->next < log->first) {
 		/* Of an earlier broker: how many there were since is not known. */
@@ -220,6 +196,55 @@ int fault_log_watch(struct broker_call *call, uint64_t ioasid, uint64_t after_se
 		w->lost += oldest(log) - w->next;
 		w->next = oldest(log);
 	}
+}
+
+static int watcher_new(struct broker_call *call, struct fault_watcher **ret_watcher)
+{
+	struct quota_amount amounts[] = {
+		{QUOTA_WATCH_STREAMS, 1},
+		{QUOTA_BROKER_BYTES, sizeof(struct fault_watcher)},
+	};
+	struct fault_watcher *w = calloc(1, sizeof(*w));
+	struct quota_refusal refusal;
+	int r;
+
+	if (!w)
+		return refuse_no_memory(call);
+	r = charge_take(&w->charge, call->lease->tenant, amounts, 2, &refusal);
+	if (r) {
+		free(w);
+		return refuse_charge(call, r, &refusal);
+	}
+	*ret_watcher = w;
+	return OUTCOME_OK;
+}
+
+int fault_log_watch(struct broker_call *call, uint64_t ioasid, uint64_t after_sequence)
+{
+	struct lease *lease = call->lease;
+	bool had_log = lease->fault_log;
+	struct quota_refusal refusal;
+	struct fault_watcher *w;
+	struct fault_log *log;
+	int r;
+
+	r = log_get(lease, &refusal, &log);
+	if (r)
+		return refuse_charge(call, r, &refusal);
+	r = after_sequence < log->next
+		    ? watcher_new(call, &w)
+		    : refuse_field(call, OUTCOME_INVALID_FIELD, "after_sequence",
+				   "the newest fault is %llu", (unsigned long long)(log->next - 1));
+	if (r) {
+		if (!had_log) {
+			fault_log_free(log);
+			lease->fault_log = NULL;
+		}
+		return r;
+	}
+	w->call = call;
+	w->ioasid = ioasid;
+	place(log, w, after_sequence);
 	TAILQ_INSERT_TAIL(&log->watchers, w, link);
 	call->data = w;
 	call->on_writable = watch_writable;

@@ -20,11 +20,8 @@ struct fault_event {
 	uint64_t deadline_us;
 };
 
-/* The lease's log, made if there is none yet.  QUOTA_E_REFUSED, -ENOMEM. */
-int fault_log_get(struct lease *lease, struct quota_refusal *ret_refusal,
-		  struct fault_log **ret_log);
 void fault_log_free(struct fault_log *log);
-/* Appends and offers to the watchers.  Without a log the event is lost, as nobody watches. */
+/* Appends and offers to the watchers; nothing where nobody has ever watched. */
 void fault_log_append(struct lease *lease, const struct fault_event *event);
 /* n events that the kernel did not keep. */
 void fault_log_lose(struct lease *lease, uint64_t n);

@@ -23,6 +23,7 @@
 #include "server/broker/device.h"
 #include "server/broker/device_held.h"
 #include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/fault_point.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/kept_fd.h"
@@ -278,6 +279,8 @@ static int restore_strays(struct restoring *restoring)
 	/* What was undone may have made a device's table anew. */
 	for (a = attachment_first(lease); a && !r; a = attachment_next(lease, a))
 		shim_attach_save(a->device->shim, a->physical, &a->saved);
+	if (!r)
+		faults_watch_reports(lease);
 	return r ? restore_shim_error(restoring, r, "what was begun in its context", NULL) : 0;
 }
 

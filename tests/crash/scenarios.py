@@ -238,12 +238,90 @@ class ReplaceLast(Replace):
         self.conn.Free(ioasid=self.main)
 
 
+class BindPageTable(Scenario):
+    """A table below the main space, in the place of none."""
+    method = "BindPageTable"
+
+    def prepare(self):
+        pb = self.pb
+        self.user = self.conn.Alloc(
+            kind=pb.IOASID_KIND_USER, devices=[self.d0], parent=self.main,
+            candidates=[dict(format=pb.PAGE_TABLE_FORMAT_X86_64_4L)]).ioasid
+
+    def call(self):
+        return dict(ioasid=self.user, table=dict(root=LOW + PAGE))
+
+
+class BindPageTableOver(BindPageTable):
+    def prepare(self):
+        super().prepare()
+        self.conn.BindPageTable(ioasid=self.user, table=dict(root=LOW + 2 * PAGE))
+        self.conn.Attach(device=self.d0, ioasid=self.user)
+
+
+class UnbindPageTable(BindPageTableOver):
+    method, rule = "UnbindPageTable", "redone"
+
+    def call(self):
+        return dict(ioasid=self.user)
+
+
+class BindPasidTable(BindPageTableOver):
+    method = "BindPasidTable"
+
+    def call(self):
+        return dict(ioasid=self.user, format=self.pb.PASID_TABLE_FORMAT_VTD, root=LOW + PAGE,
+                    pasid_bits=20)
+
+
+class UnbindPasidTable(BindPageTable):
+    method, rule = "UnbindPasidTable", "redone"
+
+    def prepare(self):
+        super().prepare()
+        self.conn.BindPasidTable(ioasid=self.user, format=self.pb.PASID_TABLE_FORMAT_VTD,
+                                 root=LOW + PAGE, pasid_bits=20)
+        self.conn.Attach(device=self.d0, ioasid=self.user)
+
+    def call(self):
+        return dict(ioasid=self.user)
+
+
+class SetDirtyTracking(Scenario):
+    method = "SetDirtyTracking"
+
+    def prepare(self):
+        self.tracked = self.stage.alloc(self.conn, [self.d1], dirty_tracking=True)
+        self.conn.Map(ioasid=self.tracked, entries=[self.stage.entry(LOW, self.m2, 2)])
+
+    def call(self):
+        return dict(ioasid=self.tracked, enable=True)
+
+
+class SetDirtyTrackingOff(SetDirtyTracking):
+    def prepare(self):
+        super().prepare()
+        self.conn.SetDirtyTracking(ioasid=self.tracked, enable=True)
+
+    def call(self):
+        return dict(ioasid=self.tracked, enable=False)
+
+
 class Invalidate(Scenario):
     method = "Invalidate"
 
     def call(self):
         return dict(ioasid=self.main, entries=[
             dict(granularity=self.pb.INVALIDATE_GRANULARITY_RANGE, iova=LOW, length=PAGE)])
+
+
+class RespondFault(Scenario):
+    """What waits for an answer ends with the broker: nothing of it is written, and a repeated
+    answer is for nobody."""
+    method = "RespondFault"
+
+    def call(self):
+        return dict(cookie=1, code=self.pb.FAULT_RESPONSE_CODE_SUCCESS)
 
 
 class ClaimDevice(Scenario):
@@ -293,7 +371,7 @@ class OpenTicket(Scenario):
 
 
 class OpenDmaService(OpenTicket):
-    """Likewise the service, which nobody has taken the end of."""
+    """A service is a socket, which ends with the broker."""
     method = "OpenDmaService"
 
     def call(self):
@@ -635,11 +713,15 @@ SCENARIOS = {
     "Attach": Attach, "Attach.nested": AttachNested,
     "Detach": Detach, "Detach.last": DetachLast,
     "Replace": Replace, "Replace.last": ReplaceLast,
+    "BindPageTable": BindPageTable, "BindPageTable.over": BindPageTableOver,
+    "UnbindPageTable": UnbindPageTable,
+    "BindPasidTable": BindPasidTable, "UnbindPasidTable": UnbindPasidTable,
+    "SetDirtyTracking": SetDirtyTracking, "SetDirtyTracking.off": SetDirtyTrackingOff,
+    "RespondFault": RespondFault,
     "Invalidate": Invalidate,
     "ClaimDevice": ClaimDevice, "ClaimDevice.group": ClaimDeviceGroup,
     "ReleaseDevice": ReleaseDevice, "ReleaseDevice.all": ReleaseDeviceAll,
-    "GetDeviceFd": GetDeviceFd, "OpenTicket": OpenTicket,
-    "OpenDmaService": OpenDmaService,
+    "GetDeviceFd": GetDeviceFd, "OpenTicket": OpenTicket, "OpenDmaService": OpenDmaService,
     "RegisterMemory": RegisterMemory,
     "UnregisterMemory": UnregisterMemory, "UnregisterMemory.pending": UnregisterMemoryPending,
     "OpenLease": OpenLease, "AdoptLease": AdoptLease,

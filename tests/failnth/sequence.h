@@ -31,6 +31,7 @@ struct run {
 	uint64_t memory;
 	uint64_t parent;
 	uint64_t child;
+	uint64_t user;
 	uint64_t pooled;
 	uint64_t vm;
 	uint64_t guest; /* an IOASID of it */

@@ -257,20 +257,20 @@ class Objects(Case):
             self.refused("NOT_FOUND", self.a.GetIoasid, ioasid=memory.id)
             self.refused("NOT_FOUND", self.a.UnregisterMemory, memory=ioasid)
 
-    def test_kinds_that_a_device_has_not_say_why(self):
-        absent = {d.address: [self.pb.IoasidKind.Name(k.kind)[12:] for k in d.capabilities.kinds
-                              if not k.supported] for d in self.inventory.single}
-        device = max(absent, key=lambda address: len(absent[address]))
-        self.assertTrue(absent[device])
-        self.a.ClaimDevice(devices=[device])
-        for kind in absent[device]:
-            with self.subTest(kind):
-                more = {}
-                refusal = self.refused("UNIMPLEMENTED", self.a.Alloc, devices=[device],
-                                       kind="IOASID_KIND_" + kind, **more)
-                self.assertGreater(len(refusal.message), 10)
-                self.refused("UNIMPLEMENTED", self.a.Negotiate,
-                             alloc=dict(kind="IOASID_KIND_" + kind, devices=[device], **more))
+    def test_kinds_that_a_device_lacks_say_why(self):
+        pb, device = self.pb, self.device(self.a)
+        gpa = self.alloc(self.a, [device])
+        kinds = {k.kind: k for k in self.inventory.all[device].capabilities.kinds}
+        self.assertTrue(kinds[pb.IOASID_KIND_KERNEL].supported)
+        for kind in (pb.IOASID_KIND_USER, pb.IOASID_KIND_PROCESS, pb.IOASID_KIND_KVM):
+            if kinds[kind].supported:
+                continue
+            more = dict(parent=gpa) if kind == pb.IOASID_KIND_USER else {}
+            refusal = self.refused("UNIMPLEMENTED", self.a.Alloc, devices=[device], kind=kind,
+                                   text=kinds[kind].reason, **more)
+            self.assertGreater(len(refusal.message), 10)
+            self.refused("UNIMPLEMENTED", self.a.Negotiate,
+                         alloc=dict(kind=kind, devices=[device], **more))
         for kind in (0, 5, 999, -1):
             self.refused("INVALID_FIELD", self.a.Alloc, kind=kind, field="kind")
 
