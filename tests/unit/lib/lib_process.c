@@ -417,7 +417,7 @@ static void test_stopped(void)
 		owner_open(&o, NULL, NULL);
 		CHECK(write(pipes[1], &byte, 1) == 1);
 		/* Stopped somewhere in here; then as before. */
-		for (double began = now(); now() - began < 4;) {
+		for (double began = now(); now() - began < 8;) {
 			unsigned int cause = dma(&o, false, &mine, &byte, 1, &done);
 
 			CHECK(!cause || cause == IOASID_FAULT_MEMORY_ERROR);
@@ -435,18 +435,22 @@ static void test_stopped(void)
 		OK(ioasid_connect(NULL, NULL, &client, &error));
 		CHECK(read(pipes[0], &byte, 1) == 1);
 		CHECK(!kill(owner, SIGSTOP));
-		for (began = now(); now() - began < 2;) {
+		for (began = now(); now() - began < 6;) {
 			double once = now();
 
 			OK(ioasid_server_status(client, NULL, &answer, &error));
 			ioasid_server_status_free(answer);
-			CHECK(now() - once < 1);
+			/* Not as long as the other is stopped, however busy the machine is. */
+			CHECK(now() - once < 4);
 		}
 		CHECK(!kill(owner, SIGCONT));
 		ioasid_client_unref(client);
 		_exit(0);
 	}
-	CHECK(waitpid(other, &status, 0) == other && status == 0);
+	CHECK(waitpid(other, &status, 0) == other);
+	if (status)
+		kill(owner, SIGKILL);
+	CHECK(status == 0);
 	CHECK(waitpid(owner, &status, 0) == owner && status == 0);
 }
 
