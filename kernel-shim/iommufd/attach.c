@@ -13,6 +13,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -55,6 +56,8 @@ static int move(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 	int r;
 
 	*ret_hwpt = NULL;
+	if (pt->smmuv3)
+		return iommufd_smmuv3_attach(dev, pasid, pt, ret_hwpt);
 	if (iommufd_hwpt_wanted(dev, pt)) {
 		r = iommufd_hwpt_attach(dev, pasid, pt, ret_hwpt);
 		/* No PASIDs here after all: then none need to be attachable beside it. */
@@ -168,6 +171,8 @@ static void forget(struct iommufd_attachment *a)
 	a->pt->n_attached--;
 	if (a->hwpt) {
 		a->hwpt->n_attached--;
+		if (a->pt->smmuv3 && !a->hwpt->n_attached)
+			iommufd_smmuv3_flush(a->pt, a->hwpt->unit);
 		iommufd_hwpt_settle(a->pt, a->hwpt);
 	}
 }
@@ -263,6 +268,9 @@ static int reassert_one(struct iommufd_dev *dev, struct iommufd_attachment *a)
 
 	if (!a->pt)
 		return backend_of(dev)->detach(dev, a->pasid);
+	/* It is moved when all tables are made anew. */
+	if (a->pt->smmuv3 && dev->ctx->restoring)
+		return 0;
 	if (!a->hwpt && !a->pt->bound && !a->pt->dirty && !a->pt->faults)
 		return backend_of(dev)->attach(dev, a->pasid, a->pt->ioas, a->pt->ioas);
 	/* NULL: a table was bound after the attachment was saved. */
@@ -409,7 +417,7 @@ int iommufd_attach_restore(struct shim_dev *base, uint32_t pasid, struct shim_pt
 		return SHIM_E_ATTACHED;
 	if (pasid != SHIM_NO_PASID)
 		r = reserve_pasid(dev);
-	if (!r && hwpt.id)
+	if (!r && hwpt.id && !pt->smmuv3)
 		r = iommufd_hwpt_restore(pt, dev, &hwpt, &a.hwpt);
 	if (r)
 		return r;

@@ -31,6 +31,7 @@ int iommufd_ctx_new_record(struct shim *base, struct iommufd_ctx **ret_ctx)
 	ctx->base.shim = base;
 	ctx->fd = -1;
 	ctx->fault_fd = -1;
+	ctx->reports = -1;
 	*ret_ctx = ctx;
 	return 0;
 }
@@ -89,7 +90,8 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	shim = iommufd_shim_of(base->shim);
 	/* From here on no memory is reachable, whatever is attached to what. */
 	for (pt = ctx->tables; pt; pt = pt->next)
-		(void)iommufd_unmap_all(ctx, pt->ioas);
+		if (pt->ioas)
+			(void)iommufd_unmap_all(ctx, pt->ioas);
 	if (ctx->restoring) {
 		iommufd_sweep_memory(ctx);
 		(void)iommufd_end_claims(ctx, &unrecorded);
@@ -107,6 +109,8 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	while (ctx->devices)
 		iommufd_dev_close(ctx->devices, &debts);
 	iommufd_give_back(shim, debts);
+	if (ctx->reports >= 0)
+		shim->sys.close(shim->sys.user, ctx->reports);
 	shim->sys.close(shim->sys.user, ctx->fd);
 	iommufd_give_back(shim, ctx->debt);
 	free(ctx);
@@ -132,6 +136,8 @@ void iommufd_ctx_leave(struct shim_ctx *base)
 	iommufd_faults_close(ctx);
 	while (ctx->memories)
 		iommufd_mem_unregister(&ctx->memories->base);
+	if (ctx->reports >= 0)
+		sys->close(sys->user, ctx->reports);
 	sys->close(sys->user, ctx->fd);
 	iommufd_ctx_free_record(ctx);
 }

@@ -16,6 +16,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/viommu.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -209,6 +210,8 @@ void iommufd_dev_close(struct iommufd_dev *dev, struct iommufd_debt **debts)
 	const struct iommufd_backend *backend = iommufd_backend_of(dev->ctx);
 	const struct iommufd_sys *sys = sys_of(dev->ctx);
 
+	/* Somebody else may have its descriptor still: the vIOMMU must be able to end. */
+	iommufd_vdevice_end(dev);
 	if (backend->unbind)
 		backend->unbind(dev);
 	sys->close(sys->user, dev->fd);

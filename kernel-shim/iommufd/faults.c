@@ -90,11 +90,6 @@ int iommufd_faults_renew(struct iommufd_ctx *ctx)
 	return first;
 }
 
-int iommufd_ctx_report_fd(struct shim_ctx *ctx)
-{
-	return iommufd_ctx_of(ctx)->fault_fd;
-}
-
 static struct iommufd_dev *device_of(struct iommufd_ctx *ctx, uint32_t id)
 {
 	struct iommufd_dev *dev = ctx->devices;
@@ -165,10 +160,9 @@ static int read_some(struct iommufd_ctx *ctx, struct iommufd_pgfault *faults, si
 	return 0;
 }
 
-int iommufd_ctx_read_reports(struct shim_ctx *base, struct shim_report *reports, size_t n,
-			     size_t *ret_n)
+int iommufd_faults_read(struct iommufd_ctx *ctx, struct shim_report *reports, size_t n,
+			size_t *ret_n)
 {
-	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
 	struct iommufd_pgfault *faults;
 	size_t got = 0, taken = 0;
 	int r;

@@ -15,6 +15,7 @@
 #include "iommufd/host.h"
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 #include "iommufd/sysfs.h"
 #include "iommufd/vtd.h"
 
@@ -60,7 +61,7 @@ static void unit_limits(struct iommufd_unit *unit, const struct iommufd_kernel *
 	struct shim_caps *caps = &unit->caps;
 
 	/* ALL and RANGE: the kernel has flushed by itself, so they are done. */
-	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
+	caps->invalidations |= 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
 	if (caps->dirty_tracking && !iommufd_kernel_has(kernel, IOMMU_HWPT_GET_DIRTY)) {
 		caps->dirty_tracking = false;
 		ABSENT(caps, SHIM_FEATURE_DIRTY, "this kernel has no dirty tracking (Linux 6.7)");
@@ -77,7 +78,8 @@ static void unit_limits(struct iommufd_unit *unit, const struct iommufd_kernel *
 		caps->invalidations |=
 			1u << SHIM_INVALIDATE_PASID | 1u << SHIM_INVALIDATE_DEVICE_TLB;
 		caps->native_invalidations = 1u << unit->nested->native;
-	} else {
+	} else if (!unit->known || caps->max_depth == 1) {
+		/* An SMMUv3 nests in a way of its own. */
 		drop_nesting(caps);
 	}
 	snprintf(caps->kind_absent[SHIM_KIND_PROCESS], SHIM_REASON_MAX,
@@ -90,7 +92,10 @@ static void unit_unknown(struct iommufd_unit *unit)
 {
 	struct shim_caps *caps = &unit->caps;
 	bool amd = unit->type == IOMMUFD_UNIT_AMD;
-	const char *who = amd ? "AMD IOMMU" : "IOMMU";
+	/* Of an SMMUv3 the kernel tells where a device can be asked with: smmuv3_probe.c. */
+	const char *who = amd				      ? "AMD IOMMU"
+			  : unit->type == IOMMUFD_UNIT_SMMUV3 ? "SMMUv3"
+							      : "IOMMU";
 	uint64_t pages = (uint64_t)sysconf(_SC_PAGESIZE);
 
 	caps->max_depth = 1;
@@ -138,6 +143,9 @@ static int unit_read(struct iommufd_unit *unit, const char *root,
 		if (!sysfs_read(root, text, sizeof(text), "class/iommu/%s/amd-iommu/cap",
 				unit->name))
 			unit->type = IOMMUFD_UNIT_AMD;
+		/* So arm-smmu-v3 names what it registers. */
+		else if (!strncmp(unit->name, "smmu3.", strlen("smmu3.")))
+			unit->type = IOMMUFD_UNIT_SMMUV3;
 		unit_unknown(unit);
 	} else {
 		return r;
@@ -416,6 +424,63 @@ int iommufd_host_read(const struct iommufd_sys *sys, const char *sysfs_root,
 	}
 	*ret_host = host;
 	return 0;
+}
+
+/* The addresses that the shim itself needs in a parent; false: there is no room in the list. */
+static bool reserve_window(struct shim_caps *caps)
+{
+	const struct shim_range window = {
+		.start = SMMUV3_WINDOW,
+		.last = SMMUV3_WINDOW + 2 * SMMUV3_PAGE - 1,
+		.use = "broker",
+	};
+	size_t at = 0;
+
+	if (caps->n_reserved == SHIM_RESERVED_MAX)
+		return false;
+	while (at < caps->n_reserved && caps->reserved[at].start < window.start)
+		at++;
+	memmove(&caps->reserved[at + 1], &caps->reserved[at],
+		(caps->n_reserved - at) * sizeof(window));
+	caps->reserved[at] = window;
+	caps->n_reserved++;
+	return true;
+}
+
+static void slot_learn(struct iommufd_slot *slot)
+{
+	struct shim_caps *caps = &slot->info.caps, before = *caps;
+
+	*caps = slot->unit->caps;
+	memcpy(caps->reserved, before.reserved, sizeof(caps->reserved));
+	caps->n_reserved = before.n_reserved;
+	if (caps->max_depth == 1 || reserve_window(caps))
+		return;
+	ABSENT(caps, SHIM_FEATURE_NESTING, "the device has more than %d reserved ranges",
+	       SHIM_RESERVED_MAX - 1);
+	drop_nesting(caps);
+}
+
+int iommufd_host_learn(struct iommufd_host *host, const struct iommufd_unit *unit,
+		       const struct iommufd_kernel *kernel,
+		       const struct smmuv3_abilities *abilities, const char *no_nesting)
+{
+	struct iommufd_unit *known = &host->units[unit - host->units];
+	uint64_t pages = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	known->known = true;
+	known->smmuv3 = *abilities;
+	smmuv3_caps(unit->name, abilities, no_nesting, &known->caps);
+	if (pages != 4096 || !known->caps.formats[0].page_sizes)
+		known->caps.formats[0].page_sizes = pages;
+	unit_limits(known, kernel);
+	for (size_t i = 0; i < host->n_slots; i++)
+		if (host->slots[i].unit == unit)
+			slot_learn(&host->slots[i]);
+	free(host->reserved);
+	host->reserved = NULL;
+	host->n_reserved = 0;
+	return reserved_unite(host);
 }
 
 void iommufd_host_deinit(struct iommufd_host *host)

@@ -9,12 +9,14 @@
 
 #include "iommufd/iommufd.h"
 #include "iommufd/nested.h"
+#include "iommufd/smmuv3.h"
 #include "iommufd/sys.h"
 
 enum iommufd_unit_type {
 	IOMMUFD_UNIT_OTHER, /* sysfs tells nothing of it */
 	IOMMUFD_UNIT_VTD,
 	IOMMUFD_UNIT_AMD,
+	IOMMUFD_UNIT_SMMUV3,
 };
 
 struct iommufd_unit {
@@ -22,6 +24,8 @@ struct iommufd_unit {
 	enum iommufd_unit_type type;
 	uint64_t cap; /* VT-d */
 	uint64_t ecap;
+	bool known; /* SMMUv3, which sysfs does not describe */
+	struct smmuv3_abilities smmuv3;
 	const struct iommufd_nested *nested; /* NULL: no tables of tenants */
 	struct shim_caps caps;		     /* without what depends on the device */
 };
@@ -39,6 +43,11 @@ struct iommufd_host {
 	/* The union of all devices' reserved ranges, in order and apart from each other. */
 	struct shim_range *reserved;
 	size_t n_reserved;
+	/* What all SMMUv3 that are known have; no output_bits: there is none. */
+	struct {
+		bool asid16;
+		uint8_t output_bits;
+	} smmuv3;
 };
 
 /* What the running kernel can do: bit n: iommufd's call 0x80 + n. */
@@ -55,6 +64,14 @@ int iommufd_host_read(const struct iommufd_sys *sys, const char *sysfs_root,
 		      const struct iommufd_kernel *kernel, struct iommufd_host *ret_host,
 		      struct iommufd_problem *ret_problem);
 void iommufd_host_deinit(struct iommufd_host *host);
+
+/*
+ * The unit of the host's turns out to be that; no_nesting "": it nests.  Before the broker
+ * serves anybody: whoever has seen the inventory has seen less.  -ENOMEM.
+ */
+int iommufd_host_learn(struct iommufd_host *host, const struct iommufd_unit *unit,
+		       const struct iommufd_kernel *kernel,
+		       const struct smmuv3_abilities *abilities, const char *no_nesting);
 
 /* NULL: no such device. */
 const struct iommufd_slot *iommufd_host_find(const struct iommufd_host *host, const char *address);

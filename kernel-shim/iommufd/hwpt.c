@@ -14,6 +14,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -157,11 +158,33 @@ static int parent_of(struct iommufd_dev *dev, struct iommufd_pt *parent,
 	return r;
 }
 
+static int smmuv3_new(struct iommufd_dev *dev, struct iommufd_pt *pt,
+		      struct iommufd_hwpt **ret_hwpt)
+{
+	struct iommufd_hwpt *hwpt;
+	int r = hwpt_add(pt, dev, &hwpt);
+
+	if (r)
+		return r;
+	r = iommufd_smmuv3_hwpt(dev, pt, &hwpt->id);
+	if (r)
+		iommufd_hwpt_remove(pt, hwpt);
+	else
+		*ret_hwpt = hwpt;
+	return r;
+}
+
 static int hwpt_new(struct iommufd_dev *dev, struct iommufd_pt *pt, struct iommufd_hwpt **ret_hwpt)
 {
 	struct iommufd_hwpt *hwpt, *parent = NULL;
-	int r = pt->bound ? parent_of(dev, pt->parent, &parent) : 0;
+	/* After a restart there is none until it is needed. */
+	int r = pt->faults ? iommufd_faults_open(dev->ctx) : 0;
 
+	if (pt->smmuv3)
+		return smmuv3_new(dev, pt, ret_hwpt);
+
+	if (!r && pt->bound)
+		r = parent_of(dev, pt->parent, &parent);
 	if (r)
 		return r;
 	r = hwpt_add(pt, dev, &hwpt);

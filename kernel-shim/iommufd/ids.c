@@ -6,6 +6,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/viommu.h"
 
 void iommufd_ids_each(const struct iommufd_ctx *ctx, iommufd_id_fn each, void *data)
 {
@@ -14,9 +15,18 @@ void iommufd_ids_each(const struct iommufd_ctx *ctx, iommufd_id_fn each, void *d
 		for (size_t i = 0; i < IOMMUFD_BACKEND_OBJECTS; i++)
 			if (dev->own[i])
 				each(dev->own[i], data);
+		if (dev->vdevice)
+			each(dev->vdevice, data);
 	}
 	for (const struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next) {
-		each(pt->ioas, data);
+		if (pt->ioas)
+			each(pt->ioas, data);
+		for (const struct iommufd_view *view = pt->views; view; view = view->next) {
+			each(view->hwpt, data);
+			each(view->viommu, data);
+			if (view->queue)
+				each(view->queue, data);
+		}
 		for (const struct iommufd_hwpt *hwpt = pt->hwpts; hwpt; hwpt = hwpt->next)
 			if (!hwpt->gone)
 				each(hwpt->id, data);

@@ -67,6 +67,7 @@ struct iommufd_ctx {
 	struct iommufd_mem *memories;
 	struct iommufd_pt *tables;
 	struct iommufd_debt *debt;
+	int reports; /* readable when a vIOMMU has events (vevents.c); -1: there is none */
 	/* Page requests: faults.c. */
 	uint32_t fault_queue; /* 0: none */
 	int fault_fd;	      /* -1: none */
@@ -119,6 +120,8 @@ struct iommufd_dev {
 	uint32_t own[IOMMUFD_BACKEND_OBJECTS]; /* the back end's objects; 0: none */
 	void *backend;			       /* and its memory */
 	uint8_t pasid_bits;
+	struct iommufd_view *view; /* it is a vDEVICE there; NULL: nowhere */
+	uint32_t vdevice;
 	const char *nests_not;		 /* why no table can be nested for it; NULL: it can */
 	struct iommufd_attachment plain; /* SHIM_NO_PASID */
 	struct iommufd_attachment *pasids;
@@ -136,6 +139,18 @@ struct iommufd_mem {
 	uint64_t length;
 	uint32_t prot;
 };
+
+/* What is bound to a table of kind USER behind an SMMUv3. */
+struct smmuv3_binding {
+	enum { SMMUV3_NOTHING, SMMUV3_TABLE, SMMUV3_PASID_TABLE } what;
+	uint8_t pasid_bits;
+	uint8_t shape; /* S1Fmt */
+	int slot;      /* of the parent's context descriptors; -1: none */
+	uint64_t root;
+};
+
+struct iommufd_view; /* viommu.h */
+struct smmuv3_page;  /* smmuv3_tables.c */
 
 struct iommufd_pt {
 	struct shim_pt base;
@@ -155,6 +170,12 @@ struct iommufd_pt {
 	bool bound;
 	struct shim_table table;
 	uint32_t n_children;
+	/* Kind USER behind an SMMUv3: not user, no ioas, and in the place of bound and table: */
+	bool smmuv3;
+	struct smmuv3_binding binding;
+	/* Of its parent. */
+	struct iommufd_view *views;
+	struct smmuv3_page *cds; /* NULL: none */
 	/* Goes up when what the hardware must be told of the table changes. */
 	uint32_t epoch;
 	/* dirty.c; NULL: made without. */
@@ -345,10 +366,22 @@ void iommufd_faults_close(struct iommufd_ctx *ctx);
 void iommufd_faults_end(struct iommufd_ctx *ctx);
 /* After a restart: a queue in the place of the one whose descriptor is lost. */
 int iommufd_faults_renew(struct iommufd_ctx *ctx);
+int iommufd_faults_read(struct iommufd_ctx *ctx, struct shim_report *reports, size_t n,
+			size_t *ret_n);
+int iommufd_ctx_answer(struct shim_ctx *ctx, uint64_t cookie, bool success);
+
+/* vevents.c */
 int iommufd_ctx_report_fd(struct shim_ctx *ctx);
 int iommufd_ctx_read_reports(struct shim_ctx *ctx, struct shim_report *reports, size_t n,
 			     size_t *ret_n);
-int iommufd_ctx_answer(struct shim_ctx *ctx, uint64_t cookie, bool success);
+/* The context has a descriptor for reports from now on. */
+int iommufd_reports_open(struct iommufd_ctx *ctx);
+/* Makes that descriptor readable when fd is. */
+int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd);
+
+/* smmuv3_tables.c */
+int iommufd_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_table *table,
+				char *ret_reason);
 
 /* ids.c: every object that is recorded, in no order. */
 typedef void (*iommufd_id_fn)(uint32_t id, void *data);
@@ -368,12 +401,14 @@ int iommufd_pt_undo_map(struct shim_pt *pt, const struct shim_unmap *ranges, siz
 void iommufd_save_context(struct keeper_context_id id, struct shim_saved *ret_saved);
 void iommufd_save_device(const struct iommufd_dev *dev, struct shim_saved *ret_saved);
 void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
+void iommufd_save_smmuv3_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
 void iommufd_save_attachment(const struct iommufd_hwpt *hwpt, struct shim_saved *ret_saved);
 int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id);
 int iommufd_load_device(const struct shim_saved *saved, struct iommufd_dev *ret_dev);
 /* ret_dirty: it was made for dirty tracking; ret_tracked: that is on. */
 int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt, bool *ret_dirty,
 		       bool *ret_tracked);
+int iommufd_load_smmuv3_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt);
 int iommufd_load_attachment(const struct shim_saved *saved, struct iommufd_saved_hwpt *ret_hwpt);
 
 /* restore.c */

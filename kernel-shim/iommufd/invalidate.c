@@ -10,6 +10,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 
@@ -158,6 +159,8 @@ int iommufd_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *en
 	size_t done;
 	int r = 0;
 
+	if (pt->smmuv3)
+		return iommufd_smmuv3_invalidate(pt, entries, n, ret_done);
 	*ret_done = 0;
 	while (!r && *ret_done < n) {
 		size_t now = n - *ret_done < BATCH ? n - *ret_done : BATCH;
@@ -181,6 +184,8 @@ int iommufd_pt_invalidate_native(struct shim_pt *base, enum shim_native type, co
 	size_t valid = 0;
 	int r;
 
+	if (pt->smmuv3)
+		return iommufd_smmuv3_invalidate_native(pt, type, entries, n, ret_done);
 	*ret_done = 0;
 	/* Without a device there is one that it can be. */
 	way = next_way(pt, NULL);

@@ -156,7 +156,7 @@ int iommufd_pt_map(struct shim_pt *base, const struct shim_map *maps, size_t n,
 	int r = pt->broken ? -EIO : 0;
 
 	/* Its tenant maps by writing the table. */
-	if (pt->user)
+	if (pt->user || pt->smmuv3)
 		return SHIM_E_UNSUPPORTED;
 	for (i = 0; !r && i < n; i++)
 		r = check(pt, &maps[i]);

@@ -16,6 +16,8 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
+#include "iommufd/viommu.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -51,6 +53,8 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev,
 	if (pt->dirty && !info->caps.dirty_tracking)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
 				      info->caps.feature_absent[SHIM_FEATURE_DIRTY]);
+	if (pt->smmuv3)
+		return iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
 	if (pt->user)
 		return iommufd_user_suits(pt, dev, ret_reason);
 	if (!cap)
@@ -71,6 +75,11 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev,
 
 /* ---- create ---- */
 
+static bool is_smmuv3(const struct shim_pt_spec *spec)
+{
+	return spec->kind == SHIM_KIND_USER && smmuv3_page_shift(spec->format);
+}
+
 static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason)
 {
 	const struct iommufd_kernel *kernel = &iommufd_shim_of(ctx->base.shim)->kernel;
@@ -88,21 +97,27 @@ static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, 
 		what = "this kernel has no dirty tracking (Linux 6.7)";
 	else if (spec->faults && !iommufd_kernel_has(kernel, IOMMU_FAULT_QUEUE_ALLOC))
 		what = "this kernel has no fault queue (Linux 6.11)";
+	else if (is_smmuv3(spec) && (spec->dirty_tracking || spec->faults))
+		what = "behind an SMMUv3 tables of tenants have no page requests, and are "
+		       "dirty in their parent";
 	if (what)
 		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED, "%s", what);
-	return spec->kind == SHIM_KIND_USER ? iommufd_user_check(ctx, spec, ret_reason) : 0;
+	return spec->kind == SHIM_KIND_USER && !is_smmuv3(spec)
+		       ? iommufd_user_check(ctx, spec, ret_reason)
+		       : 0;
 }
 
 /* The narrowest that the named devices have, or without any, that some device has. */
 static unsigned width_of(const struct iommufd_shim *shim, const struct shim_pt_spec *spec)
 {
 	unsigned bits = 0;
-	size_t n = spec->n_devices ? spec->n_devices : shim->host.n_slots;
+	/* A tenant's table has its format's, whatever the device. */
+	bool named = spec->n_devices && spec->kind != SHIM_KIND_USER;
+	size_t n = named ? spec->n_devices : shim->host.n_slots;
 
 	for (size_t i = 0; i < n; i++) {
-		const struct iommufd_slot *slot = spec->n_devices
-							  ? iommufd_dev_of(spec->devices[i])->slot
-							  : &shim->host.slots[i];
+		const struct iommufd_slot *slot =
+			named ? iommufd_dev_of(spec->devices[i])->slot : &shim->host.slots[i];
 		const struct shim_format_cap *cap = iommufd_cap_of(slot, spec->format);
 
 		if (cap && cap->nest_child == (spec->kind == SHIM_KIND_USER) &&
@@ -166,7 +181,8 @@ static void fill(struct iommufd_pt *pt, const struct shim_pt_spec *spec, unsigne
 	pt->input_bits = spec->input_bits ? spec->input_bits : (uint8_t)bits;
 	pt->snoop = spec->enforce_snoop;
 	pt->faults = spec->faults;
-	pt->user = spec->kind == SHIM_KIND_USER;
+	pt->smmuv3 = is_smmuv3(spec);
+	pt->user = spec->kind == SHIM_KIND_USER && !pt->smmuv3;
 	if (!pt->user)
 		return;
 	pt->parent = iommufd_pt_of(spec->parent);
@@ -183,7 +199,9 @@ static int make(struct iommufd_pt *pt, const struct shim_pt_spec *spec, char *re
 		r = iommufd_pt_suits(pt, iommufd_dev_of(spec->devices[i]), ret_reason);
 	if (!r && pt->faults)
 		r = iommufd_faults_open(pt->ctx);
-	return r ? r : make_ioas(pt);
+	if (r)
+		return r;
+	return pt->smmuv3 ? iommufd_smmuv3_create(pt, spec, ret_reason) : make_ioas(pt);
 }
 
 int iommufd_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char *ret_reason,
@@ -244,7 +262,7 @@ static bool try_end(struct iommufd_pt *pt)
 			return false;
 		iommufd_hwpt_remove(pt, hwpt);
 	}
-	return try_destroy(pt, pt->ioas);
+	return pt->smmuv3 || (iommufd_views_try_end(pt) && try_destroy(pt, pt->ioas));
 }
 
 void iommufd_pt_end(struct iommufd_pt *pt)
@@ -265,6 +283,10 @@ void iommufd_pt_free(struct iommufd_pt *pt)
 		pt->hwpts = hwpt->next;
 		free(hwpt);
 	}
+	if (pt->smmuv3)
+		iommufd_smmuv3_free(pt);
+	iommufd_views_free(pt);
+	iommufd_smmuv3_page_free(pt);
 	if (pt->parent)
 		pt->parent->n_children--;
 	iommufd_dirty_free(pt->dirty);
@@ -280,6 +302,7 @@ void iommufd_pt_destroy(struct shim_pt *base)
 	/* Attached: against the contract; what still leads here must not dangle. */
 	if (!pt || pt->n_attached || pt->n_children)
 		return;
-	(void)iommufd_unmap_all(pt->ctx, pt->ioas);
+	if (pt->ioas)
+		(void)iommufd_unmap_all(pt->ctx, pt->ioas);
 	iommufd_pt_end(pt);
 }

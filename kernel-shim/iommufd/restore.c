@@ -13,6 +13,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +30,10 @@ void iommufd_dev_save(struct shim_dev *dev, struct shim_saved *ret_saved)
 
 void iommufd_pt_save(struct shim_pt *pt, struct shim_saved *ret_saved)
 {
-	iommufd_save_table(iommufd_pt_of(pt), ret_saved);
+	if (iommufd_pt_of(pt)->smmuv3)
+		iommufd_save_smmuv3_table(iommufd_pt_of(pt), ret_saved);
+	else
+		iommufd_save_table(iommufd_pt_of(pt), ret_saved);
 }
 
 static int keeper_answer(int r)
@@ -96,6 +100,8 @@ int iommufd_dev_restore(struct shim_ctx *base, const char *address, const struct
 		return r;
 	}
 	r = ask_hw_info(dev);
+	if (!r)
+		r = iommufd_smmuv3_learn(dev);
 	if (r) {
 		shim->sys.close(shim->sys.user, dev->fd);
 		iommufd_dev_free(dev);
@@ -117,13 +123,30 @@ static int find_ioas(struct iommufd_ctx *ctx, uint32_t ioas)
 	return r == -EMSGSIZE ? 0 : r;
 }
 
+/* Of the kernel's there is nothing to find: all is made anew when the record is complete. */
+static int load_smmuv3_table(struct iommufd_pt *pt, const struct shim_pt_spec *spec,
+			     const struct shim_saved *saved)
+{
+	int r = iommufd_load_smmuv3_table(saved, pt);
+
+	if (r)
+		return r;
+	if (!spec->parent || pt->format != spec->format)
+		return -EINVAL;
+	pt->parent = iommufd_pt_of(spec->parent);
+	return pt->parent->ctx != pt->ctx || pt->parent->user || pt->parent->smmuv3 ? -EINVAL : 0;
+}
+
 /* What was saved, of this kind of table. */
 static int load_table(struct iommufd_pt *pt, const struct shim_pt_spec *spec,
 		      const struct shim_saved *saved)
 {
 	bool dirty, tracked;
-	int r = iommufd_load_table(saved, pt, &dirty, &tracked);
+	int r;
 
+	if (spec->kind == SHIM_KIND_USER && smmuv3_page_shift(spec->format))
+		return load_smmuv3_table(pt, spec, saved);
+	r = iommufd_load_table(saved, pt, &dirty, &tracked);
 	if (r)
 		return r;
 	if (pt->user != (spec->kind == SHIM_KIND_USER) || pt->user != !!spec->parent)
@@ -152,7 +175,7 @@ int iommufd_pt_restore(struct shim_ctx *base, const struct shim_pt_spec *spec,
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
 	r = load_table(pt, spec, saved);
-	if (!r)
+	if (!r && !pt->smmuv3)
 		r = find_ioas(ctx, pt->ioas);
 	if (r) {
 		iommufd_dirty_free(pt->dirty);

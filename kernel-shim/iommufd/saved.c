@@ -58,6 +58,17 @@ struct saved_table_more {
 	uint32_t epoch;
 } __attribute__((packed));
 
+/* Behind an SMMUv3. */
+struct saved_smmuv3_table {
+	uint8_t kind; /* 'u' */
+	uint8_t format;
+	uint8_t input_bits;
+	uint8_t bound; /* 0: nothing, 1: a table, 2: a PASID table */
+	uint8_t pasid_bits;
+	uint8_t shape;
+	uint64_t root;
+} __attribute__((packed));
+
 struct saved_attachment {
 	uint8_t kind;  /* 'a' */
 	uint32_t hwpt; /* 0: attached to the IOAS */
@@ -149,6 +160,21 @@ void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_save
 		put(&more, sizeof(more), ret_saved);
 	else
 		put(&s, sizeof(s), ret_saved);
+}
+
+void iommufd_save_smmuv3_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved)
+{
+	struct saved_smmuv3_table s = {
+		.kind = 'u',
+		.format = pt->format,
+		.input_bits = pt->input_bits,
+		.bound = (uint8_t)pt->binding.what,
+		.pasid_bits = pt->binding.pasid_bits,
+		.shape = pt->binding.shape,
+		.root = htole64(pt->binding.root),
+	};
+
+	put(&s, sizeof(s), ret_saved);
 }
 
 void iommufd_save_attachment(const struct iommufd_hwpt *hwpt, struct shim_saved *ret_saved)
@@ -246,6 +272,26 @@ int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt
 	ret_pt->epoch = le32toh(more.epoch);
 	*ret_dirty = s->flags & TABLE_DIRTY;
 	*ret_tracked = s->flags & TABLE_TRACKED;
+	return 0;
+}
+
+int iommufd_load_smmuv3_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt)
+{
+	struct saved_smmuv3_table s;
+	int r = get(saved, 'u', &s, sizeof(s));
+
+	if (r)
+		return r;
+	if (s.input_bits < 25 || s.input_bits >= 64 || s.bound > SMMUV3_PASID_TABLE)
+		return -EINVAL;
+	ret_pt->smmuv3 = true;
+	ret_pt->format = s.format;
+	ret_pt->input_bits = s.input_bits;
+	ret_pt->binding.what = s.bound;
+	ret_pt->binding.pasid_bits = s.pasid_bits;
+	ret_pt->binding.shape = s.shape;
+	ret_pt->binding.root = le64toh(s.root);
+	ret_pt->binding.slot = -1;
 	return 0;
 }
 

@@ -15,6 +15,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -87,6 +88,7 @@ static const struct {
 	{IOMMU_HWPT_INVALIDATE, "HWPT_INVALIDATE", false},
 	{IOMMU_FAULT_QUEUE_ALLOC, "FAULT_QUEUE_ALLOC", false},
 	{IOMMU_VIOMMU_ALLOC, "VIOMMU_ALLOC", false},
+	{IOMMU_VDEVICE_ALLOC, "VDEVICE_ALLOC", false},
 	{IOMMU_VEVENTQ_ALLOC, "VEVENTQ_ALLOC", false},
 };
 #define N_CALLS (sizeof(calls) / sizeof(calls[0]))
@@ -219,6 +221,7 @@ static const struct shim_ops iommufd_ops = {
 	.pt_invalidate = iommufd_pt_invalidate,
 	.pt_invalidate_native = iommufd_pt_invalidate_native,
 	.pt_bind_table = iommufd_pt_bind_table,
+	.pt_bind_pasid_table = iommufd_pt_bind_pasid_table,
 	.pt_track_dirty = iommufd_pt_track_dirty,
 	.pt_read_dirty = iommufd_pt_read_dirty,
 	/* pt_walk: the tables are the kernel's.  dma: if the back end's devices are not real. */
@@ -264,6 +267,8 @@ int iommufd_shim_new_on(const struct iommufd_sys *sys, const struct iommufd_back
 	if (!r)
 		r = backend->host(sys, sysfs_root ?: "/sys", &shim->kernel, &shim->host,
 				  ret_problem);
+	if (!r)
+		r = iommufd_smmuv3_probe(shim);
 	if (r) {
 		free_shim(&shim->base);
 		return r;

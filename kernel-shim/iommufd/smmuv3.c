@@ -95,6 +95,10 @@ void smmuv3_caps(const char *name, const struct smmuv3_abilities *a, const char 
 	} else {
 		ABSENT(caps, SHIM_FEATURE_NESTING, "%s", no_nesting);
 	}
+	ABSENT(caps, SHIM_FEATURE_FAULTS,
+	       "page requests and stalls of SMMUv3 %s are not taken by the iommufd shim", name);
+	ABSENT(caps, SHIM_FEATURE_DIRTY,
+	       "dirty tracking on SMMUv3 %s is not offered by the iommufd shim", name);
 	ABSENT(caps, SHIM_FEATURE_SNOOP, "whether SMMUv3 %s enforces snooping, nobody tells", name);
 	if (!a->ssid_bits)
 		ABSENT(caps, SHIM_FEATURE_PASID, "SMMUv3 IDR1.SSIDSIZE is 0 on %s", name);

@@ -21,12 +21,15 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 /* One call makes fewer objects, devices of a claim apart. */
 #define OBJECTS_OF_A_CALL 8u
+/* A table's own, its parent's view and its devices' vDEVICEs, before a restart and after it. */
+#define OBJECTS_OF_AN_SMMUV3_TABLE 16u
 
 /* Ids from 1 to last; the recorded ones are not to be touched. */
 struct ids {
@@ -123,6 +126,9 @@ static int ids_init(const struct iommufd_ctx *ctx, struct ids *ret_ids)
 
 	for (const struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
 		ids.last++;
+	/* What is made anew of it, beside what was there. */
+	for (const struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
+		ids.last += pt->smmuv3 ? OBJECTS_OF_AN_SMMUV3_TABLE : 0;
 	/* As many recorded objects as the highest id, at most. */
 	iommufd_ids_each(ctx, note_highest, &highest);
 	ids.last += highest;
@@ -177,6 +183,28 @@ static int end_objects(struct iommufd_ctx *ctx, size_t *ended)
 	return r;
 }
 
+/*
+ * Kind USER behind an SMMUv3: what the earlier broker made is unknown by now, and what was in no
+ * use has ended.  All is made anew, the devices are moved, and then the rest ends, too.
+ */
+static int restored_smmuv3(struct iommufd_ctx *ctx, size_t *ended)
+{
+	bool any = false;
+	int r;
+
+	for (const struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
+		any |= pt->smmuv3;
+	if (!any)
+		return 0;
+	r = iommufd_smmuv3_restored(ctx);
+	if (!r)
+		r = end_objects(ctx, ended);
+	for (struct iommufd_pt *pt = ctx->tables; !r && pt; pt = pt->next)
+		if (pt->n_children)
+			iommufd_smmuv3_page_settle(pt);
+	return r;
+}
+
 int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 {
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
@@ -189,6 +217,8 @@ int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 		r = iommufd_faults_renew(ctx);
 	if (!r)
 		r = end_objects(ctx, &ended);
+	if (!r)
+		r = restored_smmuv3(ctx, &ended);
 	if (r)
 		return r;
 	ctx->restoring = false;

@@ -13,6 +13,7 @@
  */
 
 #include "iommufd/internal.h"
+#include "iommufd/smmuv3_tables.h"
 
 #include <errno.h>
 
@@ -91,6 +92,8 @@ int iommufd_pt_bind_table(struct shim_pt *base, const struct shim_table *table, 
 	bool was_bound = pt->bound;
 	int r;
 
+	if (pt->smmuv3)
+		return iommufd_smmuv3_bind_table(pt, table, ret_reason);
 	if (!pt->user)
 		return -EINVAL;
 	if (pt->broken)

@@ -18,23 +18,34 @@ static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
 	return &iommufd_shim_of(ctx->base.shim)->sys;
 }
 
+int iommufd_reports_open(struct iommufd_ctx *ctx)
+{
+	const struct iommufd_sys *sys = sys_of(ctx);
+	int poll;
+
+	if (ctx->reports >= 0)
+		return 0;
+	poll = sys->poll_new(sys->user);
+	if (poll < 0)
+		return poll;
+	ctx->reports = poll;
+	return 0;
+}
+
 int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd)
 {
 	const struct iommufd_sys *sys = sys_of(ctx);
+	int r = iommufd_reports_open(ctx);
 
-	if (ctx->reports < 0) {
-		int poll = sys->poll_new(sys->user);
-
-		if (poll < 0)
-			return poll;
-		ctx->reports = poll;
-	}
-	return sys->poll_add(sys->user, ctx->reports, fd);
+	return r ? r : sys->poll_add(sys->user, ctx->reports, fd);
 }
 
 int iommufd_ctx_report_fd(struct shim_ctx *base)
 {
-	return iommufd_ctx_of(base)->reports;
+	const struct iommufd_ctx *ctx = iommufd_ctx_of(base);
+
+	/* No host has both: page requests behind an SMMUv3 are not taken. */
+	return ctx->fault_fd >= 0 ? ctx->fault_fd : ctx->reports;
 }
 
 /* NULL: it has gone to another view, or is gone. */
@@ -98,12 +109,14 @@ int iommufd_ctx_read_reports(struct shim_ctx *base, struct shim_report *reports,
 	const struct iommufd_sys *sys = sys_of(ctx);
 	size_t taken = 0;
 
+	if (ctx->fault_fd >= 0)
+		return iommufd_faults_read(ctx, reports, n, ret_n);
 	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
 		for (struct iommufd_view *view = pt->views; view && taken < n;) {
 			size_t room = n - taken < 32 ? n - taken : 32;
-			ssize_t got = view->events < 0
-					      ? 0
-					      : sys->read(sys->user, view->events, bytes, room * each);
+			ssize_t got = view->events < 0 ? 0
+						       : sys->read(sys->user, view->events, bytes,
+								   room * each);
 
 			/* What was taken is not to be lost: the error comes again. */
 			if (got < 0 && !taken)
@@ -115,10 +128,4 @@ int iommufd_ctx_read_reports(struct shim_ctx *base, struct shim_report *reports,
 		}
 	*ret_n = taken;
 	return 0;
-}
-
-/* Events are told, not asked. */
-int iommufd_ctx_answer(struct shim_ctx *base, uint64_t cookie, bool success)
-{
-	return -ENOENT;
 }

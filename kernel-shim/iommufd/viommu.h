@@ -18,10 +18,10 @@
 struct iommufd_view {
 	struct iommufd_view *next;
 	const struct iommufd_unit *unit;
-	uint32_t hwpt;	 /* 0: none, of all four */
+	uint32_t hwpt; /* 0: none, of all four */
 	uint32_t viommu;
 	uint32_t queue;
-	int events;	  /* the queue's descriptor; -1: none */
+	int events;	   /* the queue's descriptor; -1: none */
 	uint32_t expected; /* the number of the next event */
 	uint64_t lost;	   /* not told yet */
 };

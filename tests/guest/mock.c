@@ -101,6 +101,29 @@ static int map(struct tenant *t, struct shim_pt *pt, uint64_t iova, uint64_t off
 	return shim_pt_map(pt, &m, 1, NULL);
 }
 
+/*
+ * Each page alone: of a mapping the kernel makes leaves as large as the memory happens to be
+ * contiguous, and such a leaf is dirty as a whole.
+ */
+static void each_page(struct tenant *t, uint64_t iova, unsigned int pages,
+		      struct shim_map *ret_maps)
+{
+	for (unsigned int i = 0; i < pages; i++)
+		ret_maps[i] = (struct shim_map){.iova = iova + i * PAGE,
+						.length = PAGE,
+						.mem = t->mem,
+						.offset = i * PAGE,
+						.prot = RW};
+}
+
+static int map_pages(struct tenant *t, struct shim_pt *pt, uint64_t iova, unsigned int pages)
+{
+	struct shim_map maps[PAGES];
+
+	each_page(t, iova, pages, maps);
+	return shim_pt_map(pt, maps, pages, NULL);
+}
+
 static void tenant_open(struct tenant *t, const char *a, const char *b)
 {
 	*t = (struct tenant){0};
@@ -435,8 +458,8 @@ static void test_dirty(struct tenant *t)
 	uint8_t bitmap = 0;
 	char byte = 3;
 
-	must(map(t, pt, BASE, 0, 4 * PAGE, RW), "map four pages");
-	must(map(t, pt, BASE + 8 * PAGE, 0, 4 * PAGE, RW), "and four behind a hole");
+	must(map_pages(t, pt, BASE, 4), "map four pages");
+	must(map_pages(t, pt, BASE + 8 * PAGE, 4), "and four behind a hole");
 	must(shim_attach(t->devs[0], SHIM_NO_PASID, pt, reason), "attach");
 	expect(shim_pt_read_dirty(pt, BASE, PAGE, 12, true, &bitmap), SHIM_E_UNSUPPORTED,
 	       "it is not tracked");
@@ -493,7 +516,7 @@ static void again(struct tenant *t, const struct kept *kept, struct shim_pt **ne
 		  struct shim_pt **asking, struct shim_pt **tracked)
 {
 	struct shim_pt_spec spec = {.kind = SHIM_KIND_KERNEL, .format = SHIM_FORMAT_KERNEL_CHOSEN};
-	struct shim_map whole = {.iova = BASE, .length = SIZE, .prot = RW};
+	struct shim_map pages[PAGES], whole = {.iova = BASE, .length = SIZE, .prot = RW};
 
 	must(shim_ctx_restore(shim, "tenant", &kept->ctx, &t->ctx), "restore the context");
 	must(shim_dev_restore(t->ctx, "0000:f0:00.0", &kept->devs[0], &t->devs[0]), "a device");
@@ -507,7 +530,8 @@ static void again(struct tenant *t, const struct kept *kept, struct shim_pt **ne
 	spec.faults = false;
 	spec.dirty_tracking = true;
 	must(shim_pt_restore(t->ctx, &spec, &kept->tracked, tracked), "one that is tracked");
-	must(shim_pt_restore_map(*tracked, &whole, 1), "its mapping");
+	each_page(t, BASE, PAGES, pages);
+	must(shim_pt_restore_map(*tracked, pages, PAGES), "its mappings");
 	spec = (struct shim_pt_spec){
 		.kind = SHIM_KIND_USER, .format = SHIM_FORMAT_X86_64_4L, .parent = t->parent};
 	must(shim_pt_restore(t->ctx, &spec, &kept->nested, nested), "the tenant's table");
@@ -532,7 +556,7 @@ static void test_restart(bool bind_unsaved)
 	nested = child(&t, &root, false);
 	asking = table(&t, true, false);
 	tracked = table(&t, false, true);
-	must(map(&t, tracked, BASE, 0, SIZE, RW), "map");
+	must(map_pages(&t, tracked, BASE, PAGES), "map");
 	must(shim_attach(t.devs[0], SHIM_NO_PASID, nested, reason), "attach");
 	must(shim_attach(t.devs[0], 3, tracked, reason), "attach by PASID");
 	must(shim_attach(t.devs[1], SHIM_NO_PASID, asking, reason), "attach the other");

@@ -14,6 +14,10 @@
 /* Descriptors of the model: contexts, and the open files of devices. */
 #define FD_CONTEXT 1000
 #define FD_DEVICE  2000
+#define FD_QUEUE   3000 /* and the context */
+#define FD_EVENTS  4000 /* and FAKE_OBJECTS for each context */
+#define FD_POLL	   8000
+#define FD_MEMORY  9000
 
 void fake_init(struct fake *fake)
 {
@@ -40,6 +44,27 @@ void fake_init(struct fake *fake)
 		d->ecap = large ? 0x3ef9ea6f050df : 0xf00f4a;
 		d->keeper.pasid_bits = large ? 16 : 0;
 		d->keeper.ats = large;
+	}
+}
+
+void fake_init_arm(struct fake *fake)
+{
+	/* As QEMU 10.0.2 says of its own. */
+	static const uint32_t idr[6] = {0x0d44101b, 0x02730010, 0, 0x1414, 0, 0x74};
+	static const char *const addresses[] = {"0000:00:03.0", "0001:02:04.1"};
+
+	memset(fake, 0, sizeof(*fake));
+	fake->n_devices = 2;
+	for (size_t i = 0; i < 2; i++) {
+		struct fake_device *d = &fake->devices[i];
+
+		d->address = addresses[i];
+		d->group = (uint32_t)i + 3;
+		d->width = 44;
+		d->reserved_start = 0x8000000;
+		d->reserved_last = 0x80fffff;
+		d->hw_type = IOMMU_HW_INFO_TYPE_ARM_SMMUV3;
+		memcpy(d->idr, idr, sizeof(idr));
 	}
 }
 
@@ -112,6 +137,10 @@ static struct fake_object *ioas_of(struct fake_context *c, uint32_t id)
 {
 	struct fake_object *o = object_of(c, id, FAKE_NONE);
 
+	if (o && o->type == FAKE_HWPT && o->on)
+		return ioas_of(c, c->objects[o->on].on);
+	if (o && o->type == FAKE_HWPT && o->parent)
+		return ioas_of(c, o->parent);
 	if (o && o->type == FAKE_HWPT)
 		return object_of(c, o->ioas, FAKE_IOAS);
 	return o && o->type == FAKE_IOAS ? o : NULL;
@@ -156,9 +185,23 @@ static uint32_t automatic_of(const struct fake_device *d, uint32_t ioas)
 	return id;
 }
 
+/* The kernel answers what waits on a table when the last device leaves it. */
+static void drop_requests(struct fake_context *c, uint32_t hwpt)
+{
+	for (size_t i = 0; i < c->n_requests;) {
+		if (c->requests[i].hwpt == hwpt)
+			c->requests[i] = c->requests[--c->n_requests];
+		else
+			i++;
+	}
+}
+
 static void put_table(struct fake_context *c, uint32_t id)
 {
 	struct fake_object *o = &c->objects[id];
+
+	if (o->users == 1)
+		drop_requests(c, id);
 
 	if (--o->users || !o->automatic)
 		return;
@@ -261,6 +304,11 @@ static void device_put(struct fake_device *d)
 	for (size_t i = 0; i < 4; i++)
 		if (d->pts[i])
 			detach(d, d->pasids[i]);
+	if (d->vdevice) {
+		d->bound->objects[d->bound->objects[d->vdevice].on].users--;
+		d->bound->objects[d->vdevice] = (struct fake_object){0};
+		d->vdevice = 0;
+	}
 	d->bound->objects[d->id] = (struct fake_object){0};
 	d->bound->bound--;
 	context_put(d->bound);
@@ -280,10 +328,22 @@ static int call_destroy(struct fake *fake, struct fake_context *c, const struct 
 	o = object_of(c, a->id, FAKE_NONE);
 	if (!o)
 		return -ENOENT;
-	if (o->users || o->type == FAKE_DEVICE)
+	if (o->users || o->type == FAKE_DEVICE || o->fd_open)
 		return -EBUSY;
-	if (o->type == FAKE_HWPT)
+	for (size_t i = 0; o->type == FAKE_VDEVICE && i < fake->n_devices; i++)
+		if (fake->devices[i].bound == c && fake->devices[i].vdevice == a->id)
+			fake->devices[i].vdevice = 0;
+	if (o->on) {
+		c->objects[o->on].users--;
+		*o = (struct fake_object){0};
+		return 0;
+	}
+	if (o->type == FAKE_HWPT && o->parent)
+		object_of(c, o->parent, FAKE_HWPT)->users--;
+	else if (o->type == FAKE_HWPT)
 		object_of(c, o->ioas, FAKE_IOAS)->users--;
+	if (o->type == FAKE_HWPT && o->queue)
+		object_of(c, o->queue, FAKE_QUEUE)->users--;
 	*o = (struct fake_object){0};
 	return 0;
 }
@@ -333,6 +393,10 @@ static int call_map(struct fake *fake, struct fake_context *c,
 	}
 	assert_true(o->n_areas < FAKE_AREAS);
 	o->areas[o->n_areas++] = (struct fake_area){a->iova, a->length};
+	if (a->fd == FD_MEMORY) {
+		assert_false(a->flags & IOMMU_IOAS_MAP_WRITEABLE);
+		fake->memory_iova = a->iova;
+	}
 	if (fake->cancel && ++fake->maps == fake->cancel_after)
 		fake->cancel->requested = true;
 	return 0;
@@ -386,21 +450,275 @@ static struct fake_device *bound_device(struct fake *fake, struct fake_context *
 	return NULL;
 }
 
+/* ---- nesting behind an SMMUv3 ---- */
+
+static uint32_t object_on(struct fake_context *c, enum fake_type type, uint32_t on)
+{
+	uint32_t id = object_new(c, type);
+
+	c->objects[id].on = on;
+	c->objects[on].users++;
+	return id;
+}
+
+static int call_vste(struct fake_context *c, const struct fake_device *d,
+		     struct iommufd_hwpt_alloc *a)
+{
+	const uint64_t *ste = (const void *)(uintptr_t)a->data_uptr;
+	bool translates;
+
+	if (!d || !object_of(c, a->pt_id, FAKE_VIOMMU))
+		return -ENOENT;
+	assert_int_equal(a->flags, 0);
+	assert_int_equal(a->data_len, 16);
+	if (ste[0] & ~0xf80fffffffffffff || ste[1] & ~UINT64_C(0x380000ff))
+		return -EIO;
+	translates = (ste[0] & 1) && (ste[0] >> 1 & 7) == 5;
+	if (translates && (!d->vdevice || c->objects[d->vdevice].on != a->pt_id))
+		return -ENOENT;
+	a->out_hwpt_id = object_on(c, FAKE_HWPT, a->pt_id);
+	memcpy(c->objects[a->out_hwpt_id].ste, ste, 16);
+	return 0;
+}
+
+static int call_viommu(struct fake *fake, struct fake_context *c, struct iommufd_viommu_alloc *a)
+{
+	struct fake_object *parent = object_of(c, a->hwpt_id, FAKE_HWPT);
+
+	if (!bound_device(fake, c, a->dev_id) || !parent)
+		return -ENOENT;
+	assert_int_equal(a->type, IOMMU_VIOMMU_TYPE_ARM_SMMUV3);
+	if (fake->no_canwbs)
+		return -EOPNOTSUPP;
+	if (!(parent->flags & IOMMU_HWPT_ALLOC_NEST_PARENT))
+		return -EINVAL;
+	a->out_viommu_id = object_on(c, FAKE_VIOMMU, a->hwpt_id);
+	return 0;
+}
+
+static int call_vdevice(struct fake *fake, struct fake_context *c, struct iommufd_vdevice_alloc *a)
+{
+	struct fake_device *d = bound_device(fake, c, a->dev_id);
+
+	if (!d || !object_of(c, a->viommu_id, FAKE_VIOMMU))
+		return -ENOENT;
+	if (d->vdevice)
+		return -EEXIST;
+	for (size_t i = 0; i < fake->n_devices; i++) {
+		const struct fake_device *other = &fake->devices[i];
+
+		if (other->bound == c && other->vdevice && other->number == a->virt_id &&
+		    c->objects[other->vdevice].on == a->viommu_id)
+			return -EEXIST;
+	}
+	d->vdevice = a->out_vdevice_id = object_on(c, FAKE_VDEVICE, a->viommu_id);
+	d->number = a->virt_id;
+	return 0;
+}
+
+static int call_events(struct fake *fake, struct fake_context *c, struct iommufd_veventq_alloc *a)
+{
+	uint32_t id;
+
+	if (!object_of(c, a->viommu_id, FAKE_VIOMMU))
+		return -ENOENT;
+	for (id = 1; id < FAKE_OBJECTS; id++)
+		if (c->objects[id].type == FAKE_EVENTS && c->objects[id].on == a->viommu_id)
+			return -EEXIST;
+	assert_int_equal(a->type, IOMMU_VEVENTQ_TYPE_ARM_SMMUV3);
+	assert_true(a->veventq_depth > 0);
+	id = object_on(c, FAKE_EVENTS, a->viommu_id);
+	c->objects[id].fd_open = true;
+	a->out_veventq_id = id;
+	a->out_veventq_fd = FD_EVENTS + (uint32_t)(c - fake->contexts) * FAKE_OBJECTS + id;
+	return 0;
+}
+
+/* What the kernel takes of a tenant; streams must be vDEVICEs of the vIOMMU. */
+static bool command_is_good(const struct fake *fake, const struct fake_context *c, uint32_t viommu,
+			    const struct smmuv3_command *command)
+{
+	unsigned op = command->word[0] & 0xff;
+
+	if (op == 0x10 || op == 0x11 || op == 0x12 || op == 0x13 || op == 0x30)
+		return true;
+	for (size_t i = 0; (op == 0x05 || op == 0x06) && i < fake->n_devices; i++) {
+		const struct fake_device *d = &fake->devices[i];
+
+		if (d->bound == c && d->vdevice && c->objects[d->vdevice].on == viommu &&
+		    d->number == command->word[0] >> 32)
+			return true;
+	}
+	return false;
+}
+
+static int call_commands(struct fake *fake, struct fake_context *c,
+			 struct iommufd_hwpt_invalidate *a)
+{
+	const struct smmuv3_command *commands = (const void *)(uintptr_t)a->data_uptr;
+	uint32_t n = a->entry_num;
+
+	if (!object_of(c, a->hwpt_id, FAKE_VIOMMU))
+		return -ENOENT;
+	assert_int_equal(a->entry_len, 16);
+	assert_int_equal(a->data_type, IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3);
+	for (a->entry_num = 0; a->entry_num < n; a->entry_num++) {
+		if (!command_is_good(fake, c, a->hwpt_id, &commands[a->entry_num]))
+			return -EIO;
+		assert_true(fake->n_commands < FAKE_COMMANDS);
+		fake->commands[fake->n_commands++] = commands[a->entry_num];
+	}
+	return 0;
+}
+
+const uint64_t *fake_ste(const struct fake *fake, const char *address)
+{
+	const struct fake_device *d = fake_device((struct fake *)fake, address);
+	const struct fake_object *o = d->attached ? &d->bound->objects[d->attached] : NULL;
+
+	return o && o->on ? o->ste : NULL;
+}
+
+static int call_nested(struct fake_context *c, const struct iommufd_hwpt_alloc *a,
+		       struct fake_object *parent)
+{
+	const struct iommufd_hwpt_vtd_s1 *data = (const void *)(uintptr_t)a->data_uptr;
+
+	if (!(parent->flags & IOMMU_HWPT_ALLOC_NEST_PARENT))
+		return -EINVAL;
+	assert_int_equal(a->data_type, IOMMU_HWPT_DATA_VTD_S1);
+	assert_int_equal(a->data_len, sizeof(*data));
+	assert_int_equal(data->reserved, 0);
+	parent->users++;
+	return 0;
+}
+
 static int call_hwpt(struct fake *fake, struct fake_context *c, struct iommufd_hwpt_alloc *a)
 {
 	struct fake_device *d = bound_device(fake, c, a->dev_id);
-	struct fake_object *ioas = object_of(c, a->pt_id, FAKE_IOAS);
+	struct fake_object *on = object_of(c, a->pt_id, FAKE_NONE), *queue = NULL, *o;
+	int r = 0;
 
-	if (!d || !ioas)
+	if (a->data_type == IOMMU_HWPT_DATA_ARM_SMMUV3)
+		return call_vste(c, d, a);
+	if (!d || !on || !ioas_of(c, a->pt_id))
 		return -ENOENT;
-	assert_int_equal(a->flags, IOMMU_HWPT_ALLOC_PASID);
-	if (!d->pasid_bits)
+	if (a->flags & IOMMU_HWPT_ALLOC_PASID && !d->pasid_bits)
 		return -EOPNOTSUPP;
-	if (collides(d, ioas))
-		return -EADDRINUSE;
+	if (a->flags & IOMMU_HWPT_FAULT_ID_VALID) {
+		assert_false(a->flags & IOMMU_HWPT_ALLOC_NEST_PARENT);
+		queue = object_of(c, a->fault_id, FAKE_QUEUE);
+		assert_non_null(queue);
+	}
+	if (on->type == FAKE_HWPT)
+		r = call_nested(c, a, on);
+	else if (collides(d, on))
+		r = -EADDRINUSE;
+	else
+		on->users++;
+	if (r)
+		return r;
 	a->out_hwpt_id = object_new(c, FAKE_HWPT);
-	c->objects[a->out_hwpt_id].ioas = a->pt_id;
-	ioas->users++;
+	o = &c->objects[a->out_hwpt_id];
+	o->flags = a->flags;
+	if (on->type == FAKE_HWPT) {
+		o->parent = a->pt_id;
+		o->data = *(const struct iommufd_hwpt_vtd_s1 *)(uintptr_t)a->data_uptr;
+	} else {
+		o->ioas = a->pt_id;
+	}
+	if (queue) {
+		queue->users++;
+		o->queue = a->fault_id;
+	}
+	return 0;
+}
+
+static int call_queue(struct fake *fake, struct fake_context *c, struct iommufd_fault_alloc *a)
+{
+	assert_int_equal(c->queue, 0);
+	a->out_fault_id = c->queue = object_new(c, FAKE_QUEUE);
+	a->out_fault_fd = (uint32_t)(FD_QUEUE + (c - fake->contexts));
+	c->objects[c->queue].users++;
+	return 0;
+}
+
+/* The shim's batches stay below eight here. */
+static int call_invalidate(struct fake *fake, struct fake_context *c,
+			   struct iommufd_hwpt_invalidate *a)
+{
+	const struct iommufd_vtd_s1_invalidate *entries = (const void *)(uintptr_t)a->data_uptr;
+	struct fake_object *o = object_of(c, a->hwpt_id, FAKE_HWPT);
+	uint32_t n = a->entry_num;
+
+	if (object_of(c, a->hwpt_id, FAKE_VIOMMU))
+		return call_commands(fake, c, a);
+	if (!o || !o->parent)
+		return -EINVAL;
+	assert_int_equal(a->data_type, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1);
+	assert_int_equal(a->entry_len, sizeof(*entries));
+	o->n_invalidated = 0;
+	for (a->entry_num = 0; a->entry_num < n; a->entry_num++) {
+		/* One that this hardware finds it cannot do. */
+		if (entries[a->entry_num].addr == 0xbad000)
+			return -EINVAL;
+		assert_true(o->n_invalidated < 8);
+		o->invalidated[o->n_invalidated++] = entries[a->entry_num];
+	}
+	return 0;
+}
+
+static int call_set_dirty(struct fake_context *c, const struct iommufd_set_dirty *a)
+{
+	struct fake_object *o = object_of(c, a->hwpt_id, FAKE_HWPT);
+
+	if (!o)
+		return -ENOENT;
+	if (!(o->flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING))
+		return -EOPNOTSUPP;
+	if (!o->tracked)
+		o->n_dirty = 0;
+	o->tracked = a->flags & IOMMU_HWPT_DIRTY_ENABLE;
+	return 0;
+}
+
+static bool all_mapped(const struct fake_object *ioas, uint64_t iova, uint64_t length)
+{
+	for (size_t i = 0; i < ioas->n_areas; i++) {
+		const struct fake_area *area = &ioas->areas[i];
+
+		if (iova - area->iova >= area->length)
+			continue;
+		if (iova + length <= area->iova + area->length)
+			return true;
+		return all_mapped(ioas, area->iova + area->length,
+				  iova + length - area->iova - area->length);
+	}
+	return false;
+}
+
+static int call_get_dirty(struct fake_context *c, const struct iommufd_get_dirty *a)
+{
+	uint64_t *bits = (uint64_t *)(uintptr_t)a->data;
+	struct fake_object *o = object_of(c, a->hwpt_id, FAKE_HWPT);
+
+	if (!o)
+		return -ENOENT;
+	if (!o->tracked || !all_mapped(ioas_of(c, a->hwpt_id), a->iova, a->length))
+		return -EINVAL;
+	for (size_t i = 0; i < o->n_dirty;) {
+		uint64_t bit = (o->dirty[i] - a->iova) / a->page_size;
+
+		if (o->dirty[i] - a->iova >= a->length) {
+			i++;
+			continue;
+		}
+		bits[bit / 64] |= UINT64_C(1) << bit % 64;
+		if (a->flags & IOMMU_HWPT_DIRTY_NO_CLEAR)
+			i++;
+		else
+			o->dirty[i] = o->dirty[--o->n_dirty];
+	}
 	return 0;
 }
 
@@ -416,6 +734,11 @@ static int call_hw_info(struct fake *fake, struct fake_context *c, struct iommuf
 	if (d->hw_type == IOMMU_HW_INFO_TYPE_INTEL_VTD) {
 		assert_true(a->data_len >= sizeof(*vtd));
 		*vtd = (struct iommufd_hw_info_vtd){.cap_reg = d->cap, .ecap_reg = d->ecap};
+	} else if (d->hw_type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
+		struct iommufd_hw_info_arm_smmuv3 whole = {0};
+
+		memcpy(whole.idr, d->idr, sizeof(whole.idr));
+		memcpy(vtd, &whole, a->data_len < sizeof(whole) ? a->data_len : sizeof(whole));
 	}
 	return 0;
 }
@@ -444,6 +767,20 @@ static int call_context(struct fake *fake, struct fake_context *c, unsigned long
 		return call_unmap(c, arg);
 	case IOMMU_HWPT_ALLOC:
 		return call_hwpt(fake, c, arg);
+	case IOMMU_FAULT_QUEUE_ALLOC:
+		return call_queue(fake, c, arg);
+	case IOMMU_HWPT_INVALIDATE:
+		return call_invalidate(fake, c, arg);
+	case IOMMU_VIOMMU_ALLOC:
+		return call_viommu(fake, c, arg);
+	case IOMMU_VDEVICE_ALLOC:
+		return call_vdevice(fake, c, arg);
+	case IOMMU_VEVENTQ_ALLOC:
+		return call_events(fake, c, arg);
+	case IOMMU_HWPT_SET_DIRTY:
+		return call_set_dirty(c, arg);
+	case IOMMU_HWPT_GET_DIRTY:
+		return call_get_dirty(c, arg);
 	case IOMMU_GET_HW_INFO:
 		return call_hw_info(fake, c, arg);
 	}
@@ -515,9 +852,104 @@ static int sys_dup(void *user, int fd)
 	return fd;
 }
 
+/* The last of a queue's users may be its descriptor. */
+static void queue_close(struct fake_context *c)
+{
+	if (c->queue)
+		c->objects[c->queue].users--;
+	c->queue = 0;
+}
+
+static struct fake_context *queue_context(struct fake *fake, int fd)
+{
+	assert_in_range(fd, FD_QUEUE, FD_QUEUE + FAKE_CONTEXTS - 1);
+	assert_true(fake->contexts[fd - FD_QUEUE].queue);
+	return &fake->contexts[fd - FD_QUEUE];
+}
+
+static ssize_t events_read(struct fake *fake, void *bytes, size_t n)
+{
+	size_t got = fake->n_events;
+
+	assert_true(got <= n);
+	memcpy(bytes, fake->events, got);
+	fake->n_events = 0;
+	return (ssize_t)got;
+}
+
+/* As the kernel does: whole groups, and none of those that are left for want of room. */
+static ssize_t sys_read(void *user, int fd, void *bytes, size_t n)
+{
+	struct fake *fake = user;
+	struct fake_context *c;
+	struct iommufd_pgfault *out = bytes;
+	size_t done = 0;
+	int r = fails(fake, FAKE_READ);
+
+	if (r)
+		return r;
+	if (fd >= FD_EVENTS)
+		return events_read(fake, bytes, n);
+	c = queue_context(fake, fd);
+	for (size_t i = 0; i < c->n_requests;) {
+		size_t end = i;
+
+		while (!(c->requests[end].fault.flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE))
+			end++;
+		if (!c->requests[i].read && (done + end + 1 - i) * sizeof(*out) > n)
+			break;
+		for (; i <= end; i++) {
+			if (!c->requests[i].read)
+				out[done++] = c->requests[i].fault;
+			c->requests[i].read = true;
+		}
+	}
+	return (ssize_t)(done * sizeof(*out));
+}
+
+static int sys_write(void *user, int fd, const void *bytes, size_t n)
+{
+	const struct iommufd_page_response *response = bytes;
+	struct fake *fake = user;
+	struct fake_context *c = queue_context(fake, fd);
+	int r = fails(fake, FAKE_WRITE);
+	size_t kept = 0;
+
+	if (r)
+		return r;
+	assert_int_equal(n, sizeof(*response));
+	assert_in_range(response->code, 0, 1);
+	for (size_t i = 0; i < c->n_requests; i++)
+		if (c->requests[i].fault.cookie != response->cookie || !c->requests[i].read)
+			c->requests[kept++] = c->requests[i];
+	if (kept == c->n_requests)
+		return -EINVAL;
+	c->n_requests = kept;
+	c->answers[response->code]++;
+	return 0;
+}
+
 static void sys_close(void *user, int fd)
 {
 	struct fake *fake = user;
+
+	if (fd >= FD_POLL) {
+		assert_true(fake->polls);
+		fake->polls--;
+		return;
+	}
+	if (fd >= FD_EVENTS) {
+		struct fake_object *o = &fake->contexts[(fd - FD_EVENTS) / FAKE_OBJECTS]
+						 .objects[(fd - FD_EVENTS) % FAKE_OBJECTS];
+
+		assert_true(o->type == FAKE_EVENTS && o->fd_open);
+		o->fd_open = false;
+		return;
+	}
+	if (fd >= FD_QUEUE) {
+		queue_close(queue_context(fake, fd));
+		return;
+	}
 
 	if (fd >= FD_DEVICE) {
 		assert_true(fake->devices[fd - FD_DEVICE].fds);
@@ -529,6 +961,55 @@ static void sys_close(void *user, int fd)
 	assert_true(fake->contexts[fd - FD_CONTEXT].open);
 	fake->contexts[fd - FD_CONTEXT].open = false;
 	context_put(&fake->contexts[fd - FD_CONTEXT]);
+}
+
+/* Room behind it: which it is tells where it is mapped. */
+static int sys_memory_new(void *user, size_t size, int *ret_fd, void **ret_bytes)
+{
+	struct fake *fake = user;
+	int r = fails(fake, FAKE_MEMORY);
+
+	if (r)
+		return r;
+	*ret_bytes = calloc(1, size);
+	assert_non_null(*ret_bytes);
+	fake->memories++;
+	*ret_fd = FD_MEMORY;
+	fake->memory = *ret_bytes;
+	return 0;
+}
+
+static void sys_memory_free(void *user, int fd, void *bytes, size_t size)
+{
+	struct fake *fake = user;
+
+	assert_true(fd == FD_MEMORY && fake->memories);
+	fake->memories--;
+	free(bytes);
+}
+
+const uint64_t *fake_descriptor(const struct fake *fake, uint64_t iova)
+{
+	assert_true(fake->memories && iova >= fake->memory_iova);
+	return (const uint64_t *)(const void *)(fake->memory + (iova - fake->memory_iova));
+}
+
+static int sys_poll_new(void *user)
+{
+	struct fake *fake = user;
+	int r = fails(fake, FAKE_MEMORY);
+
+	if (r)
+		return r;
+	fake->polls++;
+	return FD_POLL;
+}
+
+static int sys_poll_add(void *user, int poll, int fd)
+{
+	assert_int_equal(poll, FD_POLL);
+	assert_in_range(fd, FD_EVENTS, FD_POLL - 1);
+	return fails(user, FAKE_MEMORY);
 }
 
 /* ---- the keeper ---- */
@@ -766,6 +1247,12 @@ struct iommufd_sys fake_sys(struct fake *fake)
 		.ioctl = sys_ioctl,
 		.dup = sys_dup,
 		.close = sys_close,
+		.memory_new = sys_memory_new,
+		.memory_free = sys_memory_free,
+		.poll_new = sys_poll_new,
+		.poll_add = sys_poll_add,
+		.read = sys_read,
+		.write = sys_write,
 		.context_open = keeper_open,
 		.context_close = keeper_close,
 		.context_next = keeper_next,
@@ -801,6 +1288,9 @@ void fake_broker_is_gone(struct fake *fake)
 		device_put(&fake->devices[i]);
 	}
 	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
+		queue_close(&fake->contexts[i]);
+		for (size_t k = 0; k < FAKE_OBJECTS; k++)
+			fake->contexts[i].objects[k].fd_open = false;
 		fake->contexts[i].open = false;
 		context_put(&fake->contexts[i]);
 	}
@@ -820,6 +1310,56 @@ bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova)
 	return false;
 }
 
+struct fake_object *fake_hwpt(struct fake *fake, const char *address, uint32_t pasid)
+{
+	struct fake_device *d = fake_device(fake, address);
+	uint32_t id = 0;
+
+	if (!d->bound)
+		return NULL;
+	if (pasid == SHIM_NO_PASID)
+		id = d->automatic ? d->automatic : d->attached;
+	for (size_t i = 0; pasid != SHIM_NO_PASID && i < 4; i++)
+		if (d->pts[i] && d->pasids[i] == pasid)
+			id = d->pts[i];
+	return object_of(d->bound, id, FAKE_HWPT);
+}
+
+void fake_write(struct fake *fake, const char *address, uint32_t pasid, uint64_t iova)
+{
+	struct fake_object *o = fake_hwpt(fake, address, pasid);
+
+	assert_non_null(o);
+	if (o->parent)
+		o = &fake_device(fake, address)->bound->objects[o->parent];
+	if (!o->tracked)
+		return;
+	assert_true(o->n_dirty < 8);
+	o->dirty[o->n_dirty++] = iova & ~UINT64_C(4095);
+}
+
+void fake_request_page(struct fake *fake, const char *address, uint32_t pasid, uint32_t group,
+		       uint64_t iova, bool last)
+{
+	struct fake_device *d = fake_device(fake, address);
+	struct fake_object *o = fake_hwpt(fake, address, pasid);
+
+	assert_non_null(o);
+	assert_true(o->queue && d->bound->n_requests < FAKE_REQUESTS);
+	d->bound->requests[d->bound->n_requests++] = (struct fake_request){
+		.fault = {.flags = (last ? IOMMU_PGFAULT_FLAGS_LAST_PAGE : 0) |
+				   (pasid == SHIM_NO_PASID ? 0 : IOMMU_PGFAULT_FLAGS_PASID_VALID),
+			  .dev_id = d->id,
+			  .pasid = pasid == SHIM_NO_PASID ? 0 : pasid,
+			  .grpid = group,
+			  .perm = IOMMU_PGFAULT_PERM_WRITE,
+			  .addr = iova,
+			  /* Groups of the tests have numbers of their own: 0 is the first. */
+			  .cookie = group},
+		.hwpt = (uint32_t)(o - d->bound->objects),
+	};
+}
+
 size_t fake_areas(const struct fake *fake)
 {
 	size_t n = 0;
@@ -832,6 +1372,8 @@ size_t fake_areas(const struct fake *fake)
 
 void fake_expect_empty(const struct fake *fake)
 {
+	assert_int_equal(fake->polls, 0);
+	assert_int_equal(fake->memories, 0);
 	for (size_t i = 0; i < fake->n_devices; i++) {
 		const struct fake_device *d = &fake->devices[i];
 
@@ -943,6 +1485,20 @@ void fake_tree_vtd(struct fake_tree *tree, const char *iommu, const char *cap, c
 	fake_tree_file(tree, path, cap);
 	snprintf(path, sizeof(path), "class/iommu/%s/intel-iommu/ecap", iommu);
 	fake_tree_file(tree, path, ecap);
+}
+
+void fake_tree_arm(struct fake_tree *tree)
+{
+	static const char *const reserved[] = {"kernel/iommu_groups/3/reserved_regions",
+					       "kernel/iommu_groups/4/reserved_regions"};
+	static const char smmu[] = "smmu3.0x0000000009050000";
+
+	fake_tree_new(tree);
+	fake_tree_device(tree, "0000:00:03.0", "0x00ff00\n", "3", smmu, NULL);
+	fake_tree_device(tree, "0001:02:04.1", "0x00ff00\n", "4", smmu, "vfio-pci");
+	for (size_t i = 0; i < 2; i++)
+		fake_tree_file(tree, reserved[i], "0x0000000008000000 0x00000000080fffff msi\n");
+	fake_tree_file(tree, "class/iommu/smmu3.0x0000000009050000/devices/nothing", "\n");
 }
 
 void fake_tree_standard(struct fake_tree *tree)

@@ -151,7 +151,7 @@ static void test_other_iommus(void **state)
 	assert_int_equal(caps->formats[0].input_bits, 39);
 	assert_string_equal(
 		caps->feature_absent[SHIM_FEATURE_SNOOP],
-		"whether IOMMU smmu3.0x0000000009050000 enforces snooping, sysfs does not tell");
+		"whether SMMUv3 smmu3.0x0000000009050000 enforces snooping, sysfs does not tell");
 	iommufd_host_deinit(&host);
 	fake_tree_free(&tree);
 }

@@ -16,6 +16,8 @@
 #define G1 (UINT64_C(1) << 30)
 #define RW (SHIM_READ | SHIM_WRITE)
 
+#define LARGE "0000:81:00.0"
+
 /* What a step saw: 0, or the first error.  Steps check what a failure must leave alone. */
 struct run {
 	struct fake *fake;
@@ -49,6 +51,63 @@ static int map_all_or_none(struct run *run, struct shim_pt *pt, const struct shi
 		if (r_)                                                                            \
 			return r_;                                                                 \
 	} while (0)
+
+/* What is bound is told to the hardware, or nothing has changed. */
+static int bind(struct run *run, struct shim_pt *pt, uint64_t root)
+{
+	struct shim_table table = {.root = root};
+	uint64_t before = fake_hwpt(run->fake, LARGE, 9)->data.pgtbl_addr, now;
+	int r = shim_pt_bind_table(pt, root ? &table : NULL, NULL);
+
+	/* Where moving back fails too, it is attached no more. */
+	if (!fake_hwpt(run->fake, LARGE, 9)) {
+		assert_int_equal(r, -EIO);
+		return r;
+	}
+	now = fake_hwpt(run->fake, LARGE, 9)->data.pgtbl_addr;
+	assert_int_equal(now, r ? before : root);
+	return r;
+}
+
+static int tenants_tables(struct run *run, struct shim_dev *large, struct shim_mem *mem)
+{
+	struct shim_pt_spec spec = {.kind = SHIM_KIND_KERNEL,
+				    .format = SHIM_FORMAT_KERNEL_CHOSEN,
+				    .dirty_tracking = true};
+	struct shim_map map = {.iova = 0, .length = K4, .mem = mem, .prot = RW};
+	struct shim_invalidate all = {.scope = SHIM_INVALIDATE_ALL};
+	struct shim_report report;
+	struct shim_pt *parent, *child;
+	uint8_t bitmap = 0;
+	size_t n;
+
+	STEP(shim_pt_create(run->ctx, &spec, NULL, &parent));
+	STEP(map_all_or_none(run, parent, &map, 1));
+	spec = (struct shim_pt_spec){.kind = SHIM_KIND_USER,
+				     .format = SHIM_FORMAT_X86_64_4L,
+				     .parent = parent,
+				     .faults = true};
+	STEP(shim_pt_create(run->ctx, &spec, NULL, &child));
+	STEP(shim_attach(large, 9, child, NULL));
+	STEP(shim_attach(large, 10, parent, NULL));
+	STEP(bind(run, child, 0x1000));
+	STEP(shim_pt_track_dirty(parent, true, true));
+	STEP(bind(run, child, 0x2000));
+	STEP(shim_pt_invalidate(child, &all, 1, &n));
+	STEP(shim_pt_read_dirty(parent, 0, K4, 12, true, &bitmap));
+	fake_request_page(run->fake, LARGE, 9, 3, 0, true);
+	STEP(shim_ctx_read_reports(run->ctx, &report, 1, &n));
+	assert_int_equal(n, 1);
+	STEP(shim_ctx_answer(run->ctx, report.cookie, true));
+	STEP(bind(run, child, 0));
+	STEP(shim_detach(large, 9));
+	run->step = "ends";
+	shim_pt_destroy(child);
+	STEP(shim_detach(large, 10));
+	run->step = "ends";
+	shim_pt_destroy(parent);
+	return 0;
+}
 
 static int sequence(struct run *run)
 {
@@ -87,6 +146,7 @@ static int sequence(struct run *run)
 	STEP(shim_pt_unmap(a, unmaps, 2, &done));
 	assert_int_equal(done, 2);
 	STEP(shim_detach(large, 5));
+	STEP(tenants_tables(run, large, mem));
 	run->step = "ends";
 	shim_pt_destroy(a);
 	shim_dev_release(large);
@@ -142,6 +202,7 @@ static int setup(void **state)
 
 	assert_non_null(s);
 	fake_init(&s->fake);
+	fake_device(&s->fake, LARGE)->keeper.pri = true;
 	fake_tree_standard(&s->tree);
 	sys = fake_sys(&s->fake);
 	assert_int_equal(
