@@ -486,7 +486,12 @@ static void test_restart_after_bind_and_reuse(void **state)
 	struct shim_saved old;
 	struct kept kept;
 	struct fake_object *first;
+	struct shim_pt_spec spec = {
+		.kind = SHIM_KIND_USER, .format = SHIM_FORMAT_X86_64_4L, .parent = f->parent};
 
+	/* One with page requests would be moved in any case. */
+	shim_pt_destroy(f->child);
+	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &f->child), 0);
 	assert_int_equal(bind(f, 0x5000, 0), 0);
 	assert_int_equal(shim_attach(f->dev, 4, f->child, f->reason), 0);
 	first = hwpt(f, 4);
