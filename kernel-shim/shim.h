@@ -547,6 +547,12 @@ struct shim_ops {
 	 */
 	int (*vm_set_slot)(struct shim_vm *vm, uint32_t slot, uint64_t address, uint64_t length,
 			   struct shim_mem *mem, uint64_t offset, uint32_t prot);
+	/*
+	 * The most bytes of host memory that tables can come to for such a slot; they are the
+	 * VM's, and no table's pt_table_bytes() counts them.
+	 */
+	uint64_t (*vm_slot_bound)(struct shim_vm *vm, uint64_t address, uint64_t length,
+				  struct shim_mem *mem, uint64_t offset);
 
 	/*
 	 * Reports of a kernel; optional, all or none (NULL: a simulated device's access says it
@@ -779,6 +785,11 @@ static inline int shim_vm_set_slot(struct shim_vm *vm, uint32_t slot, uint64_t a
 				   uint32_t prot)
 {
 	return vm->shim->ops->vm_set_slot(vm, slot, address, length, mem, offset, prot);
+}
+static inline uint64_t shim_vm_slot_bound(struct shim_vm *vm, uint64_t address, uint64_t length,
+					  struct shim_mem *mem, uint64_t offset)
+{
+	return vm->shim->ops->vm_slot_bound(vm, address, length, mem, offset);
 }
 static inline int shim_ctx_report_fd(struct shim_ctx *ctx)
 {

@@ -1362,6 +1362,25 @@ int ioasid_vm_destroy(struct ioasid_client *client, const struct ioasid_scope *s
 int ioasid_dma_service_open(struct ioasid_client *client, const struct ioasid_scope *scope,
 			    int *ret_fd, struct ioasid_error **ret_error);
 
+/*
+ * The same with a thread that serves it: what devices do in IOASIDs of kind PROCESS happens to
+ * the memory of this process, as it is mapped then; a page that is not there, or may not be
+ * written, is the device's fault and nothing here.  One a process and lease.  It begins before
+ * the first such IOASID is allocated, and goes on when the broker is restarted.  exec ends it,
+ * and it ends with the lease; a child made by fork() has none.
+ */
+struct ioasid_service;
+int ioasid_service_start(struct ioasid_client *client, const struct ioasid_scope *scope,
+			 struct ioasid_service **ret_service, struct ioasid_error **ret_error);
+/* False: the broker has ended it, for good. */
+bool ioasid_service_is_running(const struct ioasid_service *service);
+/*
+ * Before the client is freed.  No access is under way when it returns, unless one has waited
+ * for more than a second for a page whose fault nobody resolves.  The process's IOASIDs reach
+ * nothing from then on.  NULL-safe; returns NULL.
+ */
+struct ioasid_service *ioasid_service_stop(struct ioasid_service *service);
+
 /* ---- administration: of the scope only key, timeout, flags and cancel are used ---- */
 
 struct ioasid_tenant {

@@ -35,6 +35,8 @@ static const struct field {
 	[BATCH_HELD] = {&ioasid__registry__held__descriptor, false, true},
 	[BATCH_BROKER] = {&ioasid__registry__broker__descriptor, false, true},
 	[BATCH_PROGRESS] = {&ioasid__registry__progress__descriptor, true},
+	[BATCH_VM] = {&ioasid__registry__vm__descriptor, true},
+	[BATCH_SLOT] = {&ioasid__registry__slot__descriptor, true},
 };
 
 static bool read_varint(const uint8_t **p, const uint8_t *end, uint64_t *ret)
@@ -83,7 +85,8 @@ static bool skip_payload(unsigned wire_type, const uint8_t **p, const uint8_t *e
 static bool drop_is_sound(const Ioasid__Registry__Drop *drop, bool in_lease)
 {
 	const unsigned n_lease = drop->lease + !!drop->memory + !!drop->ioasid + !!drop->mapping +
-				 !!drop->attachment + !!*drop->device + drop->intent;
+				 !!drop->attachment + !!*drop->device + drop->intent + !!drop->vm +
+				 !!drop->slot;
 	const unsigned n_zero = !!*drop->tenant + !!*drop->held;
 	const unsigned n_key = !!*drop->key;
 
@@ -160,5 +163,6 @@ size_t batch_n_puts(const Ioasid__Registry__Batch *batch)
 {
 	return !!batch->lease + batch->n_memories + batch->n_ioasids + batch->n_mappings +
 	       batch->n_attachments + batch->n_devices + batch->n_keys + !!batch->intent +
-	       batch->n_tenants + batch->n_held + !!batch->broker + !!batch->progress;
+	       batch->n_tenants + batch->n_held + !!batch->broker + !!batch->progress +
+	       batch->n_vms + batch->n_slots;
 }

@@ -24,6 +24,8 @@ enum batch_field {
 	BATCH_HELD,
 	BATCH_BROKER,
 	BATCH_PROGRESS,
+	BATCH_VM,
+	BATCH_SLOT,
 	_BATCH_FIELD_MAX,
 };
 

@@ -71,6 +71,21 @@ static const Ioasid__Registry__Ioasid *ioasid_find(const struct registry_lease *
 	return low < lease->n_ioasids && lease->ioasids[low]->id == id ? lease->ioasids[low] : NULL;
 }
 
+static const Ioasid__Registry__Vm *vm_find(const struct registry_lease *lease, uint64_t id)
+{
+	size_t low = 0, high = lease->n_vms;
+
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+
+		if (lease->vms[middle]->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < lease->n_vms && lease->vms[low]->id == id ? lease->vms[low] : NULL;
+}
+
 static bool device_is_claimed(const struct registry_lease *lease, const char *address)
 {
 	size_t low = 0, high = lease->n_devices;
@@ -164,6 +179,9 @@ static void check_ioasids(struct registry_lease *lease)
 		else if (a->parent && !ioasid_find(lease, a->parent))
 			violation(lease, "ioasid %llu: its parent %llu is not there", id,
 				  (unsigned long long)a->parent);
+		else if (a->vm && !vm_find(lease, a->vm))
+			violation(lease, "ioasid %llu: its VM %llu is not there", id,
+				  (unsigned long long)a->vm);
 		else if (!ranges_ok(a->valid, a->n_valid))
 			violation(lease, "ioasid %llu: its valid ranges are none", id);
 		else if (!ioasid_texts_ok(a))
@@ -225,6 +243,79 @@ static void check_mappings(struct registry_lease *lease)
 	}
 }
 
+static void check_vms(struct registry_lease *lease)
+{
+	for (size_t i = 0; i < lease->n_vms; i++) {
+		const Ioasid__Registry__Vm *vm = lease->vms[i];
+		const unsigned long long id = vm->id;
+
+		if (!id || id >= lease->next_id)
+			violation(lease, "vm %llu: no id can be that", id);
+		else if (!text_ok(vm->label, false))
+			violation(lease, "vm %llu: its label is too long", id);
+		else if (memory_find(lease, id) || ioasid_find(lease, id))
+			violation(lease, "id %llu is a VM and something else", id);
+	}
+}
+
+/* NULL: it is sound by itself. */
+static const char *slot_fault(const struct registry_lease *lease, const Ioasid__Registry__Slot *s)
+{
+	const Ioasid__Registry__Memory *memory = memory_find(lease, s->memory);
+	uint64_t end;
+
+	if (!s->size || s->guest_address + (s->size - 1) < s->guest_address)
+		return "it is empty or wraps";
+	if (!vm_find(lease, s->vm))
+		return "its VM is not there";
+	if (!memory)
+		return "its memory is not there";
+	if (__builtin_add_overflow(s->offset, s->size, &end) || end > memory->length)
+		return "it is not inside its memory";
+	return NULL;
+}
+
+static int compare_places(const void *x, const void *y)
+{
+	const Ioasid__Registry__Slot *a = *(const Ioasid__Registry__Slot *const *)x;
+	const Ioasid__Registry__Slot *b = *(const Ioasid__Registry__Slot *const *)y;
+
+	if (a->vm != b->vm)
+		return a->vm < b->vm ? -1 : 1;
+	return a->guest_address < b->guest_address ? -1 : a->guest_address > b->guest_address;
+}
+
+/* By number they are sorted already; that none overlaps another shows by address. */
+static int check_slots(struct registry_lease *lease)
+{
+	const Ioasid__Registry__Slot **places;
+
+	for (size_t i = 0; i < lease->n_slots; i++) {
+		const Ioasid__Registry__Slot *s = lease->slots[i];
+		const char *fault = slot_fault(lease, s);
+
+		if (fault)
+			violation(lease, "vm %llu slot %u: %s", (unsigned long long)s->vm, s->slot,
+				  fault);
+	}
+	if (lease->n_slots < 2)
+		return 0;
+	places = calloc(lease->n_slots, sizeof(*places));
+	if (!places)
+		return -ENOMEM;
+	memcpy(places, lease->slots, lease->n_slots * sizeof(*places));
+	qsort(places, lease->n_slots, sizeof(*places), compare_places);
+	for (size_t i = 1; i < lease->n_slots; i++)
+		if (places[i - 1]->vm == places[i]->vm &&
+		    places[i - 1]->guest_address + (places[i - 1]->size - 1) >=
+			    places[i]->guest_address)
+			violation(lease, "vm %llu: slots %u and %u overlap",
+				  (unsigned long long)places[i]->vm, places[i - 1]->slot,
+				  places[i]->slot);
+	free(places);
+	return 0;
+}
+
 static void check_devices(struct registry_lease *lease)
 {
 	for (size_t i = 0; i < lease->n_devices; i++)
@@ -263,7 +354,8 @@ static void check_intent(struct registry_lease *lease)
 	if (!text_ok(intent->method, true) || intent->method[0] != '/' ||
 	    !text_ok(intent->key, false) || !bytes_ok(&intent->answer))
 		violation(lease, "the intent names no method, or a text of it is too long");
-	if (intent->ioasid == UINT64_MAX || intent->memory == UINT64_MAX)
+	if (intent->ioasid == UINT64_MAX || intent->memory == UINT64_MAX ||
+	    intent->vm == UINT64_MAX)
 		violation(lease, "the intent names an id that none can be");
 	for (size_t i = 0; i < intent->n_devices; i++)
 		if (!text_ok(intent->devices[i], true))
@@ -415,7 +507,7 @@ static void check_zero(struct registry_image *image)
 int image_check(struct image *image)
 {
 	bool *missing = calloc(image->image.n_leases + 1, sizeof(*missing));
-	int r;
+	int r = 0;
 
 	if (!missing)
 		return -ENOMEM;
@@ -429,11 +521,14 @@ int image_check(struct image *image)
 		check_memories(lease);
 		check_ioasids(lease);
 		check_mappings(lease);
+		check_vms(lease);
+		r = r ?: check_slots(lease);
 		check_devices(lease);
 		check_keys(lease);
 		check_intent(lease);
 	}
-	r = check_claims(image, missing);
+	if (!r)
+		r = check_claims(image, missing);
 	if (!r)
 		r = check_names(image, missing);
 	free(missing);

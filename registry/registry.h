@@ -68,6 +68,10 @@ struct registry_lease {
 	size_t n_attachments;
 	const Ioasid__Registry__Device **devices;
 	size_t n_devices;
+	const Ioasid__Registry__Vm **vms;
+	size_t n_vms;
+	const Ioasid__Registry__Slot **slots; /* by VM and number */
+	size_t n_slots;
 	const Ioasid__Registry__Key **keys;
 	size_t n_keys;
 	/* Highest id that any record of it ever named, plus one; at least lease->next_id. */

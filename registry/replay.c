@@ -5,7 +5,8 @@
  * counts.  That is less than a hash table of a million objects, takes its memory in order, and
  * a snapshot is in order already.
  *
- * What a drop takes with it:  of an IOASID, the mappings of it that are older; of a lease,
+ * What a drop takes with it:  of an IOASID, the mappings of it that are older; of a VM, its slots,
+ * likewise; of a lease,
  * everything, and the lease is as if it had never been.  A drop of what is not there is nothing:
  * while a log was compacted, changes went in between the objects of the snapshot.
  *
@@ -38,7 +39,7 @@ struct replayed {
 	char damage[sizeof(((struct registry_lease *)0)->damage)];
 	const Ioasid__Registry__Lease *lease;
 	Ioasid__Registry__Intent *intent; /* the arena's; Progress becomes part of it */
-	struct changes memories, ioasids, mappings, attachments, devices, keys;
+	struct changes memories, ioasids, mappings, attachments, devices, keys, vms, slots;
 	bool present; /* something was said of it since it was dropped */
 };
 
@@ -196,6 +197,11 @@ static int drop_in_lease(struct replay *replay, struct replayed *lease,
 		return change(replay, &lease->memories, drop->memory, 0, NULL);
 	if (drop->ioasid)
 		return change(replay, &lease->ioasids, drop->ioasid, 0, NULL);
+	name_id(lease, drop->vm);
+	if (drop->vm)
+		return change(replay, &lease->vms, drop->vm, 0, NULL);
+	if (drop->slot)
+		return change(replay, &lease->slots, drop->slot->vm, drop->slot->slot, NULL);
 	if (drop->mapping)
 		return change(replay, &lease->mappings, drop->mapping->ioasid, drop->mapping->iova,
 			      NULL);
@@ -252,6 +258,8 @@ static int put_in_lease(struct replay *replay, struct replayed *lease,
 	const Ioasid__Registry__Device *device = record->message;
 	const Ioasid__Registry__Key *key = record->message;
 	const Ioasid__Registry__Progress *progress = record->message;
+	const Ioasid__Registry__Vm *vm = record->message;
+	const Ioasid__Registry__Slot *slot = record->message;
 
 	lease->present = true;
 	switch (record->field) {
@@ -264,6 +272,7 @@ static int put_in_lease(struct replay *replay, struct replayed *lease,
 	case BATCH_IOASID:
 		name_id(lease, ioasid->id);
 		name_id(lease, ioasid->parent);
+		name_id(lease, ioasid->vm);
 		return change(replay, &lease->ioasids, ioasid->id, 0, ioasid);
 	case BATCH_MAPPING:
 		name_id(lease, mapping->ioasid);
@@ -277,6 +286,13 @@ static int put_in_lease(struct replay *replay, struct replayed *lease,
 		return change(replay, &lease->devices, text_key(device->address), 0, device);
 	case BATCH_KEY:
 		return change(replay, &lease->keys, text_key(key->key), 0, key);
+	case BATCH_VM:
+		name_id(lease, vm->id);
+		return change(replay, &lease->vms, vm->id, 0, vm);
+	case BATCH_SLOT:
+		name_id(lease, slot->vm);
+		name_id(lease, slot->memory);
+		return change(replay, &lease->slots, slot->vm, slot->slot, slot);
 	case BATCH_PROGRESS:
 		if (lease->intent) {
 			lease->intent->done_mappings = progress->mappings;
@@ -287,6 +303,7 @@ static int put_in_lease(struct replay *replay, struct replayed *lease,
 		lease->intent = (Ioasid__Registry__Intent *)record->message;
 		name_id(lease, lease->intent->ioasid);
 		name_id(lease, lease->intent->memory);
+		name_id(lease, lease->intent->vm);
 		return 0;
 	}
 }
@@ -370,8 +387,8 @@ static void settle(struct changes *changes, bool texts)
 	changes->n = n;
 }
 
-/* Mappings that are older than the last drop of their IOASID go.  Both are in order; ioasids
- * still has every change. */
+/* Mappings that are older than the last drop of their IOASID go, and slots likewise.  Both are in
+ * order; ioasids still has every change. */
 static void drop_mappings(struct changes *mappings, const struct changes *ioasids)
 {
 	size_t n = 0, k = 0;
@@ -455,11 +472,20 @@ static int finish_lease(struct replay *replay, struct replayed *from, struct reg
 		      compare_ids);
 	drop_mappings(&from->mappings, &from->ioasids);
 	settle(&from->ioasids, false);
+	settle(&from->slots, false);
+	if (from->vms.n)
+		qsort(from->vms.items, from->vms.n, sizeof(*from->vms.items), compare_ids);
+	drop_mappings(&from->slots, &from->vms);
+	settle(&from->vms, false);
 	settle(&from->attachments, true);
 	settle(&from->devices, true);
 	r = collect(replay, &from->memories, &to->memories, &to->n_memories);
 	if (!r)
 		r = collect(replay, &from->ioasids, &to->ioasids, &to->n_ioasids);
+	if (!r)
+		r = collect(replay, &from->vms, &to->vms, &to->n_vms);
+	if (!r)
+		r = collect(replay, &from->slots, &to->slots, &to->n_slots);
 	if (!r)
 		r = collect(replay, &from->mappings, &to->mappings, &to->n_mappings);
 	if (!r)

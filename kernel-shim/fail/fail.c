@@ -277,6 +277,12 @@ static int fail_vm_set_slot(struct shim_vm *vm, uint32_t slot, uint64_t address,
 	return r ? r : state->inner->vm_set_slot(vm, slot, address, length, mem, offset, prot);
 }
 
+static uint64_t fail_vm_slot_bound(struct shim_vm *vm, uint64_t address, uint64_t length,
+				   struct shim_mem *mem, uint64_t offset)
+{
+	return state_of(vm->shim)->inner->vm_slot_bound(vm, address, length, mem, offset);
+}
+
 static int fail_ctx_report_fd(struct shim_ctx *ctx)
 {
 	return state_of(ctx->shim)->inner->ctx_report_fd(ctx);
@@ -308,6 +314,7 @@ static void add_optional(struct shim_ops *ops, const struct shim_ops *inner)
 	WHERE_PRESENT(vm_create);
 	WHERE_PRESENT(vm_destroy);
 	WHERE_PRESENT(vm_set_slot);
+	WHERE_PRESENT(vm_slot_bound);
 	WHERE_PRESENT(ctx_report_fd);
 	WHERE_PRESENT(ctx_read_reports);
 	WHERE_PRESENT(ctx_answer);

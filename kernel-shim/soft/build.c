@@ -112,6 +112,8 @@ static int map_table(struct mapping *m, uint64_t table, unsigned int level, uint
 			uint64_t n = ((last - m->at) >> shift) + (slot_last(level, last) == last);
 			uint64_t leaf = b->format->make_leaf(level, m->target, m->prot, b->snoop);
 
+			if (b->clean)
+				leaf &= ~b->format->dirty;
 			if (n > SOFT_TABLE_ENTRIES - index)
 				n = SOFT_TABLE_ENTRIES - index;
 			if (private && level == 1) {
@@ -273,9 +275,9 @@ static void unmap_table(const struct soft_builder *b, uint64_t table, unsigned i
 	for (;; index++) {
 		uint64_t end = slot_last(level, at) < last ? slot_last(level, at) : last;
 		uint64_t raw = entry_get(&entries[index]), child;
-		bool gone = true;
+		bool gone = raw;
 
-		if (!is_leaf(b, level, raw, &child)) {
+		if (raw && !is_leaf(b, level, raw, &child)) {
 			if (end - at == slot_last(level, 0)) {
 				clear_table(b, child, level - 1, dead);
 			} else {
@@ -302,6 +304,8 @@ void soft_build_unmap(const struct soft_builder *b, uint64_t iova, uint64_t leng
 {
 	uint64_t root = *b->root;
 
+	if (!root)
+		return;
 	unmap_table(b, root, b->format->levels, iova, iova + length - 1, dead);
 	if (!soft_table_record(b->tables, root)->used) {
 		__atomic_store_n(b->root, 0, __ATOMIC_RELEASE);

@@ -19,6 +19,7 @@ struct soft_builder {
 	struct soft_tables *tables;
 	const struct soft_format *format;
 	bool snoop; /* leaves enforce it */
+	bool clean; /* dirty pages are tracked: leaves begin without the dirty bit */
 	/* The table's state, kept by its owner. */
 	uint64_t *root;	    /* 0: none */
 	uint32_t *n_tables; /* pages in use */
@@ -35,7 +36,10 @@ int soft_build_map(const struct soft_builder *builder, uint64_t iova, uint64_t l
 /* Whether all of the range is mapped and no leaf reaches beyond it. */
 bool soft_build_is_whole(const struct soft_builder *builder, uint64_t iova, uint64_t length);
 
-/* Takes out a range that is whole.  Tables that became empty are added to dead. */
+/*
+ * Takes out what is mapped in a range; no leaf reaches beyond it.  Tables that became empty are
+ * added to dead.
+ */
 void soft_build_unmap(const struct soft_builder *builder, uint64_t iova, uint64_t length,
 		      struct soft_table_list *dead);
 

@@ -2,8 +2,8 @@
 
 /*
  * The topology that is used when none is given: two IOMMUs that differ in formats, snoop
- * control and PASIDs, and eight devices: single ones on both, two functions behind one
- * bridge that share a group, and the host's own disk.
+ * control, PASIDs, dirty bits and page requests, and eight devices: single ones on both, two
+ * functions behind one bridge that share a group, and the host's own disk.
  */
 
 #include "soft/soft.h"
@@ -16,8 +16,10 @@ const char soft_builtin_topology[] =
 	"  \"version\": 1,\n"
 	"  \"iommus\": [\n"
 	"    {\"name\": \"soft0\",\n"
-	"     \"formats\": [\"x86_64-4l\", \"x86_64-5l\", \"vtdss-4l\", \"vtdss-5l\"],\n"
+	"     \"formats\": [\"x86_64-4l\", \"x86_64-5l\", \"vtdss-4l\", \"vtdss-5l\",\n"
+	"                 \"ept-4l\", \"ept-5l\"],\n"
 	"     \"output_bits\": 48, \"snoop_control\": true, \"pasid_bits\": 20,\n"
+	"     \"access_dirty\": true, \"page_requests\": true,\n"
 	"     \"iotlb_entries\": 1024,\n"
 	"     " MSI "},\n"
 	"    {\"name\": \"soft1\",\n"

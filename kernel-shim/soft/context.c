@@ -5,7 +5,7 @@
  * that grows with what is there and no faster: no list is searched.
  */
 
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -51,6 +51,10 @@ void soft_ctx_free(struct shim_ctx *base)
 		free(pt);
 	}
 	soft_tables_put(&shim->tables, &dead);
+	while (ctx->vms) {
+		ctx->vms->n_pts = 0;
+		soft_vm_destroy(&ctx->vms->base);
+	}
 	while (ctx->memories)
 		soft_mem_unregister(&ctx->memories->base);
 	pthread_rwlock_destroy(&ctx->flush);

@@ -155,9 +155,22 @@ static int check_attach(const struct soft_dev *dev, uint32_t pasid, const struct
 		       info->iommu, info->caps.max_depth, pt->depth);
 		return SHIM_E_INCOMPATIBLE;
 	}
-	for (; pt; pt = pt->parent)
-		if (!soft_dev_can_use(dev, soft_format_find(pt->format), pt->snoop, ret_reason))
+	if (pasid == SHIM_NO_PASID && soft_user_has_pasids(pt) && !info->caps.pasid_tables) {
+		REASON(ret_reason, "%s: IOMMU %s reads no PASID tables", info->address,
+		       info->iommu);
+		return SHIM_E_INCOMPATIBLE;
+	}
+	for (; pt; pt = pt->parent) {
+		if (pt->kind != SHIM_KIND_PROCESS &&
+		    !soft_dev_can_use(dev, soft_format_find(pt->format), pt->snoop, ret_reason))
 			return SHIM_E_INCOMPATIBLE;
+		/* What it writes would not be seen. */
+		if (pt->dirty_tracking && !info->caps.dirty_tracking) {
+			REASON(ret_reason, "%s: IOMMU %s keeps no dirty bits", info->address,
+			       info->iommu);
+			return SHIM_E_INCOMPATIBLE;
+		}
+	}
 	return 0;
 }
 

@@ -7,10 +7,13 @@
  */
 
 #include "soft/guard.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* What stands for a device without PASID in a PASID table (VT-d: RID_PASID). */
+#define RID_PASID 0u
 
 struct access {
 	struct soft_dev *dev;
@@ -22,6 +25,7 @@ struct access {
 	uint64_t iova;
 	uint8_t *buf;
 	size_t len, done;
+	bool process; /* the access is the process's to make */
 	struct shim_fault fault;
 };
 
@@ -29,6 +33,22 @@ static bool fail(struct access *a, enum shim_fault_cause cause, uint64_t address
 {
 	a->fault = (struct shim_fault){.cause = cause, .access = a->access, .address = address};
 	return false;
+}
+
+/*
+ * Which table the access goes by, and for which PASID there: one without PASID that has a
+ * PASID table stands for all PASIDs of the device.  NULL: none.
+ */
+static struct soft_pt *find_table(const struct soft_dev *dev, uint32_t *pasid)
+{
+	struct soft_pt *all = soft_dev_attached(dev, SHIM_NO_PASID);
+
+	if (all && soft_user_has_pasids(all)) {
+		if (*pasid == SHIM_NO_PASID)
+			*pasid = RID_PASID;
+		return all;
+	}
+	return *pasid == SHIM_NO_PASID ? all : soft_dev_attached(dev, *pasid);
 }
 
 /* Cuts *last down to what lies before the next reserved range; false: inside of one. */
@@ -52,10 +72,25 @@ static bool walk(struct access *a, uint64_t iova, struct soft_translation *ret)
 {
 	struct soft_iommu *iommu = a->dev->slot->iommu;
 	struct soft_stage stages[SOFT_STAGES_MAX];
-	unsigned int n = soft_pt_stages(a->pt, iommu, a->who, stages);
+	uint32_t pasid = a->who == SOFT_WHO_NOBODY ? RID_PASID : a->who - 1;
+	unsigned int tries = 0;
 
-	if (!soft_walk(stages, n, iova, a->access | SOFT_USER, NULL, ret, &a->fault))
-		return false;
+	for (;;) {
+		unsigned int n = soft_pt_stages(a->pt, iommu, a->who, stages);
+		bool found = !stages[0].pasid_bits ||
+			     soft_pasid_table_resolve(a->pt, iommu, pasid, stages, n, iova, NULL,
+						      &a->fault);
+
+		if (found &&
+		    soft_walk(stages, n, iova, a->access | SOFT_USER, NULL, ret, &a->fault))
+			break;
+		if (!soft_vm_filled(a->pt, &a->fault, &tries)) {
+			if (!found)
+				a->fault.access = a->access;
+			return false;
+		}
+		a->fault = (struct shim_fault){0};
+	}
 	soft_iotlb_insert(&iommu->iotlb, a->tag, a->who, iova, ret->output, ret->page_size,
 			  ret->cached);
 	return true;
@@ -122,9 +157,12 @@ static bool run_chunk(struct access *a, uint32_t pasid)
 
 	if (left > SOFT_DMA_CHUNK)
 		left = SOFT_DMA_CHUNK;
-	a->pt = soft_dev_attached(a->dev, pasid);
+	a->pt = find_table(a->dev, &pasid);
 	if (!a->pt)
 		return fail(a, SHIM_FAULT_NOT_ATTACHED, a->iova + a->done);
+	a->process = a->pt->kind == SHIM_KIND_PROCESS;
+	if (a->process)
+		return false;
 	a->tag = soft_pt_tag(a->pt);
 	a->who = soft_who(pasid);
 	while (left) {
@@ -152,6 +190,22 @@ static bool run_chunk(struct access *a, uint32_t pasid)
 	return true;
 }
 
+/* Whether another entry would let the access go on, and the device waits for one. */
+static bool is_recoverable(const struct access *a)
+{
+	if (!a->pt || !a->pt->faults || !a->dev->slot->desc->info.caps.recoverable_faults)
+		return false;
+	switch (a->fault.cause) {
+	case SHIM_FAULT_NOT_PRESENT:
+	case SHIM_FAULT_PERMISSION:
+	case SHIM_FAULT_PARENT_NOT_PRESENT:
+	case SHIM_FAULT_PARENT_PERMISSION:
+		return true;
+	default:
+		return false;
+	}
+}
+
 int soft_dma(struct shim_dev *base, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
 	     size_t len, size_t *ret_done, struct shim_fault *ret_fault)
 {
@@ -170,8 +224,11 @@ int soft_dma(struct shim_dev *base, uint32_t pasid, uint32_t access, uint64_t io
 	while (ok && a.done < len) {
 		pthread_rwlock_rdlock(flush);
 		ok = run_chunk(&a, pasid);
+		a.fault.recoverable = !ok && is_recoverable(&a);
 		pthread_rwlock_unlock(flush);
 	}
+	if (a.process)
+		return SHIM_E_PROCESS;
 	*ret_done = a.done;
 	*ret_fault = a.fault;
 	return 0;

@@ -11,7 +11,8 @@
 
 static const struct soft_format *const formats[] = {
 	&soft_format_x86_64_4l, &soft_format_x86_64_5l, &soft_format_vtdss_4l,
-	&soft_format_vtdss_5l,	&soft_format_vtdss_3l,
+	&soft_format_vtdss_5l,	&soft_format_vtdss_3l,	&soft_format_ept_4l,
+	&soft_format_ept_5l,
 };
 
 const struct soft_format *soft_format_at(size_t index)

@@ -130,5 +130,7 @@ extern const struct soft_format soft_format_x86_64_5l;
 extern const struct soft_format soft_format_vtdss_3l;
 extern const struct soft_format soft_format_vtdss_4l;
 extern const struct soft_format soft_format_vtdss_5l;
+extern const struct soft_format soft_format_ept_4l;
+extern const struct soft_format soft_format_ept_5l;
 
 #endif

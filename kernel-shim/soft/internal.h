@@ -36,6 +36,7 @@ struct soft_iommu {
 	struct soft_env env;
 	struct soft_iotlb iotlb;
 	struct soft_iotlb structures; /* the paging-structure cache */
+	struct soft_iotlb pasids;     /* the PASID cache: of PASID tables that tenants write */
 };
 
 /* A device of the inventory. */
@@ -63,6 +64,7 @@ struct soft_ctx {
 	struct soft_dev *devices;
 	struct soft_mem *memories;
 	struct soft_pt *tables;
+	struct soft_vm *vms;
 	pthread_rwlock_t flush;
 	pthread_mutex_t retag; /* DMA threads that give a child a new tag */
 };
@@ -91,12 +93,14 @@ struct soft_pt {
 	struct soft_ctx *ctx;
 	struct soft_pt *prev, *next;
 	struct soft_pt *parent;
+	struct soft_vm *vm; /* kind KVM: whose table it is */
 	/*
 	 * KERNEL: address of the root, 0: none yet.  USER: what is bound, in one word (user.c).
-	 * Atomic.
+	 * KVM: the root is the VM's.  Atomic.
 	 */
 	uint64_t root;
-	uint64_t tag; /* in the IOTLBs; atomic */
+	uint64_t tag;	    /* in the IOTLBs; atomic */
+	uint64_t pasid_tag; /* in the PASID caches; atomic */
 	/*
 	 * Times that translations were taken away here.  A child's combined entries are good
 	 * as long as the sum of its ancestors' counts is what it was when its tag was given
@@ -182,7 +186,7 @@ int soft_pt_walk(struct shim_pt *pt, uint64_t iova, uint32_t access, struct shim
 bool soft_pt_range_fits(const struct soft_pt *pt, uint64_t iova, uint64_t length);
 /*
  * The stages of a walk by this IOMMU for a PASID; NULL: each stage by what the hardware that
- * its own table was made for can do, and the walk leaves no traces.
+ * its own table was made for can do, and nothing is cached.
  */
 unsigned int soft_pt_stages(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 			    struct soft_stage stages[SOFT_STAGES_MAX]);
@@ -196,8 +200,12 @@ uint64_t soft_pt_tag(struct soft_pt *pt);
 void soft_flush_range(struct soft_pt *pt, uint64_t first, uint64_t last);
 /* The same for all of it. */
 void soft_flush_all(struct soft_pt *pt);
+/* Drops translations only: leaves have changed, and nothing on the way to them. */
+void soft_flush_translations(struct soft_pt *pt, uint64_t first, uint64_t last);
 int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 		       size_t *ret_done);
+int soft_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
+			      size_t n, size_t *ret_done);
 
 /* user.c */
 /* Whether the table can be bound to pt below parent; RANGE, UNSUPPORTED. */
@@ -209,6 +217,35 @@ uint64_t soft_user_word(const struct shim_table *table);
 void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who, uint64_t root,
 		     struct soft_stage *stage);
 int soft_pt_bind_table(struct shim_pt *pt, const struct shim_table *table, char *ret_reason);
+int soft_pt_bind_pasid_table(struct shim_pt *pt, const struct shim_pasid_table *table,
+			     char *ret_reason);
+#define SOFT_USER_PASIDS (1ull << 4)
+/* Whether a PASID table is bound now. */
+static inline bool soft_user_has_pasids(const struct soft_pt *pt)
+{
+	return pt->kind == SHIM_KIND_USER &&
+	       __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE) & SOFT_USER_PASIDS;
+}
+
+/* pasidtable.c */
+/* RANGE, UNSUPPORTED. */
+int soft_pasid_table_check(const struct soft_pt *pt, const struct shim_pasid_table *table,
+			   char *ret_reason);
+/*
+ * stages[0].pasid_bits is not 0: makes of it the stage of the table that the PASID's entry
+ * leads to.  iommu NULL: by the tables, nothing is cached.  False: *ret_fault says why, all but
+ * the access.
+ */
+bool soft_pasid_table_resolve(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t pasid,
+			      struct soft_stage *stages, unsigned int n_stages, uint64_t iova,
+			      struct shim_walk *trace, struct shim_fault *ret_fault);
+/* One PASID's entry, SHIM_NO_PASID: all; ctx->flush is held for writing.  RANGE, UNSUPPORTED. */
+int soft_pasid_cache_drop(struct soft_pt *pt, uint32_t pasid);
+
+/* dirty.c */
+int soft_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty);
+int soft_pt_read_dirty(struct shim_pt *pt, uint64_t iova, uint64_t length, unsigned int page_shift,
+		       bool clear, uint8_t *bitmap);
 
 /* dma.c */
 int soft_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,

@@ -14,9 +14,11 @@
  * All of it goes under ctx->flush for writing, save the search for a new tag.
  */
 
-#include "soft/internal.h"
+#include "soft/vm.h"
 
+#include <endian.h>
 #include <errno.h>
+#include <string.h>
 
 static struct soft_shim *shim_of(const struct soft_pt *pt)
 {
@@ -31,6 +33,8 @@ uint64_t soft_pt_tag(struct soft_pt *pt)
 
 	for (const struct soft_pt *above = pt->parent; above; above = above->parent)
 		seen += above->flushes;
+	for (const struct soft_pt *at = pt; at; at = at->parent)
+		seen += at->vm ? at->vm->flushes : 0;
 	if (__atomic_load_n(&pt->parents_seen, __ATOMIC_ACQUIRE) == seen)
 		return __atomic_load_n(&pt->tag, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&pt->ctx->retag);
@@ -69,6 +73,11 @@ static void drop_structures(struct soft_pt *pt, uint32_t who, uint64_t first, ui
 				first, last);
 }
 
+void soft_flush_translations(struct soft_pt *pt, uint64_t first, uint64_t last)
+{
+	drop_translations(pt, SOFT_WHO_ALL, first, last);
+}
+
 void soft_flush_range(struct soft_pt *pt, uint64_t first, uint64_t last)
 {
 	drop_translations(pt, SOFT_WHO_ALL, first, last);
@@ -87,13 +96,19 @@ static int invalidate_range(const struct soft_pt *pt, const struct shim_invalida
 			    uint64_t *ret_first, uint64_t *ret_last)
 {
 	const struct soft_format *format = soft_format_find(pt->format);
+	unsigned int bits = pt->input_bits;
 	uint64_t first = entry->iova & ~(SOFT_PAGE_SIZE - 1), last;
 
 	if (!entry->length || __builtin_add_overflow(entry->iova, entry->length - 1, &last))
 		return SHIM_E_RANGE;
 	last |= SOFT_PAGE_SIZE - 1;
-	if (soft_format_check_input(format, pt->input_bits, first) ||
-	    soft_format_check_input(format, pt->input_bits, last))
+	/* The entries of a PASID table choose for themselves. */
+	if (soft_user_has_pasids(pt)) {
+		format = &soft_format_x86_64_5l;
+		bits = format->input_bits;
+	}
+	if (soft_format_check_input(format, bits, first) ||
+	    soft_format_check_input(format, bits, last))
 		return SHIM_E_RANGE;
 	*ret_first = first;
 	*ret_last = last;
@@ -123,6 +138,27 @@ static int invalidate_device_tlb(struct soft_pt *pt, const struct shim_invalidat
 	return any ? 0 : SHIM_E_UNSUPPORTED;
 }
 
+static void drop_pasid(struct soft_pt *pt, uint32_t pasid)
+{
+	drop_translations(pt, soft_who(pasid), 0, UINT64_MAX);
+	drop_structures(pt, soft_who(pasid), 0, UINT64_MAX);
+}
+
+/*
+ * A table attached by PASID to a device whose own table has all PASIDs stands for one entry of
+ * that: DMA does not go through it, but the tenant names it in its commands.
+ */
+static void drop_tracked(const struct soft_pt *pt, uint32_t pasid)
+{
+	for (struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next) {
+		struct soft_pt *all = soft_dev_attached(dev, SHIM_NO_PASID);
+
+		if (all && all != pt && soft_user_has_pasids(all) &&
+		    soft_dev_attached(dev, pasid) == pt)
+			drop_pasid(all, pasid);
+	}
+}
+
 static int invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entry)
 {
 	uint64_t first, last;
@@ -145,13 +181,13 @@ static int invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entr
 	case SHIM_INVALIDATE_PASID:
 		if (entry->pasid >> 20)
 			return SHIM_E_RANGE;
-		drop_translations(pt, soft_who(entry->pasid), 0, UINT64_MAX);
-		drop_structures(pt, soft_who(entry->pasid), 0, UINT64_MAX);
+		drop_pasid(pt, entry->pasid);
+		drop_tracked(pt, entry->pasid);
 		return 0;
 	case SHIM_INVALIDATE_DEVICE_TLB:
 		return invalidate_device_tlb(pt, entry);
 	case SHIM_INVALIDATE_PASID_CACHE:
-		return SHIM_E_UNSUPPORTED; /* there is no PASID table in memory to cache */
+		return soft_pasid_cache_drop(pt, entry->pasid);
 	}
 	return SHIM_E_UNSUPPORTED;
 }
@@ -163,10 +199,75 @@ int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entri
 	int r = 0;
 	size_t i;
 
+	if (pt->kind == SHIM_KIND_PROCESS) {
+		/* The CPU's own tables: nothing of them is cached here. */
+		*ret_done = 0;
+		return SHIM_E_UNSUPPORTED;
+	}
 	for (i = 0; i < n && !r; i++) {
 		/* One by one, so that DMA gets its turn within a long array. */
 		pthread_rwlock_wrlock(&pt->ctx->flush);
 		r = invalidate_one(pt, &entries[i]);
+		pthread_rwlock_unlock(&pt->ctx->flush);
+	}
+	*ret_done = r ? i - 1 : i;
+	return r;
+}
+
+/* ---- VT-d's own layout ---- */
+
+/* struct iommu_hwpt_vtd_s1_invalidate of Linux; little endian. */
+struct vtd_s1 {
+	uint64_t address;
+	uint64_t pages; /* address 0 and UINT64_MAX: everything */
+	uint32_t flags;
+	uint32_t reserved;
+};
+
+#define VTD_S1_LEAF (1u << 0)
+
+static int invalidate_vtd_s1(struct soft_pt *pt, const struct vtd_s1 *entry)
+{
+	struct shim_invalidate range = {
+		.scope = SHIM_INVALIDATE_RANGE,
+		.iova = le64toh(entry->address),
+		.leaf = le32toh(entry->flags) & VTD_S1_LEAF,
+	};
+	uint64_t pages = le64toh(entry->pages);
+
+	if (le32toh(entry->flags) & ~VTD_S1_LEAF || entry->reserved || range.iova % SOFT_PAGE_SIZE)
+		return -EINVAL;
+	if (!range.iova && pages == UINT64_MAX) {
+		if (!range.leaf)
+			soft_flush_all(pt);
+		else
+			soft_flush_translations(pt, 0, UINT64_MAX);
+		pt->flushes++;
+		return 0;
+	}
+	if (__builtin_mul_overflow(pages, SOFT_PAGE_SIZE, &range.length))
+		return -EINVAL;
+	return invalidate_one(pt, &range) ? -EINVAL : 0;
+}
+
+int soft_pt_invalidate_native(struct shim_pt *base, enum shim_native type, const void *entries,
+			      size_t n, size_t *ret_done)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	int r = 0;
+	size_t i;
+
+	*ret_done = 0;
+	if (type != SHIM_NATIVE_VTD_S1 || pt->kind != SHIM_KIND_USER ||
+	    (pt->format != SHIM_FORMAT_X86_64_4L && pt->format != SHIM_FORMAT_X86_64_5L))
+		return SHIM_E_UNSUPPORTED;
+	for (i = 0; i < n && !r; i++) {
+		struct vtd_s1 entry;
+
+		/* The array comes from a message, aligned to nothing. */
+		memcpy(&entry, (const char *)entries + i * sizeof(entry), sizeof(entry));
+		pthread_rwlock_wrlock(&pt->ctx->flush);
+		r = invalidate_vtd_s1(pt, &entry);
 		pthread_rwlock_unlock(&pt->ctx->flush);
 	}
 	*ret_done = r ? i - 1 : i;

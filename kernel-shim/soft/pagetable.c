@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Page tables: those of kind KERNEL are made and taken apart by build.c and flushed here;
- * those that tenants write are bound in user.c.
+ * Page tables: those of kind KERNEL are made and taken apart by build.c and flushed here; those
+ * that tenants write are bound in user.c; those of kind KVM are their VM's (vm.c); and kind
+ * PROCESS has none: to the IOMMU it is a name by which an access is handed back to the caller.
  *
  * Unmapping goes: clear the entries; wait for DMA in flight and drop what is cached, both
  * under ctx->flush; only then give the empty tables back, as a walk may have been in them.
@@ -10,7 +11,7 @@
  */
 
 #include "soft/build.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -36,6 +37,7 @@ static struct soft_builder builder_of(struct soft_pt *pt)
 		.tables = &shim_of(pt)->tables,
 		.format = format_of(pt),
 		.snoop = pt->snoop && format_of(pt)->snoop_in_leaf,
+		.clean = pt->tracking,
 		.root = &pt->root,
 		.n_tables = &pt->n_tables,
 	};
@@ -56,8 +58,18 @@ __attribute__((format(printf, 3, 4))) static int refuse(char *ret_reason, int er
 	return error;
 }
 
-static int check_spec(const struct shim_pt_spec *spec, const struct soft_format **ret_format,
-		      char *ret_reason)
+static int check_process(const struct shim_pt_spec *spec, char *ret_reason)
+{
+	if (spec->format != SHIM_FORMAT_NONE || spec->parent || spec->enforce_snoop ||
+	    spec->dirty_tracking || spec->faults)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "a process's address space has no format, no parent, no dirty "
+			      "tracking and no page requests");
+	return 0;
+}
+
+static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spec,
+		      const struct soft_format **ret_format, char *ret_reason)
 {
 	static const char *const kinds[_SHIM_KIND_MAX] = {
 		[SHIM_KIND_KERNEL] = "KERNEL",
@@ -68,7 +80,10 @@ static int check_spec(const struct shim_pt_spec *spec, const struct soft_format 
 	const struct soft_format *format = soft_format_find(spec->format);
 	const struct soft_pt *parent = spec->parent ? soft_pt_of(spec->parent) : NULL;
 
-	if (spec->kind != SHIM_KIND_KERNEL && spec->kind != SHIM_KIND_USER)
+	if (spec->kind == SHIM_KIND_PROCESS)
+		return check_process(spec, ret_reason);
+	if (spec->kind != SHIM_KIND_KERNEL && spec->kind != SHIM_KIND_USER &&
+	    spec->kind != SHIM_KIND_KVM)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "kind %s is not built in this version of the software IOMMU",
 			      spec->kind < _SHIM_KIND_MAX && kinds[spec->kind] ? kinds[spec->kind]
@@ -82,13 +97,17 @@ static int check_spec(const struct shim_pt_spec *spec, const struct soft_format 
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "the software IOMMU does not build page-table format %d",
 			      (int)spec->format);
-	if (spec->dirty_tracking)
+	if (spec->kind == SHIM_KIND_KVM && (!soft_vm_has_format(format->id) || parent))
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
-			      "dirty tracking is not built in this version of the software IOMMU");
-	if (spec->faults)
-		return refuse(
-			ret_reason, SHIM_E_UNSUPPORTED,
-			"recoverable faults are not built in this version of the software IOMMU");
+			      "a VM's table has format EPT and no parent");
+	if (spec->kind == SHIM_KIND_KVM &&
+	    (!spec->vm || soft_vm_of(spec->vm)->base.shim != ctx->base.shim ||
+	     soft_vm_of(spec->vm)->ctx != ctx))
+		return -EINVAL;
+	/* It is shared: one table's tracking would clean what another one's is asked for. */
+	if (spec->kind == SHIM_KIND_KVM && spec->dirty_tracking)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "a VM's table is the VM's: it tracks its dirty pages by itself");
 	if (spec->input_bits &&
 	    (spec->input_bits <= SOFT_PAGE_SHIFT || spec->input_bits > format->input_bits))
 		return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
@@ -105,8 +124,12 @@ static int check_spec(const struct shim_pt_spec *spec, const struct soft_format 
 		if (!soft_dev_can_use(dev, format, spec->enforce_snoop, ret_reason))
 			return SHIM_E_INCOMPATIBLE;
 		if (spec->kind == SHIM_KIND_USER && *info->caps.kind_absent[SHIM_KIND_USER])
-			return refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
-				      info->caps.kind_absent[SHIM_KIND_USER]);
+			return refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: IOMMU %s does not nest",
+				      info->address, info->iommu);
+		if (spec->dirty_tracking && !info->caps.dirty_tracking)
+			return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
+				      "%s: IOMMU %s keeps no dirty bits", info->address,
+				      info->iommu);
 		if (parent && parent->depth >= info->caps.max_depth)
 			return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: IOMMU %s nests %u deep at most", info->address,
@@ -131,7 +154,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	struct soft_pt *pt;
 	int r;
 
-	r = check_spec(spec, &format, ret_reason);
+	r = check_spec(ctx, spec, &format, ret_reason);
 	if (r)
 		return r;
 	pt = calloc(1, sizeof(*pt));
@@ -151,15 +174,18 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	pt->base.shim = base->shim;
 	pt->ctx = ctx;
 	pt->tag = soft_tag_new(shim);
+	pt->pasid_tag = pt->tag;
 	pt->kind = (uint8_t)spec->kind;
-	pt->format = (uint8_t)format->id;
-	pt->input_bits = spec->input_bits ? spec->input_bits : format->input_bits;
+	pt->format = (uint8_t)spec->format;
+	pt->input_bits = spec->input_bits || !format ? spec->input_bits : format->input_bits;
 	pt->output_bits = env.output_bits;
 	pt->snoop = spec->enforce_snoop;
 	/* A leaf with the snoop bit is only read by IOMMUs that have it. */
 	pt->snoop_control = env.snoop_control || spec->enforce_snoop;
 	pt->device_tlb = env.device_tlb;
 	pt->access_dirty = env.access_dirty;
+	pt->dirty_tracking = spec->dirty_tracking;
+	pt->faults = spec->faults;
 	pt->depth = 1;
 	if (spec->kind == SHIM_KIND_USER && spec->table) {
 		r = soft_user_check(pt, soft_pt_of(spec->parent), spec->table, ret_reason);
@@ -168,6 +194,10 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 			return r;
 		}
 		pt->root = soft_user_word(spec->table);
+	}
+	if (spec->kind == SHIM_KIND_KVM) {
+		pt->vm = soft_vm_of(spec->vm);
+		pt->vm->n_pts++;
 	}
 	if (spec->parent) {
 		pt->parent = soft_pt_of(spec->parent);
@@ -201,6 +231,8 @@ void soft_pt_destroy(struct shim_pt *base)
 	soft_tables_put(&shim_of(pt)->tables, &dead);
 	if (pt->parent)
 		pt->parent->n_children--;
+	if (pt->vm)
+		pt->vm->n_pts--;
 	SHIM_LIST_REMOVE(pt->ctx->tables, pt);
 	free(pt);
 }
@@ -232,7 +264,7 @@ static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_
 	const struct soft_mem *mem;
 	uint64_t end;
 
-	if (pt->kind == SHIM_KIND_USER)
+	if (pt->kind != SHIM_KIND_KERNEL)
 		return SHIM_E_UNSUPPORTED;
 	if (!soft_pt_range_fits(pt, map->iova, map->length))
 		return SHIM_E_RANGE;
@@ -373,7 +405,8 @@ static struct soft_env env_of(const struct soft_pt *pt)
 
 static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who)
 {
-	uint64_t root = __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
+	uint64_t root = pt->vm ? soft_vm_root(pt->vm, pt->format)
+			       : __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
 	struct soft_stage stage = {
 		.format = format_of(pt),
 		.env = iommu ? iommu->env : env_of(pt),
@@ -381,14 +414,12 @@ static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, 
 		.empty = !root,
 		.root = root,
 		.load = soft_window_load,
+		.update = soft_window_update,
 		.memory = &shim_of(pt)->window,
 	};
 
 	stage.access_dirty =
 		stage.env.access_dirty && (stage.format->always_access_dirty || pt->dirty_tracking);
-	/* Without an IOMMU nobody walks, somebody looks: nothing is changed. */
-	if (iommu)
-		stage.update = soft_window_update;
 	if (pt->kind == SHIM_KIND_USER)
 		soft_user_stage(pt, iommu, who, root, &stage);
 	return stage;
@@ -413,15 +444,36 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 	struct soft_stage stages[SOFT_STAGES_MAX];
 	struct soft_translation where;
 	struct soft_piece *piece;
+	unsigned int tries = 0;
 	struct soft_mem *mem;
 	unsigned int n;
 
+	if (pt->kind == SHIM_KIND_PROCESS)
+		return SHIM_E_UNSUPPORTED;
 	if (access != SHIM_READ && access != SHIM_WRITE && access != SHIM_EXEC)
 		return -EINVAL;
 	*ret = (struct shim_walk){0};
-	n = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, stages);
-	if (!soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))
-		return 0;
+	/* What a VM has not filled yet, it fills for this as for a device. */
+	for (;;) {
+		bool found;
+
+		n = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, stages);
+		/* Looking changes nothing. */
+		for (unsigned int i = 0; i < n; i++)
+			stages[i].update = NULL;
+		/* A PASID table is asked as by a device without PASID. */
+		found = !stages[0].pasid_bits ||
+			soft_pasid_table_resolve(pt, NULL, 0, stages, n, iova, ret, &ret->fault);
+		if (found &&
+		    soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))
+			break;
+		if (!soft_vm_filled(pt, &ret->fault, &tries)) {
+			if (!found)
+				ret->fault.access = access;
+			return 0;
+		}
+		*ret = (struct shim_walk){0};
+	}
 	ret->output = where.output;
 	ret->page_size = where.page_size;
 	ret->prot = where.prot & (SHIM_READ | SHIM_WRITE | SHIM_EXEC);

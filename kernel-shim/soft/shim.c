@@ -6,7 +6,7 @@
  */
 
 #include "soft/guard.h"
-#include "soft/internal.h"
+#include "soft/vm.h"
 #include "soft/json.h"
 
 #include <errno.h>
@@ -20,8 +20,9 @@
 #define PHYSICAL_DEFAULT (16ull << 40)
 #define PHYSICAL_MIN	 (64ull << 20)
 
-/* Entries of an IOMMU's paging-structure cache. */
+/* Entries of an IOMMU's paging-structure cache and of its PASID cache. */
 #define STRUCTURES_CACHED 512
+#define PASIDS_CACHED	  256
 
 uint64_t soft_tag_new(struct soft_shim *shim)
 {
@@ -37,6 +38,7 @@ static void free_shim(struct shim *base)
 		for (size_t i = 0; i < shim->topology->n_iommus; i++) {
 			soft_iotlb_deinit(&shim->iommus[i].iotlb);
 			soft_iotlb_deinit(&shim->iommus[i].structures);
+			soft_iotlb_deinit(&shim->iommus[i].pasids);
 		}
 	soft_tables_deinit(&shim->tables);
 	soft_window_deinit(&shim->window);
@@ -77,12 +79,20 @@ static const struct shim_ops soft_ops = {
 	.pt_map = soft_pt_map,
 	.pt_unmap = soft_pt_unmap,
 	.pt_invalidate = soft_pt_invalidate,
+	.pt_invalidate_native = soft_pt_invalidate_native,
 	.pt_bind_table = soft_pt_bind_table,
+	.pt_bind_pasid_table = soft_pt_bind_pasid_table,
+	.pt_track_dirty = soft_pt_track_dirty,
+	.pt_read_dirty = soft_pt_read_dirty,
 	.pt_walk = soft_pt_walk,
 	.attach = soft_attach,
 	.replace = soft_replace,
 	.detach = soft_detach,
 	.dma = soft_dma,
+	.vm_create = soft_vm_create,
+	.vm_destroy = soft_vm_destroy,
+	.vm_set_slot = soft_vm_set_slot,
+	.vm_slot_bound = soft_vm_slot_bound,
 	/* Restart: objects live in this process, and end with it. */
 };
 
@@ -91,7 +101,12 @@ static int make_iommus(struct soft_shim *shim)
 {
 	struct soft_topology *t = shim->topology;
 
-	shim->env = (struct soft_env){.output_bits = 52, .snoop_control = true, .device_tlb = true};
+	shim->env = (struct soft_env){
+		.output_bits = 52,
+		.snoop_control = true,
+		.device_tlb = true,
+		.access_dirty = true,
+	};
 	shim->iommus = calloc(t->n_iommus, sizeof(*shim->iommus));
 	shim->slots = calloc(t->n_devices ? t->n_devices : 1, sizeof(*shim->slots));
 	if (!shim->iommus || !shim->slots)
@@ -103,6 +118,8 @@ static int make_iommus(struct soft_shim *shim)
 
 		if (!r)
 			r = soft_iotlb_init(&iommu->structures, STRUCTURES_CACHED);
+		if (!r)
+			r = soft_iotlb_init(&iommu->pasids, PASIDS_CACHED);
 		if (r)
 			return r;
 		iommu->desc = desc;
@@ -110,11 +127,13 @@ static int make_iommus(struct soft_shim *shim)
 			.output_bits = desc->output_bits,
 			.snoop_control = desc->snoop_control,
 			.device_tlb = desc->device_tlb_entries != 0,
+			.access_dirty = desc->access_dirty,
 		};
 		if (desc->output_bits < shim->env.output_bits)
 			shim->env.output_bits = desc->output_bits;
 		shim->env.snoop_control &= iommu->env.snoop_control;
 		shim->env.device_tlb &= iommu->env.device_tlb;
+		shim->env.access_dirty &= iommu->env.access_dirty;
 	}
 	for (size_t i = 0; i < t->n_devices; i++) {
 		shim->slots[i].desc = &t->devices[i];

@@ -22,9 +22,8 @@
 #define IOTLB_MAX	(1u << 20)
 #define DEVICE_TLB_MAX	4096
 
-static const char kind_process_absent[] =
-	"kind PROCESS is not built in this version of the software IOMMU";
-static const char kind_kvm_absent[] = "kind KVM is not built in this version of the software IOMMU";
+/* VT-d's first stage. */
+#define X86_64_FORMATS (1u << SHIM_FORMAT_X86_64_4L | 1u << SHIM_FORMAT_X86_64_5L)
 
 struct parser {
 	/* Its path is where we are. */
@@ -359,6 +358,16 @@ static int iommu_snoop_control(struct parser *p, const struct soft_json *value, 
 	return read_bool(p, value, &((struct soft_iommu_desc *)target)->snoop_control);
 }
 
+static int iommu_access_dirty(struct parser *p, const struct soft_json *value, void *target)
+{
+	return read_bool(p, value, &((struct soft_iommu_desc *)target)->access_dirty);
+}
+
+static int iommu_page_requests(struct parser *p, const struct soft_json *value, void *target)
+{
+	return read_bool(p, value, &((struct soft_iommu_desc *)target)->page_requests);
+}
+
 static int iommu_iotlb(struct parser *p, const struct soft_json *value, void *target)
 {
 	uint64_t entries = 0;
@@ -393,6 +402,8 @@ static const struct member iommu_members[] = {
 	{"pasid_bits", false, iommu_pasid_bits},
 	{"max_depth", false, iommu_max_depth},
 	{"snoop_control", false, iommu_snoop_control},
+	{"access_dirty", false, iommu_access_dirty},
+	{"page_requests", false, iommu_page_requests},
 	{"iotlb_entries", false, iommu_iotlb},
 	{"device_tlb_entries", false, iommu_device_tlb},
 	{"reserved", false, iommu_reserved},
@@ -436,7 +447,7 @@ static int read_iommus(struct parser *p, const struct soft_json *value, void *ta
 struct device_draft {
 	struct soft_device_desc *desc;
 	bool has_iommu, has_pasid_bits, has_formats;
-	bool no_snoop, no_device_tlb;
+	bool no_snoop, no_device_tlb, no_page_requests;
 	uint32_t pasid_bits;
 	const struct soft_json *formats_at, *pasid_bits_at, *reserved_at;
 	struct shim_range reserved[SHIM_RESERVED_MAX];
@@ -584,6 +595,17 @@ static int device_device_tlb(struct parser *p, const struct soft_json *value, vo
 	return r;
 }
 
+static int device_page_requests(struct parser *p, const struct soft_json *value, void *target)
+{
+	bool has;
+	int r = read_bool(p, value, &has);
+
+	if (!r && has)
+		return REFUSE(p, value, "only false: a device can lack what its IOMMU has");
+	((struct device_draft *)target)->no_page_requests = true;
+	return r;
+}
+
 static int device_reserved(struct parser *p, const struct soft_json *value, void *target)
 {
 	struct device_draft *draft = target;
@@ -604,6 +626,7 @@ static const struct member device_members[] = {
 	{"pasid_bits", false, device_pasid_bits},
 	{"snoop_control", false, device_snoop_control},
 	{"device_tlb", false, device_device_tlb},
+	{"page_requests", false, device_page_requests},
 	{"reserved", false, device_reserved},
 };
 
@@ -615,9 +638,11 @@ static void fill_absent(struct shim_caps *caps, const struct soft_iommu_desc *io
 	if (!caps->pasid_bits)
 		ABSENT(SHIM_FEATURE_PASID, "the topology gives it no PASIDs behind %s", name);
 	if (!caps->recoverable_faults)
-		ABSENT(SHIM_FEATURE_FAULTS, "page requests are not built in this version");
+		ABSENT(SHIM_FEATURE_FAULTS, "the topology gives it no page requests behind %s",
+		       name);
 	if (!caps->dirty_tracking)
-		ABSENT(SHIM_FEATURE_DIRTY, "dirty tracking is not built in this version");
+		ABSENT(SHIM_FEATURE_DIRTY, "the topology lets %s not keep accessed and dirty bits",
+		       name);
 	if (caps->max_depth < 2)
 		ABSENT(SHIM_FEATURE_NESTING, "the topology lets %s not nest", name);
 	if (!caps->snoop_control)
@@ -626,21 +651,30 @@ static void fill_absent(struct shim_caps *caps, const struct soft_iommu_desc *io
 #undef ABSENT
 }
 
+static bool is_ept(enum shim_format format)
+{
+	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
+}
+
 static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_desc *iommu)
 {
 	struct shim_caps *caps = &desc->info.caps;
 	const struct soft_format *format;
+	bool has_ept = false;
 
 	for (size_t i = 0; (format = soft_format_at(i)); i++) {
 		if (!(desc->formats & 1u << format->id))
 			continue;
+		has_ept = has_ept || is_ept(format->id);
 		caps->formats[caps->n_formats++] = (struct shim_format_cap){
 			.format = format->id,
 			.input_bits = format->input_bits,
 			.output_bits = iommu->output_bits,
 			.page_sizes = format->page_sizes,
+			.access_dirty = iommu->access_dirty,
 			.execute = format->execute,
-			.nest_child = caps->max_depth > 1,
+			/* A VM's own table hangs on nothing. */
+			.nest_child = caps->max_depth > 1 && !is_ept(format->id),
 			.nest_parent = caps->max_depth > 1,
 		};
 	}
@@ -649,12 +683,20 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID;
 	if (caps->device_tlb)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_DEVICE_TLB;
+	if (caps->max_depth > 1 && desc->formats & X86_64_FORMATS) {
+		caps->native_invalidations |= 1u << SHIM_NATIVE_VTD_S1;
+		if (caps->pasid_bits) {
+			caps->pasid_tables |= 1u << SHIM_PASID_VTD;
+			caps->invalidations |= 1u << SHIM_INVALIDATE_PASID_CACHE;
+		}
+	}
 	if (caps->max_depth < 2)
 		snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX,
 			 "kind USER needs a parent, and the topology lets %s not nest",
 			 iommu->name);
-	snprintf(caps->kind_absent[SHIM_KIND_PROCESS], SHIM_REASON_MAX, "%s", kind_process_absent);
-	snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX, "%s", kind_kvm_absent);
+	if (!has_ept)
+		snprintf(caps->kind_absent[SHIM_KIND_KVM], SHIM_REASON_MAX,
+			 "the topology gives it no EPT behind %s", iommu->name);
 	fill_absent(caps, iommu);
 }
 
@@ -687,6 +729,8 @@ static int finish_device(struct parser *p, struct device_draft *draft)
 	caps->max_depth = iommu->max_depth;
 	caps->snoop_control = iommu->snoop_control && !draft->no_snoop;
 	caps->device_tlb = iommu->device_tlb_entries && !draft->no_device_tlb;
+	caps->dirty_tracking = iommu->access_dirty;
+	caps->recoverable_faults = iommu->page_requests && !draft->no_page_requests;
 	memcpy(caps->reserved, iommu->reserved, sizeof(caps->reserved));
 	caps->n_reserved = iommu->n_reserved;
 	for (size_t i = 0; i < draft->n_reserved; i++) {

@@ -20,6 +20,8 @@ struct soft_iommu_desc {
 	uint8_t pasid_bits;
 	uint8_t max_depth;
 	bool snoop_control;
+	bool access_dirty;
+	bool page_requests;
 	uint32_t iotlb_entries;
 	uint32_t device_tlb_entries; /* 0: no device TLBs behind it */
 	struct shim_range reserved[SHIM_RESERVED_MAX];

@@ -8,8 +8,9 @@
  * word, under guard.
  *
  * What is bound is one word, pt->root, which DMA reads once a walk: the root, whose low bits
- * are free, with SHIM_TABLE_* and whether anything is bound.  Binding another stores the
- * word, then drops what is cached under ctx->flush for writing.
+ * are free, with SHIM_TABLE_* and whether anything is bound, or the size of a PASID table
+ * (pasidtable.c).  Binding another stores the word, then drops what is cached under
+ * ctx->flush for writing.
  */
 
 #include "soft/guard.h"
@@ -19,9 +20,12 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define BOUND	    (1ull << 0)
-#define FLAGS_SHIFT 1
-#define FLAGS	    (SHIM_TABLE_SUPERVISOR | SHIM_TABLE_WRITE_PROTECT | SHIM_TABLE_EXTENDED_ACCESS)
+/* Bits of the word; SOFT_USER_PASIDS is bit 4. */
+#define BOUND		 (1ull << 0)
+#define FLAGS_SHIFT	 1
+#define PASID_BITS_SHIFT 5
+#define PASID_BITS	 31u
+#define FLAGS		 (SHIM_TABLE_SUPERVISOR | SHIM_TABLE_WRITE_PROTECT | SHIM_TABLE_EXTENDED_ACCESS)
 
 #define REASON(reason, ...)                                                                        \
 	do {                                                                                       \
@@ -62,11 +66,15 @@ void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 	stage->empty = !(root & BOUND);
 	stage->root = root & ~(SOFT_PAGE_SIZE - 1);
 	stage->flags = root >> FLAGS_SHIFT & FLAGS;
+	if (root & SOFT_USER_PASIDS) {
+		stage->pasid_bits = root >> PASID_BITS_SHIFT & PASID_BITS;
+		stage->empty = true;
+	}
 	stage->tables_in_next = true;
 	stage->load = load;
+	stage->update = update;
 	if (!iommu)
 		return;
-	stage->update = update;
 	stage->structures = &iommu->structures;
 	stage->tag = soft_pt_tag(pt);
 	stage->who = who;
@@ -113,6 +121,8 @@ static void rebind(struct soft_pt *pt, uint64_t word)
 	__atomic_store_n(&pt->root, word, __ATOMIC_RELEASE);
 	pthread_rwlock_wrlock(&pt->ctx->flush);
 	soft_flush_all(pt);
+	__atomic_store_n(&pt->pasid_tag, soft_tag_new(soft_shim_of(pt->base.shim)),
+			 __ATOMIC_RELAXED);
 	pt->flushes++;
 	pthread_rwlock_unlock(&pt->ctx->flush);
 }
@@ -132,5 +142,26 @@ int soft_pt_bind_table(struct shim_pt *base, const struct shim_table *table, cha
 			return r;
 	}
 	rebind(pt, table ? soft_user_word(table) : 0);
+	return 0;
+}
+
+int soft_pt_bind_pasid_table(struct shim_pt *base, const struct shim_pasid_table *table,
+			     char *ret_reason)
+{
+	struct soft_pt *pt = soft_pt_of(base);
+	int r;
+
+	if (pt->kind != SHIM_KIND_USER) {
+		REASON(ret_reason, "only to kind USER can a PASID table be bound");
+		return SHIM_E_UNSUPPORTED;
+	}
+	if (table) {
+		r = soft_pasid_table_check(pt, table, ret_reason);
+		if (r)
+			return r;
+	}
+	rebind(pt, table ? table->root | (uint64_t)table->pasid_bits << PASID_BITS_SHIFT |
+				   SOFT_USER_PASIDS | BOUND
+			 : 0);
 	return 0;
 }

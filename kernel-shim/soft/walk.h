@@ -35,6 +35,11 @@ struct soft_stage {
 	bool tables_in_next;
 	bool access_dirty; /* accessed and dirty bits are kept in this table */
 	uint32_t flags;	   /* SHIM_TABLE_* */
+	/*
+	 * Not 0: the root is that of a PASID table of so many bits, and the stage counts as
+	 * empty until pasidtable.c has found the entry.
+	 */
+	uint8_t pasid_bits;
 	uint64_t root;
 	/* Reads the entry at this (host-physical) address once.  -EFAULT: no memory there. */
 	int (*load)(const void *memory, uint64_t address, uint64_t *ret_entry);

@@ -10,6 +10,7 @@
 #include "server/broker/attachment.h"
 
 #include "server/broker/device.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
 #include "server/broker/ioasid.h"
@@ -71,6 +72,7 @@ void attachment_reap(struct attachment *attachment)
 	struct lease *lease = ioasid->object.lease;
 
 	faults_drop_attachment(attachment);
+	dma_services_drop_attachment(attachment);
 	RB_REMOVE(attachment_tree, &lease->attachments, attachment);
 	lease->n_attachments--;
 	attachment->device->n_attachments--;
@@ -140,6 +142,13 @@ static int check_compatible(struct broker_call *call, const struct device *d,
 	const struct shim_format_cap *cap = device_format(d, ioasid->choice.format);
 	const char *obstacle;
 
+	/* No table, and no format. */
+	if (ioasid->kind == SHIM_KIND_PROCESS) {
+		obstacle = info->caps.kind_absent[SHIM_KIND_PROCESS];
+		return obstacle[0] ? refuse_precondition(call, OUTCOME_INCOMPATIBLE, info->address,
+							 "%s", obstacle)
+				   : OUTCOME_OK;
+	}
 	if (!cap || (ioasid->parent && !cap->nest_child))
 		return refuse_precondition(
 			call, OUTCOME_INCOMPATIBLE, info->address,
@@ -226,6 +235,8 @@ static void attach_write(struct broker_call *call, struct attach_work *w)
 	Ioasid__Registry__Attachment record, *records = &record;
 	struct attachment *a = w->attachment;
 
+	if (w->replace)
+		dma_services_drop_attachment(a);
 	a->ioasid = w->ioasid;
 	shim_attach_save(w->device->shim, a->physical, &a->saved);
 	record_attachment(&record, a);

@@ -11,6 +11,7 @@
 #include "server/broker/compact.h"
 #include "server/broker/device.h"
 #include "server/broker/device_held.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/journal.h"
 #include "server/broker/kept_fd.h"
@@ -76,6 +77,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	broker->shim = config->shim;
 	broker->policy_generation = 1;
 	broker->next_expiry_us = UINT64_MAX;
+	TAILQ_INIT(&broker->dma_accesses);
 	broker->started_us = broker_now(broker);
 	RB_INIT(&broker->tenants);
 	RB_INIT(&broker->tickets);
@@ -163,6 +165,7 @@ void broker_tick(struct broker *broker)
 	devices_held_tick(broker, us, &next);
 	kept_fds_tick(broker, us, &next);
 	faults_expire(broker, us, &next);
+	dma_services_expire(broker, us, &next);
 	broker_expect(broker, next);
 }
 

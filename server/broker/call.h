@@ -79,6 +79,7 @@ struct broker_call {
 	bool queued;	 /* in lease->waiting */
 	bool parked;	 /* in lease->parked */
 	bool cancelled;	 /* the caller is gone */
+	bool gives_back; /* as a method with METHOD_RELEASES: never for want of registry */
 	/* Of work on a worker that can be given up; NULL: none. */
 	struct shim_cancel *shim_cancel;
 	bool writable; /* streams */

@@ -21,6 +21,7 @@
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
 #include "server/broker/mapping.h"
+#include "server/broker/vm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -40,8 +41,8 @@ struct compact_cursor {
 	struct lease *lease; /* NULL: the end */
 	bool in_lease;	     /* its own record is written */
 	uint64_t object;     /* id of the last one written */
-	bool in_mappings;    /* of that object */
-	uint64_t iova;	     /* to go on from */
+	bool in_mappings;    /* of that object; of a VM: slots */
+	uint64_t iova;	     /* to go on from; of a VM: the slot */
 	unsigned budget;
 	uint64_t again_us; /* not begun before */
 	struct record_ioasid ioasids[BATCH];
@@ -210,6 +211,33 @@ static bool write_mappings(struct broker *broker, struct lease *lease, struct io
 	return m != NULL;
 }
 
+/* Likewise of a VM. */
+static bool write_slots(struct broker *broker, struct lease *lease, struct vm *vm)
+{
+	struct compact_cursor *c = broker->compaction;
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Slot records[BATCH], *pointers[BATCH];
+	struct vm_slot *s = vm_slot_not_before(vm, (uint32_t)c->iova);
+
+	batch.slots = pointers;
+	for (; s && batch.n_slots < BATCH; s = vm_slot_next(s)) {
+		record_slot(&records[batch.n_slots], vm, s);
+		pointers[batch.n_slots] = &records[batch.n_slots];
+		batch.n_slots++;
+	}
+	if (batch.n_slots)
+		append(broker, lease->serial, &batch);
+	spend(c, batch.n_slots + 1);
+	if (s)
+		c->iova = s->number;
+	return s != NULL;
+}
+
+static struct vm *as_vm(struct object *o)
+{
+	return o->type == OBJECT_VM ? CONTAINER_OF(o, struct vm, object) : NULL;
+}
+
 static struct ioasid *as_ioasid(struct object *o)
 {
 	return o->type == OBJECT_IOASID ? CONTAINER_OF(o, struct ioasid, object) : NULL;
@@ -222,6 +250,7 @@ static void write_objects(struct broker *broker, struct lease *lease)
 	Ioasid__Registry__Memory memories[BATCH], *memory_pointers[BATCH];
 	Ioasid__Registry__Ioasid *ioasid_pointers[BATCH];
 	struct record_ioasid *ioasids = c->ioasids;
+	Ioasid__Registry__Vm vm, *vms = &vm;
 	struct object *o;
 
 	batch.memories = memory_pointers;
@@ -229,8 +258,18 @@ static void write_objects(struct broker *broker, struct lease *lease)
 	while (batch.n_memories < BATCH && batch.n_ioasids < BATCH &&
 	       (o = lease_any_after(lease, c->object))) {
 		struct ioasid *i = as_ioasid(o);
+		struct vm *v = as_vm(o);
 
 		c->object = o->id.value;
+		if (v) {
+			/* There are few: one a batch. */
+			record_vm(&vm, v);
+			batch.vms = &vms;
+			batch.n_vms = 1;
+			c->in_mappings = v->n_slots > 0;
+			c->iova = 0;
+			break;
+		}
 		if (i) {
 			record_ioasid(&ioasids[batch.n_ioasids], i);
 			ioasid_pointers[batch.n_ioasids] = &ioasids[batch.n_ioasids].ioasid;
@@ -247,8 +286,8 @@ static void write_objects(struct broker *broker, struct lease *lease)
 			break;
 		}
 	}
-	spend(c, batch.n_memories + batch.n_ioasids);
-	if (batch.n_memories || batch.n_ioasids)
+	spend(c, batch.n_memories + batch.n_ioasids + batch.n_vms);
+	if (batch.n_memories || batch.n_ioasids || batch.n_vms)
 		append(broker, lease->serial, &batch);
 	if (!c->in_mappings && !lease_any_after(lease, c->object))
 		c->lease = TAILQ_NEXT(lease, all);
@@ -261,8 +300,12 @@ static void go_on_with_mappings(struct broker *broker, struct lease *lease)
 	struct object *o = lease_any_after(lease, c->object - 1);
 
 	/* It may have gone meanwhile. */
-	if (!o || o->id.value != c->object || !write_mappings(broker, lease, as_ioasid(o)))
+	if (!o || o->id.value != c->object)
 		c->in_mappings = false;
+	else if (as_vm(o))
+		c->in_mappings = write_slots(broker, lease, as_vm(o));
+	else
+		c->in_mappings = write_mappings(broker, lease, as_ioasid(o));
 }
 
 static bool is_to_be_written(const struct lease *lease)

@@ -7,6 +7,7 @@
 #include "server/broker/dma.h"
 
 #include "server/broker/attachment.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/fault.h"
 #include "server/broker/lease.h"
 #include "server/broker/pasid.h"
@@ -26,7 +27,8 @@ struct dma_work {
 	size_t done;  /* of all rounds */
 	size_t moved; /* of the last one */
 	struct shim_fault fault;
-	struct fault *request; /* waits for its answer; NULL: none */
+	struct fault *request;	  /* waits for its answer; NULL: none */
+	struct dma_access *asked; /* of a process; NULL: none */
 	int result;
 };
 
@@ -44,6 +46,7 @@ static void dma_finish(struct broker_call *call)
 	struct dma_work *w = call->data;
 
 	fault_forget(w->request);
+	dma_service_forget(w->asked);
 }
 
 static int dma_answer(struct broker_call *call)
@@ -92,11 +95,86 @@ static bool dma_blocked(struct broker_call *call, struct dma_work *w)
 	return false;
 }
 
+/* What of [at, at + length) lies before the next reserved range; 0: it begins in one. */
+static size_t unreserved(const struct device *device, uint64_t at, size_t length)
+{
+	const struct shim_caps *caps = &device->info->caps;
+
+	for (size_t i = 0; i < caps->n_reserved; i++) {
+		const struct shim_range *r = &caps->reserved[i];
+
+		if (at >= r->start && at <= r->last)
+			return 0;
+		if (at < r->start && r->start - at < length)
+			length = r->start - at;
+	}
+	return length;
+}
+
+/* The process refused it, or cannot be asked. */
+static void dma_process_blocked(struct broker_call *call, enum shim_fault_cause cause)
+{
+	struct dma_work *w = call->data;
+
+	w->fault = (struct shim_fault){
+		.cause = cause,
+		.access = w->access,
+		.address = w->iova + w->done,
+	};
+	dma_blocked(call, w);
+	call_end(call, dma_answer(call));
+}
+
+static void dma_process_answered(struct broker_call *call, size_t moved,
+				 enum shim_fault_cause cause)
+{
+	struct dma_work *w = call->data;
+
+	w->asked = NULL;
+	w->done += moved;
+	if (cause)
+		dma_process_blocked(call, cause);
+	else if (w->done == w->length)
+		call_end(call, dma_answer(call));
+	else
+		call_unpark(call, dma_turn);
+}
+
+/* The address space is a process's: the access is carried there, a piece at a time. */
+static void dma_ask_process(struct broker_call *call)
+{
+	struct dma_work *w = call->data;
+	uint64_t at = w->iova + w->done;
+	struct dma_request request = {
+		.attachment = attachment_find(call->lease, w->device, w->pasid),
+		.access = w->access,
+		.address = at,
+		.buffer = w->buffer + w->done,
+		.length = unreserved(w->device, at, w->length - w->done),
+	};
+	enum shim_fault_cause cause;
+
+	if (!request.attachment)
+		cause = SHIM_FAULT_NOT_ATTACHED;
+	else if (!request.length)
+		cause = SHIM_FAULT_RESERVED_RANGE;
+	else
+		cause = dma_service_ask(call, &request, dma_process_answered, &w->asked);
+	if (cause)
+		dma_process_blocked(call, cause);
+	else
+		call_park(call);
+}
+
 static void dma_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
 	struct dma_work *w = call->data;
 
+	if (w->result == SHIM_E_PROCESS) {
+		dma_ask_process(call);
+		return;
+	}
 	if (w->result) {
 		call_end(call, refuse_shim(call, w->result, "DMA", NULL));
 		return;

@@ -183,34 +183,9 @@ static void watch_finish(struct broker_call *call)
 	free(w);
 }
 
-int fault_log_watch(struct broker_call *call, uint64_t ioasid, uint64_t after_sequence)
+/* Where a stream begins, and what it has missed. */
+static void place(const struct fault_log *log, struct fault_watcher *w, uint64_t after_sequence)
 {
-	struct quota_amount amounts[] = {
-		{QUOTA_WATCH_STREAMS, 1},
-		{QUOTA_BROKER_BYTES, sizeof(struct fault_watcher)},
-	};
-	struct quota_refusal refusal;
-	struct fault_watcher *w;
-	struct fault_log *log;
-	int r;
-
-	r = log_get(call->lease, &refusal, &log);
-	if (r)
-		return refuse_charge(call, r, &refusal);
-	if (after_sequence >= log->next)
-		return refuse_field(call, OUTCOME_INVALID_FIELD, "after_sequence",
-				    "the newest fault is %llu",
-				    (unsigned long long)(log->next - 1));
-	w = calloc(1, sizeof(*w));
-	if (!w)
-		return refuse_no_memory(call);
-	r = charge_take(&w->charge, call->lease->tenant, amounts, 2, &refusal);
-	if (r) {
-		free(w);
-		return refuse_charge(call, r, &refusal);
-	}
-	w->call = call;
-	w->ioasid = ioasid;
 	w->next = after_sequence ? after_sequence + 1 : log->next;
 	if (w->next < log->first) {
 		/* Of an earlier broker: how many there were since is not known. */
@@ -221,6 +196,55 @@ int fault_log_watch(struct broker_call *call, uint64_t ioasid, uint64_t after_se
 		w->lost += oldest(log) - w->next;
 		w->next = oldest(log);
 	}
+}
+
+static int watcher_new(struct broker_call *call, struct fault_watcher **ret_watcher)
+{
+	struct quota_amount amounts[] = {
+		{QUOTA_WATCH_STREAMS, 1},
+		{QUOTA_BROKER_BYTES, sizeof(struct fault_watcher)},
+	};
+	struct fault_watcher *w = calloc(1, sizeof(*w));
+	struct quota_refusal refusal;
+	int r;
+
+	if (!w)
+		return refuse_no_memory(call);
+	r = charge_take(&w->charge, call->lease->tenant, amounts, 2, &refusal);
+	if (r) {
+		free(w);
+		return refuse_charge(call, r, &refusal);
+	}
+	*ret_watcher = w;
+	return OUTCOME_OK;
+}
+
+int fault_log_watch(struct broker_call *call, uint64_t ioasid, uint64_t after_sequence)
+{
+	struct lease *lease = call->lease;
+	bool had_log = lease->fault_log;
+	struct quota_refusal refusal;
+	struct fault_watcher *w;
+	struct fault_log *log;
+	int r;
+
+	r = log_get(lease, &refusal, &log);
+	if (r)
+		return refuse_charge(call, r, &refusal);
+	r = after_sequence < log->next
+		    ? watcher_new(call, &w)
+		    : refuse_field(call, OUTCOME_INVALID_FIELD, "after_sequence",
+				   "the newest fault is %llu", (unsigned long long)(log->next - 1));
+	if (r) {
+		if (!had_log) {
+			fault_log_free(log);
+			lease->fault_log = NULL;
+		}
+		return r;
+	}
+	w->call = call;
+	w->ioasid = ioasid;
+	place(log, w, after_sequence);
 	TAILQ_INSERT_TAIL(&log->watchers, w, link);
 	call->data = w;
 	call->on_writable = watch_writable;

@@ -10,6 +10,7 @@
 #include "server/broker/ioasid.h"
 
 #include "server/broker/fault_point.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
 #include "server/broker/iova_ranges.h"
@@ -19,6 +20,7 @@
 #include "server/broker/negotiate.h"
 #include "server/broker/page.h"
 #include "server/broker/page_table.h"
+#include "server/broker/vm.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -82,8 +84,10 @@ static void ioasid_destroy(struct ioasid *ioasid)
 {
 	struct ioasid *parent = ioasid->parent;
 	struct lease *lease = ioasid->object.lease;
+	struct vm *vm = ioasid->vm;
 
 	LIST_REMOVE(ioasid, retiring);
+	dma_service_remove(ioasid);
 	lease_forget(&ioasid->object);
 	journal_drop_ioasid(lease, ioasid);
 	lease->n_ioasids--;
@@ -93,6 +97,10 @@ static void ioasid_destroy(struct ioasid *ioasid)
 	if (parent) {
 		parent->n_children--;
 		ioasid_put(parent);
+	}
+	if (vm) {
+		vm->n_ioasids--;
+		vm_put(vm);
 	}
 }
 
@@ -114,6 +122,8 @@ void ioasids_reap_retiring(struct lease *lease, unsigned *budget)
 		ioasid_destroy(ioasid);
 		--*budget;
 	}
+	/* Those whose last IOASID this was among them. */
+	vms_reap_retiring(lease, budget);
 }
 
 static void destroy_tables(struct op *op)
@@ -125,6 +135,7 @@ static void destroy_tables(struct op *op)
 		shim_pt_destroy(ioasid->pt);
 		ioasid->pt = NULL;
 	}
+	vms_end_tables(call_of_op(op)->lease);
 }
 
 static void finish_retiring(struct op *op)
@@ -133,11 +144,11 @@ static void finish_retiring(struct op *op)
 	unsigned budget = OP_SLICE;
 
 	ioasids_reap_retiring(call->lease, &budget);
-	if (LIST_EMPTY(&call->lease->retiring_ioasids)) {
+	if (LIST_EMPTY(&call->lease->retiring_ioasids) && LIST_EMPTY(&call->lease->retiring_vms)) {
 		call_end(call, OUTCOME_OK);
 	} else if (budget) {
 		/* Tables are in the way; after them perhaps that of a parent, no deeper. */
-		call_run(call, destroy_tables, finish_retiring, false);
+		call_run(call, destroy_tables, finish_retiring, vms_are_heavy(call->lease));
 	} else {
 		FAULT_POINT(call->method->path, "free_slice");
 		op->complete = finish_retiring;
@@ -259,6 +270,18 @@ void ioasid_result(struct broker_call *call, struct ioasid *ioasid)
 	journal_result(call, &batch);
 }
 
+/* Its service may have ended since the request was checked; then the space has ended too. */
+static void alloc_serve(struct broker_call *call, struct ioasid *ioasid)
+{
+	struct dma_service *service;
+
+	if (ioasid->kind != SHIM_KIND_PROCESS)
+		return;
+	service = dma_service_of_caller(call);
+	if (service)
+		dma_service_add(service, ioasid);
+}
+
 static void alloc_complete(struct op *op)
 {
 	struct broker_call *call = call_of_op(op);
@@ -272,10 +295,13 @@ static void alloc_complete(struct op *op)
 		return;
 	}
 	ioasid->object.id.value = call->lease->next_id;
+	alloc_serve(call, ioasid);
 	p->ioasid = ioasid->object.id.value;
 	ioasid_result(call, ioasid);
 	if (ioasid->parent)
 		ioasid->parent->n_children++;
+	if (ioasid->vm)
+		ioasid->vm->n_ioasids++;
 	call->lease->n_ioasids++;
 	call->broker->n_ioasids++;
 	faults_watch_reports(call->lease);
@@ -306,6 +332,7 @@ static int alloc_record(struct broker_call *call, const Ioasid__V1__AllocRequest
 	ioasid->faults = q->faults;
 	ioasid->choice = n->choice;
 	ioasid->parent = n->parent;
+	ioasid->vm = n->vm;
 	RB_INIT(&ioasid->mappings);
 	r = charge_take(&ioasid->charge, call->tenant, amounts, alloc_amounts(n, q, amounts),
 			&refusal);
@@ -370,6 +397,7 @@ int rpc_alloc(struct broker_call *call)
 		.dirty_tracking = q->dirty_tracking,
 		.faults = q->faults,
 		.parent = n->parent ? n->parent->pt : NULL,
+		.vm = n->vm ? n->vm->shim : NULL,
 		.table = q->table ? &a->ioasid->binding.table : NULL,
 		.devices = a->devices,
 		.n_devices = n->n_devices,
@@ -430,6 +458,7 @@ Ioasid__V1__Ioasid *ioasid_describe(struct scratch *scratch, const struct ioasid
 	/* A freed parent is invisible, but the child still hangs on it. */
 	d->parent = ioasid->parent ? ioasid->parent->object.id.value : 0;
 	d->depth = ioasid->depth;
+	d->vm = ioasid->vm ? ioasid->vm->object.id.value : 0;
 	d->label = ioasid->label ?: (char *)"";
 	d->mappings = ioasid->n_mappings;
 	d->mapped_bytes = ioasid->mapped_bytes;

@@ -74,8 +74,9 @@ static uint64_t serial_of(const struct broker_call *call)
 
 static int take_room(struct broker_call *call, size_t bytes)
 {
-	enum registry_class class =
-		call->method->flags & METHOD_RELEASES ? REGISTRY_RELEASES : REGISTRY_GROWS;
+	enum registry_class class = call->gives_back || call->method->flags & METHOD_RELEASES
+					    ? REGISTRY_RELEASES
+					    : REGISTRY_GROWS;
 
 	if (registry_room_take(call->broker->registry, class, bytes, &call->room))
 		return refuse_registry_full(call);
@@ -237,7 +238,7 @@ static void append_admin_key(struct broker_call *call, Ioasid__Registry__Key *ke
 void journal_result(struct broker_call *call, Ioasid__Registry__Batch *result)
 {
 	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
-	Ioasid__Registry__Drop drop = IOASID__REGISTRY__DROP__INIT, *drops = &drop;
+	Ioasid__Registry__Drop drop = IOASID__REGISTRY__DROP__INIT, *drops[2];
 	struct broker *broker = call->broker;
 	struct lease *lease = call->lease;
 	struct record_lease record;
@@ -261,10 +262,12 @@ void journal_result(struct broker_call *call, Ioasid__Registry__Batch *result)
 	}
 	drop.intent = true;
 	if (call->intent_open) {
-		/* Unmap writes its drops itself; no other result has any. */
-		assert(!batch.n_drops);
-		batch.drops = &drops;
-		batch.n_drops = 1;
+		/* Unmap writes its drops itself; a slot's is one. */
+		assert(batch.n_drops < 2);
+		if (batch.n_drops)
+			drops[0] = batch.drops[0];
+		drops[batch.n_drops++] = &drop;
+		batch.drops = drops;
 		call->intent_open = false;
 	}
 	if (lease && lease->recorded && context_is_new(lease)) {
@@ -385,6 +388,29 @@ void journal_drop_ioasid(struct lease *lease, const struct ioasid *ioasid)
 	if (!is_written(lease))
 		return;
 	drop.ioasid = ioasid->object.id.value;
+	append_drop(lease->broker, lease->serial, &drop);
+}
+
+void journal_vm(struct lease *lease, const struct vm *vm)
+{
+	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
+	Ioasid__Registry__Vm record, *records = &record;
+
+	if (!is_written(lease))
+		return;
+	record_vm(&record, vm);
+	batch.vms = &records;
+	batch.n_vms = 1;
+	journal_append(lease->broker, lease->serial, &batch);
+}
+
+void journal_drop_vm(struct lease *lease, const struct vm *vm)
+{
+	Ioasid__Registry__Drop drop = IOASID__REGISTRY__DROP__INIT;
+
+	if (!is_written(lease))
+		return;
+	drop.vm = vm->object.id.value;
 	append_drop(lease->broker, lease->serial, &drop);
 }
 

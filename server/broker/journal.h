@@ -54,6 +54,8 @@ void journal_memory(struct lease *lease, const struct memory *memory);
 void journal_drop_memory(struct lease *lease, const struct memory *memory);
 void journal_ioasid(struct lease *lease, const struct ioasid *ioasid);
 void journal_drop_ioasid(struct lease *lease, const struct ioasid *ioasid);
+void journal_vm(struct lease *lease, const struct vm *vm);
+void journal_drop_vm(struct lease *lease, const struct vm *vm);
 void journal_drop_attachment(struct lease *lease, const struct attachment *attachment);
 void journal_device(struct lease *lease, const struct device *device);
 void journal_drop_device(struct lease *lease, const struct device *device);

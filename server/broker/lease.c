@@ -16,6 +16,7 @@
 #include "server/broker/attachment.h"
 #include "server/broker/call.h"
 #include "server/broker/device.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/compact.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
@@ -26,6 +27,7 @@
 #include "server/broker/rpc_resume.h"
 #include "server/broker/session.h"
 #include "server/broker/ticket.h"
+#include "server/broker/vm.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -111,6 +113,9 @@ int lease_make(struct broker *broker, struct tenant *tenant, const char *name, u
 	RB_INIT(&lease->objects);
 	RB_INIT(&lease->unlisted);
 	LIST_INIT(&lease->retiring_ioasids);
+	LIST_INIT(&lease->retiring_vms);
+	LIST_INIT(&lease->services);
+	LIST_INIT(&lease->unserved);
 	TAILQ_INIT(&lease->devices);
 	RB_INIT(&lease->attachments);
 	RB_INIT(&lease->pasids);
@@ -156,7 +161,7 @@ static void lease_free(struct lease *lease)
 
 	assert(RB_EMPTY(&lease->objects) && RB_EMPTY(&lease->attachments));
 	assert(RB_EMPTY(&lease->pasids));
-	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_devices);
+	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_vms && !lease->n_devices);
 	assert(!lease->n_tickets && !lease->holder);
 	compact_skip(broker, lease);
 	/* Its answer is written while the lease's record still vouches for it. */
@@ -354,6 +359,8 @@ static bool lease_reap_slice(struct lease *lease)
 	while (budget && (o = RB_MAX(object_tree, &lease->objects))) {
 		if (o->type == OBJECT_IOASID)
 			ioasid_retire(CONTAINER_OF(o, struct ioasid, object));
+		else if (o->type == OBJECT_VM)
+			vm_retire(CONTAINER_OF(o, struct vm, object));
 		else
 			memory_retire(CONTAINER_OF(o, struct memory, object));
 		budget--;
@@ -446,6 +453,7 @@ static void lease_end(struct lease *lease, const char *why)
 		RB_REMOVE(lease_name_tree, &lease->tenant->leases, lease);
 	faults_end(lease);
 	lease_cancel_queue(lease, OUTCOME_CANCELLED, why);
+	dma_services_end(lease);
 	if (lease->active && lease->active->shim_cancel)
 		lease->active->shim_cancel->requested = true;
 	if (!lease->active && !lease->running_queue)
@@ -497,8 +505,8 @@ void lease_cancel_queue(struct lease *lease, int code, const char *message)
 
 static bool lease_is_empty(const struct lease *lease)
 {
-	return LIST_EMPTY(&lease->parked) && !lease->n_memory && !lease->n_ioasids &&
-	       !lease->n_devices && !lease->n_tickets &&
+	return LIST_EMPTY(&lease->parked) && LIST_EMPTY(&lease->services) && !lease->n_memory &&
+	       !lease->n_ioasids && !lease->n_vms && !lease->n_devices && !lease->n_tickets &&
 	       (!lease->keys || key_table_is_empty(lease->keys));
 }
 

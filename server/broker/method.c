@@ -9,6 +9,7 @@
 #include "server/broker/device_fd.h"
 #include "server/broker/dirty.h"
 #include "server/broker/dma.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
 #include "server/broker/invalidate.h"
@@ -23,6 +24,7 @@
 #include "server/broker/rpc_resume.h"
 #include "server/broker/rpc_status.h"
 #include "server/broker/translate.h"
+#include "server/broker/vm.h"
 
 #include <string.h>
 
@@ -40,9 +42,6 @@
 #define KEYED	(METHOD_MUTATES | METHOD_BROKER_KEY)
 #define ALL	(ROLES_TA | ROLES_OM)
 #define VIEWS	(ROLES_OM | ROLE_BIT(POLICY_ROLE_AGENT))
-
-#define NO_KVM	   "kind kvm is not built in this version"
-#define NO_PROCESS "kind process is not built in this version"
 
 static const struct broker_method methods[] = {
 	{BROKER(Alloc), UNARY(alloc), ROLES_TA, MAKES, rpc_alloc},
@@ -92,10 +91,11 @@ static const struct broker_method methods[] = {
 	 READS | METHOD_STREAMS | METHOD_MAKES_LEASE, rpc_watch_faults},
 	{BROKER(RespondFault), UNARY(respond_fault), ROLES_TA, CHANGES | METHOD_TRANSIENT,
 	 rpc_respond_fault},
-	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, NULL, NO_KVM},
-	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, NULL, NO_KVM},
-	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, NULL, NO_KVM},
-	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES, NULL, NO_PROCESS},
+	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, rpc_create_vm},
+	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, rpc_set_memory_slot},
+	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, rpc_destroy_vm},
+	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES | METHOD_TRANSIENT,
+	 rpc_open_dma_service},
 
 	{BROKER(OpenLease), UNARY(open_lease), ROLES_TA,
 	 METHOD_SCOPE | METHOD_MUTATES | METHOD_TICKET, rpc_open_lease},

@@ -9,9 +9,11 @@
 #include "server/broker/negotiate.h"
 
 #include "server/broker/device.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/iova_ranges.h"
 #include "server/broker/lease.h"
+#include "server/broker/vm.h"
 
 #include "vocab.h"
 
@@ -85,9 +87,53 @@ static int check_kind(struct broker_call *call, const Ioasid__V1__AllocRequest *
 			      absent ?: "no device that this tenant may have can use it");
 	if (n->kind != SHIM_KIND_USER && q->table)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "table", "only for kind user");
-	if (n->kind == SHIM_KIND_KERNEL && q->vm)
+	if (n->kind != SHIM_KIND_KVM && q->vm)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "vm", "only for kind kvm");
 	return OUTCOME_OK;
+}
+
+/* The CPU's table, whatever its format; what it lacks and has is the process's own affair. */
+static int check_process(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
+			 struct negotiation *n)
+{
+	if (n->kind != SHIM_KIND_PROCESS)
+		return OUTCOME_OK;
+	if (q->parent)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent",
+				    "a process's address space has no parent");
+	if (q->faults)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "faults",
+				    "pages are the process's own to fetch");
+	if (q->dirty_tracking)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "dirty_tracking",
+				    "no table of a process's is kept here");
+	if (q->n_candidates)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "candidates",
+				    "the table is the CPU's: there is no choice of format");
+	if (!dma_service_of_caller(call))
+		return refuse_precondition(call, OUTCOME_WRONG_STATE, "process",
+					   "the calling process has no DMA service in this lease: "
+					   "OpenDmaService comes first");
+	return OUTCOME_OK;
+}
+
+/* A VM's table is the VM's: it hangs on nothing, and a miss is the VM's own to handle. */
+static int check_vm(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
+		    struct negotiation *n)
+{
+	if (n->kind != SHIM_KIND_KVM)
+		return OUTCOME_OK;
+	if (q->parent)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent",
+				    "a VM's table has no parent");
+	if (q->faults)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "faults",
+				    "a VM answers its page requests by itself");
+	if (q->dirty_tracking)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "dirty_tracking",
+				    "a VM's dirty pages are tracked by the VM");
+	n->vm = vm_find(call->lease, q->vm);
+	return n->vm ? OUTCOME_OK : refuse_id(call, "vm", "VM", q->vm);
 }
 
 static int check_devices(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
@@ -168,6 +214,9 @@ static int check_parent(struct broker_call *call, const Ioasid__V1__AllocRequest
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent",
 				    "kind kernel nests on kind kernel, not on %s",
 				    vocab_kind_name((Ioasid__V1__IoasidKind)n->parent->kind));
+	if (n->parent->kind == SHIM_KIND_PROCESS)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent",
+				    "nothing nests on a process's address space");
 	if (n->parent->depth == UINT8_MAX)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "parent", "nested too deeply");
 	n->depth = n->parent->depth + 1;
@@ -277,6 +326,11 @@ static struct verdict try_device(struct broker_call *call, const struct negotiat
 	return (struct verdict){0};
 }
 
+static bool is_ept(enum shim_format format)
+{
+	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
+}
+
 static struct verdict try_format(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 				 struct negotiation *n, enum shim_format format)
 {
@@ -285,6 +339,13 @@ static struct verdict try_format(struct broker_call *call, const Ioasid__V1__All
 	struct verdict v = {0};
 	size_t fitting = 0;
 
+	if (is_ept(format) != (n->kind == SHIM_KIND_KVM))
+		return (struct verdict){
+			IOASID__V1__REFUSED_BY__REFUSED_BY_REQUEST,
+			"kind",
+			is_ept(format) ? "EPT is the format of a VM's own table (kind kvm)"
+				       : "a VM's table has format EPT",
+		};
 	policy_format_verdict(call->tenant->policy, format, &policy);
 	if (!policy.allowed)
 		return (struct verdict){
@@ -366,6 +427,19 @@ static size_t order_of_preference(const struct negotiation *n,
 	return n_order;
 }
 
+/* All addresses but the reserved ones; whatever is there is for the process to say. */
+static int choose_process(struct broker_call *call, struct negotiation *n)
+{
+	n->choice.format = SHIM_FORMAT_NONE;
+	n->choice.input_bits = 64;
+	n->choice.page_sizes = UINT64_C(1) << 12;
+	/* The CPU's own accesses. */
+	n->choice.enforce_snoop = false;
+	if (iova_ranges_make(call->broker, UINT64_MAX, n->suited, n->n_suited, &n->choice.valid))
+		return refuse_no_memory(call);
+	return OUTCOME_OK;
+}
+
 static int choose(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 		  struct negotiation *n)
 {
@@ -439,6 +513,10 @@ int negotiate(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 	if (!r)
 		r = check_kind(call, q, n);
 	if (!r)
+		r = check_vm(call, q, n);
+	if (!r)
+		r = check_process(call, q, n);
+	if (!r)
 		r = check_parent(call, q, n);
 	if (!r)
 		r = check_features(call, q, n);
@@ -446,8 +524,21 @@ int negotiate(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 		r = refuse_field(call, OUTCOME_INVALID_FIELD, "label", "at most %d bytes",
 				 LABEL_MAX);
 	if (!r)
-		r = choose(call, q, n);
+		r = n->kind == SHIM_KIND_PROCESS ? choose_process(call, n) : choose(call, q, n);
 	return r;
+}
+
+int negotiate_kind(struct broker_call *call, enum shim_kind kind)
+{
+	Ioasid__V1__AllocRequest q = IOASID__V1__ALLOC_REQUEST__INIT;
+	struct negotiation *n = scratch_calloc(&call->scratch, 1, sizeof(*n));
+	int r;
+
+	if (!n)
+		return refuse_no_memory(call);
+	q.kind = (Ioasid__V1__IoasidKind)kind;
+	r = check_devices(call, &q, n);
+	return r ?: check_kind(call, &q, n);
 }
 
 Ioasid__V1__Choice *choice_describe(struct scratch *scratch, const struct choice *choice)

@@ -10,6 +10,7 @@
 /* What an Alloc request means, and the format that fits it. */
 struct negotiation {
 	enum shim_kind kind;
+	struct vm *vm;	       /* kind KVM */
 	struct ioasid *parent; /* NULL: a root */
 	uint8_t depth;
 	struct device *devices[NEGOTIATE_DEVICES_MAX]; /* named in the request */
@@ -28,6 +29,11 @@ struct negotiation {
  */
 int negotiate(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 	      struct negotiation *ret_negotiation);
+/*
+ * Whether the tenant may have the kind, and has a device that could: what Alloc would refuse
+ * before it looks at anything else.  An outcome.
+ */
+int negotiate_kind(struct broker_call *call, enum shim_kind kind);
 /* The choice in the API's form; NULL: out of memory. */
 Ioasid__V1__Choice *choice_describe(struct scratch *scratch, const struct choice *choice);
 /* What a device's IOMMU can do with a format; NULL: nothing. */

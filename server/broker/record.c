@@ -146,6 +146,9 @@ void record_ioasid(struct record_ioasid *record, const struct ioasid *ioasid)
 	r->id = ioasid->object.id.value;
 	r->kind = ioasid->kind;
 	r->parent = ioasid->parent ? ioasid->parent->object.id.value : 0;
+	r->vm = ioasid->vm ? ioasid->vm->object.id.value : 0;
+	r->pid = (uint32_t)ioasid->process.pid;
+	r->start_time = ioasid->process.start_time;
 	r->dirty_tracking = ioasid->dirty_tracking;
 	r->faults = ioasid->faults;
 	r->freed = ioasid->freed;
@@ -186,6 +189,26 @@ void record_mapping(Ioasid__Registry__Mapping *r, const struct ioasid *ioasid,
 	r->memory = m->memory ? m->memory->object.id.value : 0;
 	r->offset = m->offset;
 	r->prot = m->prot;
+}
+
+void record_vm(Ioasid__Registry__Vm *r, const struct vm *vm)
+{
+	ioasid__registry__vm__init(r);
+	r->id = vm->object.id.value;
+	r->label = (char *)vm->label;
+	r->freed = vm->freed;
+}
+
+void record_slot(Ioasid__Registry__Slot *r, const struct vm *vm, const struct vm_slot *slot)
+{
+	ioasid__registry__slot__init(r);
+	r->vm = vm->object.id.value;
+	r->slot = slot->number;
+	r->guest_address = slot->address;
+	r->size = slot->length;
+	r->memory = slot->memory->object.id.value;
+	r->offset = slot->offset;
+	r->read_only = slot->read_only;
 }
 
 void record_attachment(Ioasid__Registry__Attachment *r, const struct attachment *a)

@@ -36,6 +36,8 @@ void record_ioasid(struct record_ioasid *record, const struct ioasid *ioasid);
 void record_mapping(Ioasid__Registry__Mapping *record, const struct ioasid *ioasid,
 		    const struct mapping *mapping);
 
+void record_vm(Ioasid__Registry__Vm *record, const struct vm *vm);
+void record_slot(Ioasid__Registry__Slot *record, const struct vm *vm, const struct vm_slot *slot);
 void record_attachment(Ioasid__Registry__Attachment *record, const struct attachment *attachment);
 void record_device(Ioasid__Registry__Device *record, const struct device *device);
 
@@ -57,6 +59,8 @@ bool record_tenant(struct record_tenant *record, const struct tenant *tenant);
 #define RECORD_ATTACHMENT_BOUND 128
 #define RECORD_DEVICE_BOUND	128
 #define RECORD_DROP_BOUND	96
+#define RECORD_VM_BOUND		128
+#define RECORD_SLOT_BOUND	96
 #define RECORD_TENANT_BOUND	1536
 size_t record_ioasid_bound(const struct ioasid *ioasid);
 

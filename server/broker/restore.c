@@ -23,6 +23,7 @@
 #include "server/broker/device.h"
 #include "server/broker/device_held.h"
 #include "server/broker/event.h"
+#include "server/broker/fault.h"
 #include "server/broker/fault_point.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/kept_fd.h"
@@ -30,6 +31,7 @@
 #include "server/broker/lease.h"
 #include "server/broker/process.h"
 #include "server/broker/rpc_resume.h"
+#include "server/broker/vm.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -277,6 +279,8 @@ static int restore_strays(struct restoring *restoring)
 	/* What was undone may have made a device's table anew. */
 	for (a = attachment_first(lease); a && !r; a = attachment_next(lease, a))
 		shim_attach_save(a->device->shim, a->physical, &a->saved);
+	if (!r)
+		faults_watch_reports(lease);
 	return r ? restore_shim_error(restoring, r, "what was begun in its context", NULL) : 0;
 }
 
@@ -292,9 +296,10 @@ static void restore_freed(struct lease *lease)
 			shim_pt_destroy(i->pt);
 			i->pt = NULL;
 		}
+		vms_end_tables(lease);
 		budget = OP_SLICE;
 		ioasids_reap_retiring(lease, &budget);
-	} while (!LIST_EMPTY(&lease->retiring_ioasids));
+	} while (!LIST_EMPTY(&lease->retiring_ioasids) || !LIST_EMPTY(&lease->retiring_vms));
 }
 
 static int restore_contents(struct restoring *restoring)
@@ -309,6 +314,8 @@ static int restore_contents(struct restoring *restoring)
 		r = restore_devices(restoring);
 	if (!r)
 		r = restore_memories(restoring);
+	if (!r)
+		r = restore_vms(restoring);
 	if (!r)
 		r = restore_ioasids(restoring);
 	if (!r)

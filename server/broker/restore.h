@@ -35,6 +35,7 @@ int restore_shim_error(struct restoring *restoring, int error, const char *what,
 /* restore_objects.c: each 0, RESTORE_E_LEASE or -errno. */
 int restore_devices(struct restoring *restoring);
 int restore_memories(struct restoring *restoring);
+int restore_vms(struct restoring *restoring);
 int restore_ioasids(struct restoring *restoring);
 int restore_mappings(struct restoring *restoring);
 int restore_attachments(struct restoring *restoring);

@@ -14,6 +14,9 @@
  *	Unmap					redone: no mapping of its ranges is restored, and
  *						whatever the kernel has of them is unmapped
  *
+ *	CreateVm, SetMemorySlot			undone: the VM is made anew as the registry says
+ *	DestroyVm, SetMemorySlot of size 0	redone
+ *
  * An undone request is as if it had never been sent, and its key is free.  A redone one gets
  * its answer under its key.  Before the broker serves.
  */
@@ -24,6 +27,7 @@
 #include "server/broker/ioasid.h"
 #include "server/broker/key_table.h"
 #include "server/broker/lease.h"
+#include "server/broker/vm.h"
 #include "server/broker/page_table.h"
 
 #include <errno.h>
@@ -221,6 +225,30 @@ static void redo_release(struct restoring *restoring)
 	}
 }
 
+static int redo_slot(struct restoring *restoring)
+{
+	const Ioasid__Registry__Intent *i = restoring->intent;
+	struct vm *vm = vm_find(restoring->lease, i->vm);
+	struct vm_slot *slot = vm ? vm_slot_not_before(vm, i->slot) : NULL;
+	int r;
+
+	if (!slot || slot->number != i->slot)
+		return 0;
+	r = shim_vm_set_slot(vm->shim, i->slot, 0, 0, NULL, 0, 0);
+	if (r)
+		return restore_shim_error(restoring, r, "a slot's deletion that was begun", NULL);
+	vm_slot_free(vm, slot);
+	return 0;
+}
+
+static void redo_destroy_vm(struct restoring *restoring)
+{
+	struct vm *vm = vm_find(restoring->lease, restoring->intent->vm);
+
+	if (vm)
+		vm_retire(vm);
+}
+
 static void redo_free(struct restoring *restoring)
 {
 	struct ioasid *ioasid = ioasid_find(restoring->lease, restoring->intent->ioasid);
@@ -305,6 +333,10 @@ static int redo(struct restoring *restoring)
 		r = redo_detach(restoring);
 	else if (restore_intent_is(restoring, "Free"))
 		redo_free(restoring);
+	else if (restore_intent_is(restoring, "DestroyVm"))
+		redo_destroy_vm(restoring);
+	else if (restore_intent_is(restoring, "SetMemorySlot"))
+		r = redo_slot(restoring);
 	else if (intent_unbinds(restoring))
 		r = redo_unbind(restoring);
 	else
@@ -316,10 +348,13 @@ int restore_intent_settle(struct restoring *restoring)
 {
 	static const char *const made[] = {"Alloc",	    "RegisterMemory", "ClaimDevice",
 					   "Map",	    "Attach",	      "Replace",
-					   "BindPageTable", "BindPasidTable", "SetDirtyTracking"};
+					   "BindPageTable", "BindPasidTable", "SetDirtyTracking",
+					   "CreateVm"};
 
 	if (!restoring->intent)
 		return 0;
+	if (restore_intent_is(restoring, "SetMemorySlot") && !restoring->intent->deletes)
+		return undo(restoring);
 	for (size_t k = 0; k < sizeof(made) / sizeof(made[0]); k++)
 		if (restore_intent_is(restoring, made[k]))
 			return undo(restoring);

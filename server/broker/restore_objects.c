@@ -14,6 +14,7 @@
 #include "kernel-shim/keeper/client.h"
 #include "server/broker/attachment.h"
 #include "server/broker/device.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/ioasid.h"
 #include "server/broker/iova_ranges.h"
@@ -24,6 +25,7 @@
 #include "server/broker/memory.h"
 #include "server/broker/negotiate.h"
 #include "server/broker/page_table.h"
+#include "server/broker/vm.h"
 #include "server/broker/pasid.h"
 
 #include <errno.h>
@@ -59,6 +61,13 @@ static struct ioasid *find_ioasid(struct lease *lease, uint64_t id)
 	struct object *o = find_any(lease, OBJECT_IOASID, id);
 
 	return o ? CONTAINER_OF(o, struct ioasid, object) : NULL;
+}
+
+static struct vm *find_vm(struct lease *lease, uint64_t id)
+{
+	struct object *o = find_any(lease, OBJECT_VM, id);
+
+	return o ? CONTAINER_OF(o, struct vm, object) : NULL;
 }
 
 /* ids come from the registry, and next_id is above them already. */
@@ -239,6 +248,54 @@ int restore_memories(struct restoring *restoring)
 	return r;
 }
 
+/* ---- virtual machines ---- */
+
+/* They are made anew: no shim whose objects outlive the broker has them. */
+static int vm_restore_one(struct restoring *restoring, const Ioasid__Registry__Vm *r)
+{
+	struct lease *lease = restoring->lease;
+	char reason[SHIM_REASON_MAX] = "", what[64];
+	struct shim_ctx *ctx;
+	struct vm *vm;
+	int e = vm_restore(lease, r, &vm);
+
+	if (e)
+		return e;
+	snprintf(what, sizeof(what), "vm %llu", (unsigned long long)r->id);
+	if (shim_restores(lease->broker->shim))
+		return restore_fail(restoring, "%s: this shim has none", what);
+	e = lease_context(lease, reason, &ctx);
+	if (!e)
+		e = shim_vm_create(ctx, &vm->shim);
+	return e ? restore_shim_error(restoring, e, what, reason) : 0;
+}
+
+static int slot_restore(struct restoring *restoring, const Ioasid__Registry__Slot *r)
+{
+	struct object *o = find_any(restoring->lease, OBJECT_MEMORY, r->memory);
+	char what[64];
+	int e;
+
+	e = vm_slot_restore(find_vm(restoring->lease, r->vm), r,
+			    CONTAINER_OF(o, struct memory, object));
+	if (!e || e == -ENOMEM || e == -EOVERFLOW)
+		return e;
+	snprintf(what, sizeof(what), "vm %llu slot %u", (unsigned long long)r->vm, r->slot);
+	return restore_shim_error(restoring, e, what, NULL);
+}
+
+int restore_vms(struct restoring *restoring)
+{
+	const struct registry_lease *from = restoring->from;
+	int r = 0;
+
+	for (size_t i = 0; i < from->n_vms && !r; i++)
+		r = vm_restore_one(restoring, from->vms[i]);
+	for (size_t i = 0; i < from->n_slots && !r; i++)
+		r = slot_restore(restoring, from->slots[i]);
+	return r;
+}
+
 /* ---- I/O address spaces ---- */
 
 static int ioasid_charge_again(struct lease *lease, struct ioasid *i)
@@ -320,6 +377,7 @@ static int ioasid_table(struct restoring *restoring, struct ioasid *i,
 		.dirty_tracking = i->dirty_tracking,
 		.faults = i->faults,
 		.parent = i->parent ? i->parent->pt : NULL,
+		.vm = i->vm ? i->vm->shim : NULL,
 		.table = i->binding.kind == BINDING_TABLE ? &i->binding.table : NULL,
 		.devices = devices,
 	};
@@ -364,6 +422,10 @@ static int ioasid_restore(struct restoring *restoring, const Ioasid__Registry__I
 	i->depth = i->parent ? i->parent->depth + 1 : 1;
 	if (i->parent)
 		i->parent->n_children++;
+	dma_service_await(i, &(struct process_id){(pid_t)r->pid, r->start_time});
+	i->vm = find_vm(lease, r->vm);
+	if (i->vm)
+		i->vm->n_ioasids++;
 	lease->n_ioasids++;
 	lease->broker->n_ioasids++;
 	publish_as(lease, &i->object, r->id);
@@ -591,6 +653,9 @@ static void mark_freed(struct restoring *restoring)
 	for (size_t i = 0; i < from->n_ioasids; i++)
 		if (from->ioasids[i]->freed)
 			ioasid_retire(find_ioasid(lease, from->ioasids[i]->id));
+	for (size_t i = 0; i < from->n_vms; i++)
+		if (from->vms[i]->freed)
+			vm_retire(find_vm(lease, from->vms[i]->id));
 	for (size_t i = 0; i < from->n_memories; i++)
 		if (from->memories[i]->freed)
 			memory_retire(memory_find(lease, from->memories[i]->id));

@@ -388,7 +388,7 @@ static bool describe_memory(struct broker_call *call, struct lease *lease,
 		after = o->id.value;
 	}
 	d->omitted += lease->n_memory - lease->n_pending_memory - d->n_memory;
-	d->pending += lease->n_pending_memory;
+	d->pending += lease->n_pending_memory + lease->n_pending_vms;
 	return true;
 }
 

@@ -14,6 +14,7 @@
 #include "server/broker/rpc_check.h"
 
 #include "server/broker/attachment.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
 #include "server/broker/ioasid.h"
@@ -22,6 +23,7 @@
 #include "server/broker/mapping.h"
 #include "server/broker/memory.h"
 #include "server/broker/ticket.h"
+#include "server/broker/vm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +43,8 @@ struct lease_sums {
 	uint64_t serial;
 	uint64_t ioasids, memories, mappings, attachments, devices;
 	uint64_t children, attached, memory_mappings; /* as the objects count them */
-	uint64_t with_parent, of_memory;	      /* as those who refer say */
+	uint64_t vms, slots, vm_ioasids;
+	uint64_t with_parent, of_memory, of_vm; /* as those who refer say */
 };
 
 struct check {
@@ -178,6 +181,7 @@ static bool add_lease(struct check *c, struct lease *lease)
 	add(c, &lease->charge);
 	add_keys(c, lease->keys);
 	faults_each_charge(lease, (fault_charge_fn)add, c);
+	dma_services_each_charge(lease, (dma_service_charge_fn)add, c);
 	LIST_FOREACH(ticket, &lease->tickets, of_lease)
 	{
 		add(c, &ticket->charge);
@@ -221,6 +225,7 @@ static void add_ioasid(struct check *c, struct lease *lease, struct ioasid *i)
 	sums->children += i->n_children;
 	sums->attached += i->n_attachments;
 	sums->with_parent += i->parent != NULL;
+	sums->of_vm += i->vm != NULL;
 	if (!lease->active && i->pt && shim_pt_table_bytes(i->pt) != i->table_bytes)
 		complain_of_lease(
 			c, lease->serial,
@@ -254,6 +259,28 @@ static void add_mappings(struct check *c, struct lease *lease)
 		c->iova = m->iova;
 }
 
+/* At most VM_SLOTS_MAX slots, in one slice. */
+static void add_vm(struct check *c, struct lease *lease, struct vm *vm)
+{
+	struct lease_sums *sums = sums_of(c);
+	uint64_t bytes = 0, n = 0;
+	struct vm_slot *s;
+
+	add(c, &vm->charge);
+	sums->vms++;
+	sums->vm_ioasids += vm->n_ioasids;
+	for (s = vm_slot_first(vm); s; s = vm_slot_next(s)) {
+		add(c, &s->charge);
+		bytes += s->table_bytes;
+		n++;
+	}
+	if (bytes != vm->table_bytes || n != vm->n_slots)
+		complain_of_lease(c, lease->serial, "vm %llu: its slots are not what it counts",
+				  (unsigned long long)vm->object.id.value);
+	sums->slots += n;
+	sums->of_memory += n;
+}
+
 static void add_object(struct check *c, struct lease *lease, struct object *o)
 {
 	struct memory *m;
@@ -262,6 +289,10 @@ static void add_object(struct check *c, struct lease *lease, struct object *o)
 	c->objects++;
 	if (o->type == OBJECT_IOASID) {
 		add_ioasid(c, lease, CONTAINER_OF(o, struct ioasid, object));
+		return;
+	}
+	if (o->type == OBJECT_VM) {
+		add_vm(c, lease, CONTAINER_OF(o, struct vm, object));
 		return;
 	}
 	m = CONTAINER_OF(o, struct memory, object);
@@ -288,11 +319,14 @@ static void end_lease(struct check *c, const struct lease *lease)
 	compare(c, s->serial, "ioasids", lease->n_ioasids, s->ioasids);
 	compare(c, s->serial, "memories", lease->n_memory, s->memories);
 	compare(c, s->serial, "devices", lease->n_devices, s->devices);
+	compare(c, s->serial, "vms", lease->n_vms, s->vms);
+	compare(c, s->serial, "ioasids that vms count", s->vm_ioasids, s->of_vm);
 	compare(c, s->serial, "attachments", lease->n_attachments, s->attachments);
 	compare(c, s->serial, "attachments that ioasids count", s->attached, s->attachments);
 	compare(c, s->serial, "children that ioasids count", s->children, s->with_parent);
-	compare(c, s->serial, "mappings that memories count", s->memory_mappings, s->of_memory);
-	c->objects += s->mappings + s->attachments + s->devices;
+	compare(c, s->serial, "mappings and slots that memories count", s->memory_mappings,
+		s->of_memory);
+	c->objects += s->mappings + s->attachments + s->devices + s->slots;
 }
 
 static void compare_counter(struct check *c, const struct tenant *t, enum quota_resource r,
@@ -371,6 +405,8 @@ static void compare_with_registry(struct check *c)
 		compare(c, s->serial, "attachments in the registry", r->n_attachments,
 			s->attachments);
 		compare(c, s->serial, "devices in the registry", r->n_devices, s->devices);
+		compare(c, s->serial, "vms in the registry", r->n_vms, s->vms);
+		compare(c, s->serial, "slots in the registry", r->n_slots, s->slots);
 	}
 	for (; k < image->n_leases; k++)
 		complain_of_lease(c, image->leases[k].serial, "in the registry, and not there");

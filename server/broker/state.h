@@ -28,6 +28,12 @@
 struct event_log;
 struct key_table;
 
+/* A process, told from a later one of the same pid. */
+struct process_id {
+	pid_t pid;	     /* 0: unknown */
+	uint64_t start_time; /* clock ticks since boot */
+};
+
 /* ---- ids ---- */
 
 /* A handle of one lease's table; never zero, never used again in that lease. */
@@ -35,7 +41,7 @@ struct object_id {
 	uint64_t value;
 };
 
-enum object_type { OBJECT_MEMORY = 1, OBJECT_IOASID };
+enum object_type { OBJECT_MEMORY = 1, OBJECT_IOASID, OBJECT_VM };
 
 struct object {
 	RB_ENTRY(object) node; /* lease->objects by id; freed and pending: lease->unlisted */
@@ -59,7 +65,7 @@ struct memory {
 	uint64_t length;
 	uint64_t page_size;
 	uint32_t prot;
-	uint64_t n_mappings;
+	uint64_t n_mappings;	 /* and slots of VMs */
 	struct charge charge;	 /* broker_bytes */
 	struct charge fd_charge; /* kept_fds, taken over from the ticket */
 	struct page_charge registered;
@@ -107,6 +113,38 @@ struct mapping {
 };
 RB_HEAD(mapping_tree, mapping);
 
+/* ---- virtual machines ---- */
+
+struct vm_slot {
+	RB_ENTRY(vm_slot) by_number;  /* vm->slots */
+	RB_ENTRY(vm_slot) by_address; /* vm->places */
+	struct vm *vm;
+	uint32_t number;
+	bool read_only;
+	uint64_t address; /* of the guest */
+	uint64_t length;
+	struct memory *memory;
+	uint64_t offset;
+	uint64_t table_bytes; /* that the shim's tables can come to; part of charge */
+	struct charge charge;
+};
+RB_HEAD(vm_slot_tree, vm_slot);
+RB_HEAD(vm_place_tree, vm_slot);
+
+struct vm {
+	struct object object;
+	struct shim_vm *shim;
+	struct vm_slot_tree slots;
+	struct vm_place_tree places;
+	uint32_t n_slots;
+	uint32_t n_ioasids;
+	uint64_t table_bytes;	 /* of all slots */
+	bool freed;		 /* pending */
+	LIST_ENTRY(vm) retiring; /* lease->retiring_vms */
+	struct charge charge;
+	char label[LABEL_MAX + 1];
+};
+
 /* What a tenant has bound to an IOASID of kind USER. */
 enum binding_kind { BINDING_NONE, BINDING_TABLE, BINDING_PASID_TABLE };
 
@@ -128,6 +166,11 @@ struct ioasid {
 	bool freed;    /* pending */
 	struct choice choice;
 	struct ioasid *parent;
+	struct vm *vm; /* kind KVM */
+	/* Kind PROCESS: see dma_service.h. */
+	struct process_id process;     /* pid 0: its service has ended */
+	struct dma_service *service;   /* NULL: ended, or to be opened again */
+	LIST_ENTRY(ioasid) of_service; /* its, or lease->unserved */
 	struct shim_pt *pt;
 	struct shim_saved saved;
 	struct binding binding;
@@ -189,17 +232,14 @@ RB_HEAD(attachment_tree, attachment);
 enum lease_state { LEASE_OPEN, LEASE_CLOSING, LEASE_REAPING };
 
 LIST_HEAD(ioasid_list, ioasid);
+LIST_HEAD(vm_list, vm);
+LIST_HEAD(dma_service_list, dma_service);
+TAILQ_HEAD(dma_access_list, dma_access);
 LIST_HEAD(ticket_list, ticket);
 RB_HEAD(pasid_tree, pasid);
 STAILQ_HEAD(call_queue, broker_call);
 LIST_HEAD(call_list, broker_call);
 TAILQ_HEAD(fault_list, fault);
-
-/* A process, told from a later one of the same pid. */
-struct process_id {
-	pid_t pid;	     /* 0: unknown */
-	uint64_t start_time; /* clock ticks since boot */
-};
 
 /* Whom a lease is kept for: the connection that held it, and its process. */
 struct lease_claimant {
@@ -247,10 +287,13 @@ struct lease {
 	struct object_tree objects;
 	struct object_tree unlisted;	     /* freed, and still referred to or being taken down */
 	struct ioasid_list retiring_ioasids; /* nothing refers to them any more */
-	uint64_t n_memory;		     /* pending ones included */
-	uint64_t n_ioasids;		     /* likewise */
+	struct vm_list retiring_vms;
+	uint64_t n_memory;  /* pending ones included */
+	uint64_t n_ioasids; /* likewise */
+	uint64_t n_vms;
 	uint64_t n_pending_memory;
 	uint64_t n_pending_ioasids; /* retiring ones included */
+	uint64_t n_pending_vms;
 	struct device_list devices;
 	uint64_t n_devices;
 	struct attachment_tree attachments;
@@ -258,7 +301,9 @@ struct lease {
 	struct pasid_tree pasids; /* translated ones; pasid.h */
 	struct ticket_list tickets;
 	unsigned n_tickets;
-	struct key_table *keys; /* NULL: none remembered */
+	struct dma_service_list services;
+	struct ioasid_list unserved; /* restored, their process has not come back yet */
+	struct key_table *keys;	     /* NULL: none remembered */
 
 	/* See fault.h. */
 	struct fault_list faults;	  /* page requests that wait for an answer */
@@ -361,6 +406,7 @@ struct broker {
 	struct fault_list faults; /* of all leases, in the order of their deadlines */
 	uint64_t last_cookie;
 	uint64_t fault_timeout_us;
+	struct dma_access_list dma_accesses; /* of all leases, in the order of their deadlines */
 	uint64_t next_expiry_us; /* no later than the first ticket or linger to expire */
 	bool ending;
 	bool shutting_down;

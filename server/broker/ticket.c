@@ -6,6 +6,7 @@
 #include "server/broker/ticket.h"
 
 #include "server/broker/call.h"
+#include "server/broker/dma_service.h"
 #include "server/broker/memory_file.h"
 
 #include <errno.h>
@@ -49,6 +50,7 @@ int ticket_new(struct lease *lease, const struct broker_session *session,
 	t->purpose = purpose;
 	t->lease = lease;
 	t->uid = session->peer.uid;
+	t->pid = session->peer.pid;
 	memcpy(t->socket, session->socket, sizeof(t->socket));
 	t->expires_us = broker_now(broker) + TICKET_LIFETIME_MS * UINT64_C(1000);
 	t->fd = -1;
@@ -106,6 +108,17 @@ void tickets_drop_device(struct lease *lease, const struct device *device)
 	}
 }
 
+void tickets_drop_service(struct lease *lease, const struct dma_service *service)
+{
+	struct ticket *t, *next;
+
+	for (t = LIST_FIRST(&lease->tickets); t; t = next) {
+		next = LIST_NEXT(t, of_lease);
+		if (t->service == service)
+			ticket_free(t);
+	}
+}
+
 void tickets_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us)
 {
 	struct ticket *t, *next;
@@ -146,6 +159,12 @@ static bool ticket_suits(const struct ticket *t, int fd)
 	return t->purpose == TICKET_MEMORY ? memory_file_is_memfd(fd) : memory_file_is_pidfd(fd);
 }
 
+/* Its fd goes from the broker to the client. */
+static bool is_taken(const struct ticket *t)
+{
+	return t->purpose == TICKET_DEVICE || t->purpose == TICKET_DMA;
+}
+
 int broker_ticket_give(struct broker *broker, const struct broker_peer *peer,
 		       const uint8_t ticket[static 16], int fd)
 {
@@ -156,7 +175,7 @@ int broker_ticket_give(struct broker *broker, const struct broker_peer *peer,
 	if (broker->shutting_down)
 		return BROKER_TICKET_UNAVAILABLE;
 	t = ticket_lookup(broker, ticket);
-	if (!t || t->purpose == TICKET_DEVICE || t->fd >= 0 || t->uid != peer->uid ||
+	if (!t || is_taken(t) || t->fd >= 0 || t->uid != peer->uid ||
 	    strcmp(t->socket, peer->socket))
 		return BROKER_TICKET_REFUSED;
 	if (!ticket_suits(t, fd)) {
@@ -177,11 +196,14 @@ int broker_ticket_take(struct broker *broker, const struct broker_peer *peer,
 	if (broker->shutting_down)
 		return BROKER_TICKET_UNAVAILABLE;
 	t = ticket_lookup(broker, ticket);
-	if (!t || t->purpose != TICKET_DEVICE || t->uid != peer->uid ||
-	    strcmp(t->socket, peer->socket))
+	if (!t || !is_taken(t) || t->uid != peer->uid || strcmp(t->socket, peer->socket))
+		return BROKER_TICKET_REFUSED;
+	if (t->purpose == TICKET_DMA && t->pid != peer->pid)
 		return BROKER_TICKET_REFUSED;
 	*ret_fd = t->fd;
 	t->fd = -1;
+	if (t->service)
+		dma_service_taken(t->service);
 	ticket_free(t);
 	return BROKER_TICKET_OK;
 }

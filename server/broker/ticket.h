@@ -12,6 +12,7 @@ enum ticket_purpose {
 	TICKET_PROCESS = 2,
 	/* Taken, not given: no number of the API. */
 	TICKET_DEVICE = 3,
+	TICKET_DMA = 4,
 };
 
 /*
@@ -27,8 +28,10 @@ struct ticket {
 	uid_t uid;
 	char socket[64];
 	uint64_t expires_us;
-	int fd;			 /* -1: not given yet */
-	struct device *device;	 /* TICKET_DEVICE */
+	int fd;			     /* -1: not given yet */
+	struct device *device;	     /* TICKET_DEVICE */
+	struct dma_service *service; /* TICKET_DMA: only that process takes it */
+	pid_t pid;
 	struct charge charge;	 /* broker_bytes */
 	struct charge fd_charge; /* kept_fds, once given */
 };
@@ -53,6 +56,8 @@ void ticket_free(struct ticket *ticket);
 void tickets_drop(struct lease *lease);
 /* Those that would give out an fd of the device. */
 void tickets_drop_device(struct lease *lease, const struct device *device);
+/* The one that would give out the other end of the service. */
+void tickets_drop_service(struct lease *lease, const struct dma_service *service);
 /* Those whose time is over; lowers *next_us to the next one's time. */
 void tickets_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us);
 

@@ -8,6 +8,7 @@
 #include "server/broker/ioasid.h"
 #include "server/broker/lease.h"
 #include "server/broker/mapping.h"
+#include "server/broker/vm.h"
 
 uint32_t access_to_shim(Ioasid__V1__Access access)
 {
@@ -75,8 +76,14 @@ static bool describe_levels(struct scratch *scratch, const struct shim_walk *wal
 static void find_memory(struct ioasid *ioasid, uint64_t address, Ioasid__V1__TranslateResponse *p)
 {
 	for (; ioasid; ioasid = ioasid->parent) {
+		struct vm_slot *s = ioasid->vm ? vm_slot_at(ioasid->vm, address) : NULL;
 		struct mapping *m = mapping_at(ioasid, address);
 
+		if (s) {
+			p->memory = s->memory->object.id.value;
+			p->offset = s->offset + (address - s->address);
+			return;
+		}
 		if (!m)
 			return;
 		address = m->offset + (address - m->iova);
@@ -142,6 +149,10 @@ int rpc_translate(struct broker_call *call)
 		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
 	if (q->access == IOASID__V1__ACCESS__ACCESS_UNSPECIFIED)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "access", "must be given");
+	if (ioasid->kind == SHIM_KIND_PROCESS)
+		return refuse(
+			call, OUTCOME_UNIMPLEMENTED,
+			"Translate: the table of a process is the CPU's, and read by it alone");
 	if (!p || !walk)
 		return refuse_no_memory(call);
 	r = shim_pt_walk(ioasid->pt, q->iova, access_to_shim(q->access), walk);

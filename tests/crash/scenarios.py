@@ -8,6 +8,7 @@ ABSENT, with the reason, and nothing else may be missing.
 """
 import itertools
 import os
+import re
 
 from support import policy
 from support.client import Refused
@@ -237,12 +238,90 @@ class ReplaceLast(Replace):
         self.conn.Free(ioasid=self.main)
 
 
+class BindPageTable(Scenario):
+    """A table below the main space, in the place of none."""
+    method = "BindPageTable"
+
+    def prepare(self):
+        pb = self.pb
+        self.user = self.conn.Alloc(
+            kind=pb.IOASID_KIND_USER, devices=[self.d0], parent=self.main,
+            candidates=[dict(format=pb.PAGE_TABLE_FORMAT_X86_64_4L)]).ioasid
+
+    def call(self):
+        return dict(ioasid=self.user, table=dict(root=LOW + PAGE))
+
+
+class BindPageTableOver(BindPageTable):
+    def prepare(self):
+        super().prepare()
+        self.conn.BindPageTable(ioasid=self.user, table=dict(root=LOW + 2 * PAGE))
+        self.conn.Attach(device=self.d0, ioasid=self.user)
+
+
+class UnbindPageTable(BindPageTableOver):
+    method, rule = "UnbindPageTable", "redone"
+
+    def call(self):
+        return dict(ioasid=self.user)
+
+
+class BindPasidTable(BindPageTableOver):
+    method = "BindPasidTable"
+
+    def call(self):
+        return dict(ioasid=self.user, format=self.pb.PASID_TABLE_FORMAT_VTD, root=LOW + PAGE,
+                    pasid_bits=20)
+
+
+class UnbindPasidTable(BindPageTable):
+    method, rule = "UnbindPasidTable", "redone"
+
+    def prepare(self):
+        super().prepare()
+        self.conn.BindPasidTable(ioasid=self.user, format=self.pb.PASID_TABLE_FORMAT_VTD,
+                                 root=LOW + PAGE, pasid_bits=20)
+        self.conn.Attach(device=self.d0, ioasid=self.user)
+
+    def call(self):
+        return dict(ioasid=self.user)
+
+
+class SetDirtyTracking(Scenario):
+    method = "SetDirtyTracking"
+
+    def prepare(self):
+        self.tracked = self.stage.alloc(self.conn, [self.d1], dirty_tracking=True)
+        self.conn.Map(ioasid=self.tracked, entries=[self.stage.entry(LOW, self.m2, 2)])
+
+    def call(self):
+        return dict(ioasid=self.tracked, enable=True)
+
+
+class SetDirtyTrackingOff(SetDirtyTracking):
+    def prepare(self):
+        super().prepare()
+        self.conn.SetDirtyTracking(ioasid=self.tracked, enable=True)
+
+    def call(self):
+        return dict(ioasid=self.tracked, enable=False)
+
+
 class Invalidate(Scenario):
     method = "Invalidate"
 
     def call(self):
         return dict(ioasid=self.main, entries=[
             dict(granularity=self.pb.INVALIDATE_GRANULARITY_RANGE, iova=LOW, length=PAGE)])
+
+
+class RespondFault(Scenario):
+    """What waits for an answer ends with the broker: nothing of it is written, and a repeated
+    answer is for nobody."""
+    method = "RespondFault"
+
+    def call(self):
+        return dict(cookie=1, code=self.pb.FAULT_RESPONSE_CODE_SUCCESS)
 
 
 class ClaimDevice(Scenario):
@@ -289,6 +368,14 @@ class OpenTicket(Scenario):
         # A ticket is a new one each time, and ends with the broker.
         answer.ClearField("ticket")
         return str(answer)
+
+
+class OpenDmaService(OpenTicket):
+    """A service is a socket, which ends with the broker."""
+    method = "OpenDmaService"
+
+    def call(self):
+        return {}
 
 
 class RegisterMemory(Scenario):
@@ -446,6 +533,93 @@ class Resume(Scenario):
         return str(answer)
 
 
+class OfVm(Scenario):
+    """A VM with two slots, one of them on memory that was unregistered, and a device in it."""
+
+    def prepare(self):
+        c = self.conn
+        self.m3, _ = self.stage.memory(c, 2, seed=3)
+        self.vm = c.CreateVm(label="guest").vm
+        c.SetMemorySlot(vm=self.vm, slot=1, guest_address=LOW, size=4 * PAGE, memory=self.m1)
+        c.SetMemorySlot(vm=self.vm, slot=2, guest_address=HIGH, size=PAGE, memory=self.m3,
+                        read_only=True)
+        c.UnregisterMemory(memory=self.m3)
+        self.space = c.Alloc(kind=self.pb.IOASID_KIND_KVM, vm=self.vm, devices=[self.d1]).ioasid
+        c.Attach(device=self.d1, ioasid=self.space)
+
+    def normal(self, text):
+        # How far down a table is filled depends on which devices have been at it.
+        return re.sub(r"\n  level: \d+", "", text)
+
+
+class CreateVm(OfVm):
+    method = "CreateVm"
+
+    def call(self):
+        return dict(label="new")
+
+
+class AllocOfVm(OfVm):
+    method = "Alloc"
+
+    def call(self):
+        return dict(kind=self.pb.IOASID_KIND_KVM, vm=self.vm)
+
+
+class SetMemorySlot(OfVm):
+    method = "SetMemorySlot"
+
+    def call(self):
+        return dict(vm=self.vm, slot=0, guest_address=FAR, size=PAGE, memory=self.m1, offset=PAGE)
+
+
+class SetMemorySlotMove(OfVm):
+    method = "SetMemorySlot"
+
+    def call(self):
+        return dict(vm=self.vm, slot=1, guest_address=LOW + PAGE, size=4 * PAGE, memory=self.m1)
+
+
+class SetMemorySlotDelete(OfVm):
+    """The last reference to the memory goes with it."""
+    method, rule = "SetMemorySlot", "redone"
+
+    def call(self):
+        return dict(vm=self.vm, slot=2)
+
+
+class DestroyVm(OfVm):
+    method, rule = "DestroyVm", "redone"
+
+    def prepare(self):
+        super().prepare()
+        self.conn.Detach(device=self.d1)
+        self.conn.Free(ioasid=self.space)
+
+    def call(self):
+        return dict(vm=self.vm)
+
+
+class DestroyVmPending(OfVm):
+    method, rule = "DestroyVm", "redone"
+
+    def call(self):
+        return dict(vm=self.vm)
+
+
+class FreeOfVm(OfVm):
+    """The VM was destroyed, and goes with its last space."""
+    method, rule = "Free", "redone"
+
+    def prepare(self):
+        super().prepare()
+        self.conn.DestroyVm(vm=self.vm)
+        self.conn.Detach(device=self.d1)
+
+    def call(self):
+        return dict(ioasid=self.space)
+
+
 class SetLimits(Scenario):
     method, by = "SetLimits", "admin"
 
@@ -539,16 +713,25 @@ SCENARIOS = {
     "Attach": Attach, "Attach.nested": AttachNested,
     "Detach": Detach, "Detach.last": DetachLast,
     "Replace": Replace, "Replace.last": ReplaceLast,
+    "BindPageTable": BindPageTable, "BindPageTable.over": BindPageTableOver,
+    "UnbindPageTable": UnbindPageTable,
+    "BindPasidTable": BindPasidTable, "UnbindPasidTable": UnbindPasidTable,
+    "SetDirtyTracking": SetDirtyTracking, "SetDirtyTracking.off": SetDirtyTrackingOff,
+    "RespondFault": RespondFault,
     "Invalidate": Invalidate,
     "ClaimDevice": ClaimDevice, "ClaimDevice.group": ClaimDeviceGroup,
     "ReleaseDevice": ReleaseDevice, "ReleaseDevice.all": ReleaseDeviceAll,
-    "GetDeviceFd": GetDeviceFd, "OpenTicket": OpenTicket,
+    "GetDeviceFd": GetDeviceFd, "OpenTicket": OpenTicket, "OpenDmaService": OpenDmaService,
     "RegisterMemory": RegisterMemory,
     "UnregisterMemory": UnregisterMemory, "UnregisterMemory.pending": UnregisterMemoryPending,
     "OpenLease": OpenLease, "AdoptLease": AdoptLease,
     "CloseLease": CloseLease, "CloseLease.large": CloseLeaseLarge,
     "CloseLease.named": CloseLeaseNamed,
     "Resume": Resume,
+    "CreateVm": CreateVm, "Alloc.vm": AllocOfVm,
+    "SetMemorySlot": SetMemorySlot, "SetMemorySlot.move": SetMemorySlotMove,
+    "SetMemorySlot.delete": SetMemorySlotDelete,
+    "DestroyVm": DestroyVm, "DestroyVm.pending": DestroyVmPending, "Free.vm": FreeOfVm,
     "SetLimits": SetLimits, "ReloadPolicy": ReloadPolicy,
     "DrainTenant": DrainTenant, "DrainTenant.close": DrainTenantClose,
     "Revoke.device": RevokeDevice, "Revoke.lease": RevokeLease,

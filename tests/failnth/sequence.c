@@ -38,6 +38,7 @@
 #define OK		    0
 #define CANCELLED	    1
 #define NOT_FOUND	    5
+#define ALREADY_EXISTS	    6
 #define RESOURCE_EXHAUSTED  8
 #define FAILED_PRECONDITION 9
 
@@ -466,6 +467,7 @@ static int alloc_or_negotiate(struct run *run, struct broker_session *session, c
 	m.n_candidates = 2;
 	m.candidates = list;
 	m.label = (char *)"space";
+	m.dirty_tracking = device != NULL;
 	if (dry) {
 		negotiate.alloc = &m;
 		return call(run, session, B "Negotiate", &negotiate);
@@ -477,6 +479,149 @@ static int alloc_or_negotiate(struct run *run, struct broker_session *session, c
 	*ret_ioasid = response->ioasid;
 	FREE_RESPONSE(response);
 	return code;
+}
+
+/* Below the parent; its table is where the parent maps the memory. */
+static int step_alloc_user(struct run *run)
+{
+	Ioasid__V1__AllocRequest m = IOASID__V1__ALLOC_REQUEST__INIT;
+	Ioasid__V1__PageTable table = IOASID__V1__PAGE_TABLE__INIT;
+	char *devices[] = {(char *)"0000:10:00.0"};
+	Ioasid__V1__AllocResponse *response;
+	int code;
+
+	table.root = IOVA;
+	table.format = IOASID__V1__PAGE_TABLE_FORMAT__PAGE_TABLE_FORMAT_X86_64_4L;
+	m.kind = IOASID__V1__IOASID_KIND__IOASID_KIND_USER;
+	m.n_devices = 1;
+	m.devices = devices;
+	m.parent = run->parent;
+	m.table = &table;
+	m.faults = true;
+	code = call(run, run->red, B "Alloc", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, alloc);
+	run->user = response->ioasid;
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int step_bind_table(struct run *run)
+{
+	Ioasid__V1__BindPageTableRequest m = IOASID__V1__BIND_PAGE_TABLE_REQUEST__INIT;
+	Ioasid__V1__PageTable table = IOASID__V1__PAGE_TABLE__INIT;
+
+	table.root = IOVA + PAGE;
+	m.ioasid = run->user;
+	m.table = &table;
+	return call(run, run->red, B "BindPageTable", &m);
+}
+
+static int step_unbind_table(struct run *run)
+{
+	Ioasid__V1__UnbindPageTableRequest m = IOASID__V1__UNBIND_PAGE_TABLE_REQUEST__INIT;
+
+	m.ioasid = run->user;
+	return call(run, run->red, B "UnbindPageTable", &m);
+}
+
+static int step_bind_pasid_table(struct run *run)
+{
+	Ioasid__V1__BindPasidTableRequest m = IOASID__V1__BIND_PASID_TABLE_REQUEST__INIT;
+
+	m.ioasid = run->user;
+	m.format = IOASID__V1__PASID_TABLE_FORMAT__PASID_TABLE_FORMAT_VTD;
+	m.root = IOVA;
+	m.pasid_bits = 20;
+	return call(run, run->red, B "BindPasidTable", &m);
+}
+
+static int step_unbind_pasid_table(struct run *run)
+{
+	Ioasid__V1__UnbindPasidTableRequest m = IOASID__V1__UNBIND_PASID_TABLE_REQUEST__INIT;
+
+	m.ioasid = run->user;
+	return call(run, run->red, B "UnbindPasidTable", &m);
+}
+
+static int step_invalidate_native(struct run *run)
+{
+	Ioasid__V1__InvalidateRequest m = IOASID__V1__INVALIDATE_REQUEST__INIT;
+	/* {u64 addr, u64 npages, u32 flags, u32 0}, twice. */
+	uint64_t entries[6] = {0, 1, 0, PAGE, 1, 0};
+
+	m.ioasid = run->user;
+	m.native_type = IOASID__V1__NATIVE_INVALIDATION__NATIVE_INVALIDATION_VTD_S1;
+	m.native.data = (uint8_t *)entries;
+	m.native.len = sizeof(entries);
+	return call(run, run->red, B "Invalidate", &m);
+}
+
+static int step_free_user(struct run *run)
+{
+	Ioasid__V1__FreeRequest m = IOASID__V1__FREE_REQUEST__INIT;
+
+	m.ioasid = run->user;
+	return call(run, run->red, B "Free", &m);
+}
+
+/* The parent tracks, for as long as it is asked to. */
+static int set_dirty(struct run *run, bool enable)
+{
+	Ioasid__V1__SetDirtyTrackingRequest m = IOASID__V1__SET_DIRTY_TRACKING_REQUEST__INIT;
+
+	m.ioasid = run->parent;
+	m.enable = enable;
+	return call(run, run->red, B "SetDirtyTracking", &m);
+}
+
+static int step_dirty_on(struct run *run)
+{
+	return set_dirty(run, true);
+}
+static int step_dirty_off(struct run *run)
+{
+	return set_dirty(run, false);
+}
+
+/* A stream that is read to its end, or left by its caller. */
+static int read_stream(struct run *run, const char *method, const ProtobufCMessage *request)
+{
+	size_t length = protobuf_c_message_pack(request, packed);
+	int code;
+
+	fault_begin(run);
+	code = host_stream(&run->host, run->broker, run->red, method, packed, length);
+	fault_end(run);
+	return code;
+}
+
+static int step_dirty_read(struct run *run)
+{
+	Ioasid__V1__ReadDirtyBitmapRequest m = IOASID__V1__READ_DIRTY_BITMAP_REQUEST__INIT;
+
+	m.ioasid = run->parent;
+	m.iova = IOVA;
+	m.length = 8 * PAGE;
+	m.page_size = PAGE;
+	return read_stream(run, B "ReadDirtyBitmap", &m.base);
+}
+
+static int step_watch_faults(struct run *run)
+{
+	Ioasid__V1__WatchFaultsRequest m = IOASID__V1__WATCH_FAULTS_REQUEST__INIT;
+
+	return read_stream(run, B "WatchFaults", &m.base);
+}
+
+static int step_respond(struct run *run)
+{
+	Ioasid__V1__RespondFaultRequest m = IOASID__V1__RESPOND_FAULT_REQUEST__INIT;
+
+	m.cookie = 1;
+	m.code = IOASID__V1__FAULT_RESPONSE_CODE__FAULT_RESPONSE_CODE_SUCCESS;
+	return call(run, run->red, B "RespondFault", &m);
 }
 
 static int step_negotiate(struct run *run)
@@ -771,6 +916,115 @@ static int step_translate(struct run *run)
 	return call(run, run->red, B "Translate", &m);
 }
 
+/* ---- virtual machines ---- */
+
+#define GUEST 0x40000000ull
+
+static int step_create_vm(struct run *run)
+{
+	Ioasid__V1__CreateVmRequest m = IOASID__V1__CREATE_VM_REQUEST__INIT;
+	Ioasid__V1__CreateVmResponse *response;
+	SCOPE(scope, (char *)"", (char *)"vm");
+	int code;
+
+	m.scope = &scope;
+	m.label = (char *)"guest";
+	code = call(run, run->red, B "CreateVm", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, create_vm);
+	run->vm = response->vm;
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int set_slot(struct run *run, uint32_t slot, uint64_t address, uint64_t size,
+		    const char *key)
+{
+	Ioasid__V1__SetMemorySlotRequest m = IOASID__V1__SET_MEMORY_SLOT_REQUEST__INIT;
+	SCOPE(scope, (char *)"", (char *)key);
+
+	m.scope = &scope;
+	m.vm = run->vm;
+	m.slot = slot;
+	m.guest_address = address;
+	m.size = size;
+	m.memory = size ? run->memory : 0;
+	return call(run, run->red, B "SetMemorySlot", &m);
+}
+
+static int step_slot(struct run *run)
+{
+	return set_slot(run, 0, GUEST, 0x2000, "slot");
+}
+static int step_slot_more(struct run *run)
+{
+	return set_slot(run, 1, GUEST + 0x10000, 0x1000, "");
+}
+static int step_slot_overlap(struct run *run)
+{
+	return set_slot(run, 2, GUEST + 0x1000, 0x1000, "");
+}
+static int step_slot_moved(struct run *run)
+{
+	/* Over the end of a table: it costs more there. */
+	return set_slot(run, 0, 2 * GUEST - 0x1000, 0x2000, "moved");
+}
+static int step_slot_deleted(struct run *run)
+{
+	return set_slot(run, 0, 0, 0, "deleted");
+}
+
+static int step_alloc_guest(struct run *run)
+{
+	Ioasid__V1__AllocRequest m = IOASID__V1__ALLOC_REQUEST__INIT;
+	Ioasid__V1__AllocResponse *response;
+	int code;
+
+	m.kind = IOASID__V1__IOASID_KIND__IOASID_KIND_KVM;
+	m.vm = run->vm;
+	code = call(run, run->red, B "Alloc", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, alloc);
+	run->guest = response->ioasid;
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int step_translate_guest(struct run *run)
+{
+	Ioasid__V1__TranslateRequest m = IOASID__V1__TRANSLATE_REQUEST__INIT;
+	Ioasid__V1__TranslateResponse *response;
+	bool good;
+	int code;
+
+	m.ioasid = run->guest;
+	m.iova = GUEST + 0x1010;
+	m.access = IOASID__V1__ACCESS__ACCESS_WRITE;
+	code = call(run, run->red, B "Translate", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, translate);
+	good = !response->fault && response->memory == run->memory && response->offset == 0x1010;
+	FREE_RESPONSE(response);
+	return good ? OK : 99;
+}
+
+static int step_destroy_vm(struct run *run)
+{
+	Ioasid__V1__DestroyVmRequest m = IOASID__V1__DESTROY_VM_REQUEST__INIT;
+	SCOPE(scope, (char *)"", (char *)"destroy");
+
+	m.scope = &scope;
+	m.vm = run->vm;
+	return call(run, run->red, B "DestroyVm", &m);
+}
+static int step_free_guest(struct run *run)
+{
+	return free_ioasid(run, run->red, "", run->guest);
+}
+
 static int step_invalidate(struct run *run)
 {
 	Ioasid__V1__InvalidateRequest m = IOASID__V1__INVALIDATE_REQUEST__INIT;
@@ -917,13 +1171,8 @@ static int step_reload(struct run *run)
 static int step_watch_events(struct run *run)
 {
 	Ioasid__V1__WatchEventsRequest m = IOASID__V1__WATCH_EVENTS_REQUEST__INIT;
-	size_t length = protobuf_c_message_pack(&m.base, packed);
-	int code;
 
-	fault_begin(run);
-	code = host_stream(&run->host, run->broker, run->red, B "WatchEvents", packed, length);
-	fault_end(run);
-	return code;
+	return read_stream(run, B "WatchEvents", &m.base);
 }
 
 /* ---- the broker itself ---- */
@@ -1030,6 +1279,18 @@ const struct step sequence[] = {
 	{"Attach, child in its parent's place", step_attach_child, OK},
 	{"DeviceDma, nested", step_dma_child, OK},
 	{"Translate", step_translate, OK},
+	{"Alloc, a table of the tenant's", step_alloc_user, OK},
+	{"BindPageTable", step_bind_table, OK},
+	{"Invalidate, native", step_invalidate_native, OK},
+	{"UnbindPageTable", step_unbind_table, OK},
+	{"BindPasidTable", step_bind_pasid_table, OK},
+	{"UnbindPasidTable", step_unbind_pasid_table, OK},
+	{"Free, a table of the tenant's", step_free_user, OK},
+	{"SetDirtyTracking", step_dirty_on, OK},
+	{"ReadDirtyBitmap", step_dirty_read, OK},
+	{"SetDirtyTracking, off", step_dirty_off, OK},
+	{"WatchFaults", step_watch_faults, CANCELLED},
+	{"RespondFault, to nobody", step_respond, NOT_FOUND},
 	{"Invalidate", step_invalidate, OK},
 	{"GetIoasid", step_get_ioasid, OK},
 	{"ListIoasids", step_list_ioasids, OK},
@@ -1044,6 +1305,16 @@ const struct step sequence[] = {
 	{"Unmap", step_unmap_parent, OK},
 	{"DeviceDma, blocked", step_dma_blocked, OK},
 	{"Free, another's", step_free_foreign, NOT_FOUND},
+	{"CreateVm", step_create_vm, OK},
+	{"SetMemorySlot", step_slot, OK},
+	{"SetMemorySlot, another", step_slot_more, OK},
+	{"SetMemorySlot, in the way", step_slot_overlap, ALREADY_EXISTS},
+	{"Alloc, of the VM", step_alloc_guest, OK},
+	{"Translate, of the VM", step_translate_guest, OK},
+	{"SetMemorySlot, moved", step_slot_moved, OK},
+	{"SetMemorySlot, deleted", step_slot_deleted, OK},
+	{"DestroyVm, in use", step_destroy_vm, OK},
+	{"Free, the last of a VM", step_free_guest, OK},
 	{"Alloc, blue", step_alloc_blue1, OK},
 	{"Alloc, blue again", step_alloc_blue2, OK},
 	{"Alloc, over blue's limit", step_alloc_over, RESOURCE_EXHAUSTED},
@@ -1096,7 +1367,9 @@ const size_t sequence_length = sizeof(sequence) / sizeof(sequence[0]);
 
 static const char topology_text[] =
 	"{\"version\": 1,"
-	" \"iommus\": [{\"name\": \"soft0\", \"formats\": [\"vtdss-4l\"], \"pasid_bits\": 20,"
+	" \"iommus\": [{\"name\": \"soft0\", \"formats\": [\"vtdss-4l\", \"ept-4l\", "
+	"\"x86_64-4l\"], "
+	"\"pasid_bits\": 20, \"access_dirty\": true, \"page_requests\": true,"
 	"  \"snoop_control\": true, \"iotlb_entries\": 64, \"reserved\": [{\"start\": "
 	"\"0xfee00000\","
 	"  \"last\": \"0xfeefffff\", \"use\": \"msi\"}]}],"

@@ -31,7 +31,10 @@ struct run {
 	uint64_t memory;
 	uint64_t parent;
 	uint64_t child;
+	uint64_t user;
 	uint64_t pooled;
+	uint64_t vm;
+	uint64_t guest; /* an IOASID of it */
 	uint64_t spare[4];
 	char policy_path[64];
 	char problem[512]; /* why the run itself could not be set up */

@@ -26,6 +26,8 @@ import rpc_status_pb2 as rs
 BROKER = "/ioasid.v1.Broker/"
 ADMIN = "/ioasid.v1.Admin/"
 PAGE = 4096
+# Methods that answer in a stream, and of what.
+STREAMS = {"ReadDirtyBitmap": "ReadDirtyBitmapResponse", "WatchFaults": "FaultEvent"}
 
 F_ADD_SEALS = 1033
 F_SEAL_SHRINK = 2
@@ -89,6 +91,13 @@ def _decode_error(error):
     return Answer(code, reason, error.details() or "", metadata, violations)
 
 
+class Stream:
+    """An answer that comes in parts."""
+
+    def __init__(self, call):
+        self.call = call
+
+
 class Connection:
     """One connection, and so one connection lease."""
 
@@ -109,6 +118,8 @@ class Connection:
 
     def start(self, method, request):
         """Puts a call in flight; finish() waits for its answer."""
+        if method in STREAMS:
+            return self.stream(method, request)
         call = self._methods.get(method)
         if call is None:
             path = (ADMIN if method.startswith("Admin.") else BROKER) + method.rsplit(".", 1)[-1]
@@ -121,9 +132,22 @@ class Connection:
             self._methods[method] = call
         return call.future(request, timeout=self.timeout)
 
+    def stream(self, method, request, timeout=None):
+        """A call whose answer is a stream, in flight: finish() waits for the whole of it."""
+        call = self._methods.get(method)
+        if call is None:
+            call = self._methods[method] = self.channel.unary_stream(
+                BROKER + method,
+                request_serializer=lambda m: m.SerializeToString(),
+                response_deserializer=getattr(pb, STREAMS[method]).FromString,
+            )
+        return Stream(call(request, timeout=timeout or self.timeout))
+
     @staticmethod
     def finish(future):
         try:
+            if isinstance(future, Stream):
+                return Answer("OK", response=list(future.call))
             return Answer("OK", response=future.result())
         except grpc.FutureCancelledError:
             return Answer("CANCELLED", "(local)")
@@ -167,8 +191,14 @@ class Connection:
         self.channel.close()
 
 
+A_D_BITS = (0x60, 0x07)  # of the first two bytes of a word: x86-64 A, D and EA; second stage A, D
+
+
 class File:
-    """A sealed memfd and the bytes it should hold."""
+    """A sealed memfd and the bytes it should hold.
+
+    Walkers set accessed and dirty bits in words of tables that lie here.  Such a word is loose: in
+    those bits it may be either (same()).  history: what words that a walk came by held before."""
 
     def __init__(self, label, n_pages, content):
         self.label = label
@@ -178,19 +208,72 @@ class File:
         self.view = mmap.mmap(self.fd, self.length)
         self.view[:] = content
         self.mirror = bytearray(content)
+        self.loose = set()  # offsets of words
+        self.walked = {}  # offset of a word -> spaces whose walks came by since it was written
+        self.history = {}  # offset of a word -> [(when it went, what it was, the spaces)]
         fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK)
 
-    def cpu_write(self, offset, data):
+    def word(self, offset):
+        return int.from_bytes(self.mirror[offset : offset + 8], "little")
+
+    def cpu_write(self, offset, data, now):
         """What the tenant's CPU would do."""
+        self.written(offset, data, now)
         self.view[offset : offset + len(data)] = data
+        # What is left of the words at both ends is what is there.
+        for word in {offset & ~7, (offset + len(data) - 1) & ~7} & self.loose:
+            self.mirror[word : word + 8] = self.view[word : word + 8]
+        self.loose.difference_update(range(offset & ~7, offset + len(data), 8))
+
+    def written(self, offset, data, now):
+        """Somebody wrote that at time now."""
+        if self.walked:
+            for word in range(offset & ~7, offset + len(data), 8):
+                spaces = self.walked.pop(word, None)
+                if spaces:
+                    self.history.setdefault(word, []).append((now, self.word(word), frozenset(spaces)))
         self.mirror[offset : offset + len(data)] = data
+
+    def same(self, offset, seen):
+        """Are these the bytes that should be there?"""
+        return self._first_wrong(offset, seen) is None
+
+    def holds(self, offset, data):
+        """Is that there now?"""
+        return self.view[offset : offset + len(data)] == data
+
+    def _first_wrong(self, offset, seen):
+        expected = self.mirror[offset : offset + len(seen)]
+        if expected == seen or len(expected) != len(seen):
+            return None if expected == seen else offset + len(expected)
+        now = bytearray(seen)
+        first = offset & ~7
+        end = offset + len(seen)
+        words = self.loose if len(self.loose) < len(seen) // 8 else range(first, end, 8)
+        for word in words:
+            if first <= word < end and word in self.loose:
+                for at, mask in enumerate(A_D_BITS, word - offset):
+                    if 0 <= at < len(seen):
+                        now[at] = (now[at] & ~mask) | (expected[at] & mask)
+        if now == expected:
+            return None
+        return offset + next(i for i in range(len(seen)) if now[i] != expected[i])
 
     def difference(self):
         """Offset of the first byte that is not as it should be; None: all are."""
-        now = self.view[:]
-        if now == self.mirror:
-            return None
-        return next(i for i in range(self.length) if now[i] != self.mirror[i])
+        return self._first_wrong(0, self.view[:])
+
+    def settle(self, oldest):
+        """At rest and as it should be: bits are what they are; what went before `oldest` nobody knows."""
+        for word in self.loose:
+            self.mirror[word : word + 8] = self.view[word : word + 8]
+        self.loose.clear()
+        for word, entries in list(self.history.items()):
+            kept = [e for e in entries if e[0] > oldest]
+            if kept:
+                self.history[word] = kept
+            else:
+                del self.history[word]
 
     def close(self):
         self.view.close()

@@ -24,7 +24,8 @@ WARM = 60  # rounds, in which there comes to be something
 
 # Done twice they would have two effects.
 KEYED = set(
-    "Alloc Free Map Unmap Attach Detach Replace ClaimDevice ReleaseDevice RegisterMemory UnregisterMemory".split()
+    """Alloc Free Map Unmap Attach Detach Replace ClaimDevice ReleaseDevice RegisterMemory UnregisterMemory
+    BindPageTable UnbindPageTable SetDirtyTracking""".split()
 )
 
 
@@ -167,6 +168,12 @@ class Crashes:
         for owner in self.owners:
             owner.tenant.refused.clear()
             for lane in owner.lanes:
+                if lane.lease:
+                    lane.lease.watched = False  # the log of faults is the broker's own
+                    lane.lease.n_faults = 0
+                    for space in self.world.objects(lane.lease)[0]:
+                        if space.dirty is not None:
+                            space.dirty.everything(space)
                 if lane not in again:
                     self._drop_ticket(lane)
         self.refused_by.clear()

@@ -47,12 +47,15 @@ import time
 import ioasid_pb2 as pb
 from client import Connection, File, Server
 from crashes import Crashes, KeptServer
+from faults import STEP_EVERY, TIMEOUT_MS, Faults
 from generator import Generator
 from model import PAGE, READ, STATUS, WRITE, Plan, World, differ
+from scribe import PAGES, Scribe
 from support import edu
 from support.server import EDU
 from support.server import Server as RealServer
 from world import (
+    KINDS,
     ORG,
     RACE_FORMAT,
     TENANTS,
@@ -104,6 +107,10 @@ class Lane:
         self.retired = []  # ids that the lease had
         self.hot = collections.deque(maxlen=6)  # where its devices did DMA of late
         self.files = []
+        self.tables = None  # the file for page tables
+        self.pages = {}  # page of it -> the space whose table it is
+        self.thirsty = collections.deque(maxlen=3)  # DMA that would wait
+        self.wishes = collections.deque(maxlen=4)  # (method, request) to make next
 
 
 class Owner:
@@ -199,7 +206,7 @@ class Round:
 # ---- the test --------------------------------------------------------------------------
 
 
-class Test(Crashes):
+class Test(Crashes, Faults):
     def __init__(self, arguments, sockets, server):
         self.seed = arguments.seed
         self.target = arguments.ops
@@ -216,7 +223,8 @@ class Test(Crashes):
         self.given = set()  # devices whose fd a tenant had: free a little later than others
         self.late = False  # one of those has been given back
         self.admin = Connection(self.admin_socket, os.geteuid(), 20 * self.slow)
-        self.world = World(self._devices(), quota_tree(), TENANTS, self.real)
+        self.world = World(self._devices(), quota_tree(), TENANTS, self.real, [pb.IOASID_KIND_KERNEL] if self.real else KINDS)
+        self.scribe = Scribe(self.world)
         self.n = 0  # operations answered and compared
         self.rounds = 0
         self.tally = collections.Counter()
@@ -239,7 +247,13 @@ class Test(Crashes):
                     self._new_file(f"{lane.label}/small", 12),
                     self._new_file(f"{lane.label}/medium", 48),
                 ]
+                if not self.real:
+                    lane.tables = self._new_file(f"{lane.label}/tables", PAGES)
+                    lane.files.append(lane.tables)
             owner.lanes[0].files.append(self._new_file(f"{path}/huge", 1024 + 64))
+        tables = {lane.tables for owner in self.owners for lane in owner.lanes}
+        # Over tables nonsense is written with more care (scribe.py).
+        self.scribbled = [file for file in self.files if file not in tables]
         self.generator = Generator(self.world, self.owners)
 
     def _devices(self):
@@ -298,6 +312,8 @@ class Test(Crashes):
                 self.diverge(lane.label, plan.method, plan.request, plan.expectation(), answer, wrong)
             effective = answer
             self.tally[f"{plan.method} {answer.outcome}"] += 1
+            if plan.stale:
+                self.tally["  (caches may have a say)"] += 1
             if answer.reason == "QUOTA":
                 self._refused(owner, plan, answer)
             self.recent.append((self.n, lane.label, plan.method, plan.request, answer))
@@ -399,7 +415,13 @@ class Test(Crashes):
                 if method == "RegisterMemory" and lane.ticket and request.ticket == lane.ticket.bytes:
                     file = lane.ticket.file
                 plan = self.world.plan(method, lane.lease, request, file)
+                if plan.waits or plan.unclear:
+                    self.tally["(unclear)" if plan.unclear else "(would wait)"] += 1
+                    if plan.waits and not plan.refusals:
+                        lane.thirsty.append(request)
+                    continue
                 if now.admit(plan, lane.owner.path):
+                    plan.admitted()
                     now.flights.append(Flight(lane, plan, copies))
                     taken = True
             if taken and lane.rng.random() < 0.7:
@@ -417,6 +439,9 @@ class Test(Crashes):
         lane.history.clear()
         lane.retired.clear()
         lane.hot.clear()
+        lane.pages.clear()
+        lane.wishes.clear()
+        lane.thirsty.clear()
         lane.ticket = None
 
     def _alone(self, owner, slot, method, request, refusal=None, connection=None):
@@ -459,6 +484,8 @@ class Test(Crashes):
             owner = lane.owner
             fits = self.world.quota.fits(owner.path, {"kept_fds": 1}, {})
             file = lane.rng.choice(lane.files)
+            if lane.tables and lane.rng.random() < 0.5 and not self.generator.tables_of(lane):
+                file = lane.tables
             status = owner.connections[lane.slot].give(ticket.bytes, file.fd)
             self.n += 1
             self.tally[f"GIVE {status}"] += 1
@@ -474,9 +501,12 @@ class Test(Crashes):
     def _touch_memory(self):
         """The tenants' CPUs write into their memory, for devices to read."""
         for _ in range(2):
-            file = self.rng.choice(self.files)
+            file = self.rng.choice(self.scribbled)
             offset = self.rng.randrange(file.length - 64)
-            file.cpu_write(offset, self.rng.randbytes(64))
+            file.cpu_write(offset, self.rng.randbytes(64), self.world.tick())
+        for lane in self.lanes():
+            if lane.lease and lane.tables and lane.rng.random() < 0.5:
+                self.scribe.write(lane, self.tally)
 
     # -- connections that die --
 
@@ -900,6 +930,9 @@ class Test(Crashes):
             if at is not None:
                 seen, expected = file.view[at : at + 16].hex(), file.mirror[at : at + 16].hex()
                 self.diverge(file.label, "(memory)", f"offset {at:#x}", expected, seen, "audit: bytes differ")
+        oldest = self.world.oldest()
+        for file in self.files:
+            file.settle(oldest)
         self.tally["(audit)"] += 1
 
     def _audit_negotiate(self, lane):
@@ -1023,6 +1056,8 @@ class Test(Crashes):
             if self.rounds % KILL_EVERY == KILL_EVERY - 1:
                 victim = (self.rng.choice(self.owners), self.rng.randrange(SLOTS))
             self.round(victim)
+            if not self.real and self.rounds % STEP_EVERY == 0:
+                self.fault_step()
             if self.real and self.rounds % DMA_EVERY == 0:
                 self.real_dma()
         self.audit()
@@ -1106,7 +1141,7 @@ def start_server(arguments, folder):
             f.write(text)
     sockets = [os.path.join(folder, "tenants.sock"), os.path.join(folder, "admin.sock")]
     options = [
-        "--shim", "soft", "--audit", "none",
+        "--shim", "soft", "--audit", "none", "--fault-timeout", str(TIMEOUT_MS * arguments.slow),
         "--policy", os.path.join(folder, "policy.json"),
         "--topology", os.path.join(folder, "topology.json"),
         "--listen", f"tenants={sockets[0]}:0666",

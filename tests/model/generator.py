@@ -6,7 +6,9 @@ every run of a seed: never from the clock, nor from numbers that a race handed o
 """
 
 import ioasid_pb2 as pb
+from client import STREAMS
 from model import PAGE, READ, WRITE
+from scribe import PAGES, TABLES
 from world import FORMATS
 
 IOVA_BASES = [
@@ -41,11 +43,13 @@ class Generator:
             self.claim: 4, self.release: 1, self.ticket: 5, self.unregister: 2, self.negotiate: 3,
             self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
             self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
-            self.retry: 4,
+            self.retry: 4, self.wish: 12, self.nest: 12, self.bind: 3, self.track: 3,
+            self.read_dirty: 6,
         }  # fmt: skip
         if world.real:
             # Real devices do their DMA by themselves, between rounds: driver.real_dma().
-            del self.kinds[self.dma]
+            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty):
+                del self.kinds[make]
         self._functions = list(self.kinds)
         self._weights = list(self.kinds.values())
 
@@ -53,6 +57,8 @@ class Generator:
         """A list of (method, request, copies): one that writes, or some that read."""
         rng = lane.rng
         make = rng.choices(self._functions, self._weights)[0]
+        if lane.wishes and rng.random() < 0.5:
+            make = self.wish
         if lane.ticket and lane.ticket.file and rng.random() < 0.1:
             make = self.ticket  # it waits and will not wait for ever
         if make in (self.dma, self.translate, self.look):
@@ -65,6 +71,8 @@ class Generator:
         if method == "Negotiate":
             return [(method, request, 1)]
         request.scope.lease = lane.name
+        if method in STREAMS:
+            return [(method, request, 1)]
         copies = 1
         if make is not self.retry and method != "OpenTicket" and rng.random() < 0.25:
             lane.n_keys += 1
@@ -178,6 +186,10 @@ class Generator:
             r.offset = min(lane.owner.tenant.registered.get(file) or (0,)) * PAGE
             r.length = PAGE
         r.label = rng.choice(("", "ring", "pool é", "x" * 64))
+        if file is lane.tables and rng.random() < 0.9:
+            # Whole, or it is of no use.
+            r.offset = r.length = 0
+            r.read = r.write = True
         roll = rng.random()
         if roll < 0.03:
             r.length = file.length - r.offset + PAGE
@@ -224,12 +236,23 @@ class Generator:
             r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
         if rng.random() < 0.04:
             r.pasid = True
+        if not self.world.real and rng.random() < 0.3:
+            r.dirty_tracking = r.kind == pb.IOASID_KIND_KERNEL
+        if not self.world.real and rng.random() < 0.2:
+            r.faults = True
         r.label = rng.choice(("", "", "gpa", "giova", "z" * 64))
         roll = rng.random()
         if roll < 0.01:
             r.label = "z" * 65
         elif roll < 0.02:
-            r.kind = rng.choice((0, pb.IOASID_KIND_PROCESS, pb.IOASID_KIND_KVM, 9))
+            r.kind = rng.choice((0, 9))
+        elif roll < 0.06:
+            r.kind = pb.IOASID_KIND_USER
+            r.dirty_tracking = False
+        elif roll < 0.065:
+            r.table.root = PAGE
+        elif roll < 0.07:
+            r.vm = 5
         return r
 
     def negotiate(self, lane):
@@ -245,6 +268,130 @@ class Generator:
     def free(self, lane):
         return "Free", pb.FreeRequest(ioasid=self._space_id(lane))
 
+    # -- tables that the tenant writes --
+
+    @staticmethod
+    def tables_of(lane):
+        """The registered memory that has all pages for tables, or None."""
+        for _, m in sorted(lane.lease.memories.items()) if lane.lease else ():
+            if m.file is lane.tables and m.length == PAGES * PAGE and m.write:
+                return m
+        return None
+
+    def wish(self, lane):
+        """What the lane's scribe asked for."""
+        return lane.wishes.popleft() if lane.wishes else None
+
+    def nest(self, lane):
+        """The next thing that is missing for DMA through tables of the lane's own."""
+        rng, lease = lane.rng, lane.lease
+        memory = self.tables_of(lane)
+        if memory is None:
+            return self.ticket(lane)
+        spaces = [s for _, s in sorted(lease.ioasids.items())]
+        grounds = [s for s in spaces if s.kind == pb.IOASID_KIND_KERNEL and not s.parent]
+        if not grounds:
+            return "Alloc", self._with_devices(lane, pb.AllocRequest(kind=pb.IOASID_KIND_KERNEL))
+        ready = [s for s in grounds if s.find(TABLES)]
+        if not ready or (len(ready) < len(grounds) and rng.random() < 0.1):
+            space = rng.choice([s for s in grounds if s not in ready])
+            r = pb.MapRequest(ioasid=space.id)
+            r.entries.add(
+                iova=TABLES, length=PAGES * PAGE, memory=memory.id, read=True, write=rng.random() < 0.92
+            )
+            return "Map", r
+        written = [s for s in spaces if s.kind == pb.IOASID_KIND_USER]
+        idle = [s for s in written if not s.attachments]
+        if idle and lease.devices and rng.random() < 0.5:
+            space = rng.choice(idle)
+            device = rng.choice(space.devices or sorted(lease.devices))
+            pasid = 0
+            if self.world.devices[device].pasid_bits and rng.random() < 0.5:
+                pasid = rng.choice((1, 2, 3, 255))
+            if (device, pasid) in lease.attachments and rng.random() < 0.5:
+                r = pb.ReplaceRequest(device=device, ioasid=space.id)
+                method = "Replace"
+            else:
+                r = pb.AttachRequest(device=device, ioasid=space.id)
+                method = "Attach"
+            if pasid:
+                r.pasid.value = pasid
+            return method, r
+        if len(written) < 4 or rng.random() < 0.1:
+            return "Alloc", self._user_request(lane, rng.choice(ready + written))
+        unbound = [s for s in written if not s.table]
+        if unbound:
+            return self._bind_request(lane, rng.choice(unbound))
+        return None
+
+    def _with_devices(self, lane, r):
+        mine = sorted(lane.lease.devices)
+        if mine and lane.rng.random() < 0.8:
+            r.devices.append(lane.rng.choice(mine))
+        able = [self.world.devices[d].dirty for d in r.devices]
+        r.dirty_tracking = r.kind == pb.IOASID_KIND_KERNEL and all(able) and lane.rng.random() < 0.5
+        r.faults = all(self.world.devices[d].faults for d in r.devices) and lane.rng.random() < 0.3
+        return r
+
+    def _user_request(self, lane, parent):
+        rng = lane.rng
+        r = pb.AllocRequest(kind=pb.IOASID_KIND_USER, parent=parent.id)
+        device = rng.choice(parent.devices) if parent.devices else None
+        if device and device in lane.lease.devices:
+            r.devices.append(device)
+            r.faults = self.world.devices[device].faults and rng.random() < 0.3
+        else:
+            self._with_devices(lane, r)
+        formats = self.world.devices[r.devices[0]].formats if r.devices else FORMATS
+        r.candidates.add().format = rng.choice(formats)
+        if rng.random() < 0.5:
+            self._table(lane, r.table, r.candidates[0].format)
+        return r
+
+    def _table(self, lane, table, format_):
+        """A root for it, mostly a page that is nobody else's."""
+        rng = lane.rng
+        taken = {p for p, s in lane.pages.items() if s.table and not s.freed}
+        free = [p for p in range(PAGES) if p not in taken] or list(range(PAGES))
+        table.root = TABLES + rng.choice(free) * PAGE
+        roll = rng.random()
+        if roll < 0.04:
+            table.root = self._address(lane, rng.choice(list(lane.lease.ioasids.values()))) // PAGE * PAGE
+        elif roll < 0.06:
+            table.root += rng.choice((8, 1 << 47, 1 << 52, 1 << 63))
+        if format_ in (pb.PAGE_TABLE_FORMAT_X86_64_4L, pb.PAGE_TABLE_FORMAT_X86_64_5L) and rng.random() < 0.15:
+            table.supervisor_request = rng.random() < 0.5
+            table.write_protect = rng.random() < 0.5
+            table.extended_access = rng.random() < 0.5
+        if rng.random() < 0.3:
+            table.format = format_
+        elif rng.random() < 0.03:
+            table.format = rng.choice(FORMATS)
+
+    def bind(self, lane):
+        """Binds, binds again, unbinds."""
+        rng = lane.rng
+        written = [s for _, s in sorted(lane.lease.ioasids.items()) if s.kind == pb.IOASID_KIND_USER]
+        if not written:
+            if rng.random() < 0.95:
+                return None
+            return "UnbindPageTable", pb.UnbindPageTableRequest(ioasid=self._space_id(lane))
+        space = rng.choice(written)
+        if rng.random() < (0.15 if space.table else 0.03):
+            return "UnbindPageTable", pb.UnbindPageTableRequest(ioasid=space.id)
+        return self._bind_request(lane, space)
+
+    def _bind_request(self, lane, space):
+        rng = lane.rng
+        r = pb.BindPageTableRequest(ioasid=space.id)
+        if rng.random() < 0.02:
+            r.ioasid = self._space_id(lane)
+        old = [s.table.root for _, s in sorted(lane.lease.ioasids.items()) if s.table]
+        self._table(lane, r.table, space.format.number)
+        if old and rng.random() < 0.4:
+            r.table.root = rng.choice(old)  # one's own again, or another's
+        return "BindPageTable", r
+
     # -- mappings --
 
     def map(self, lane):
@@ -253,6 +400,8 @@ class Generator:
             return None
         r = pb.MapRequest(ioasid=self._space_id(lane))
         space = lane.lease.ioasids.get(r.ioasid)
+        if space is not None and space.kind != pb.IOASID_KIND_KERNEL and rng.random() < 0.95:
+            return None
         for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
             self._entry(lane, space, r.entries.add())
         if rng.random() < 0.01:
@@ -328,6 +477,10 @@ class Generator:
     def _address(self, lane, space):
         """An address of interest in a space: in, at the edge of, or near a mapping."""
         rng = lane.rng
+        if space is not None and space.vas and rng.random() < 0.9:
+            va = rng.choice(list(space.vas))
+            size = PAGE << 9 * (space.vas[va] - 1)
+            return (va + rng.randrange(min(size, PAGES * PAGE) + PAGE)) % (1 << 64)
         if space is not None and space.starts and rng.random() < 0.9:
             m = space.maps[rng.choice(space.starts)]
             if not m.memory and rng.random() < 0.6:
@@ -442,6 +595,64 @@ class Generator:
         if rng.random() < 0.03:
             rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
         return "Invalidate", r
+
+    def cure(self, lane, space, address):
+        """A Map that puts a page there; None: there is none to be had."""
+        page = address // PAGE * PAGE
+        if space.find(page) or space.freed or not space.is_valid(page, PAGE):
+            return None
+        r = pb.MapRequest(ioasid=space.id)
+        e = r.entries.add(iova=page, length=PAGE, read=True, write=True)
+        if space.parent:
+            e.from_parent = True
+            e.parent_address = self._address(lane, space.parent) // PAGE * PAGE
+            return r
+        able = [m for _, m in sorted(lane.lease.memories.items()) if m.read and m.write and m.file is not lane.tables]
+        if not able:
+            return None
+        memory = lane.rng.choice(able)
+        e.memory = memory.id
+        e.offset = lane.rng.randrange(memory.length // PAGE) * PAGE
+        return r
+
+    # -- dirty pages --
+
+    def _tracked(self, lane, tracked):
+        spaces = [s for _, s in sorted(lane.lease.ioasids.items()) if s.dirty_tracking]
+        spaces = [s for s in spaces if s.dirty is not None] if tracked else spaces
+        if spaces and lane.rng.random() < 0.95:
+            return lane.rng.choice(spaces).id
+        return self._space_id(lane)
+
+    def track(self, lane):
+        r = pb.SetDirtyTrackingRequest(ioasid=self._tracked(lane, False), enable=lane.rng.random() < 0.85)
+        return "SetDirtyTracking", r
+
+    def read_dirty(self, lane):
+        rng = lane.rng
+        r = pb.ReadDirtyBitmapRequest(ioasid=self._tracked(lane, True), no_clear=rng.random() < 0.4)
+        space = lane.lease.ioasids.get(r.ioasid)
+        if (space is None or space.dirty is None) and rng.random() < 0.9:
+            return None
+        r.page_size = PAGE << rng.choice((0, 0, 0, 0, 1, 4, 9))
+        address = self._address(lane, space)
+        if space is not None and space.dirty and space.dirty.written and rng.random() < 0.7:
+            address = rng.choice(sorted(space.dirty.written))
+        r.iova = address // r.page_size * r.page_size
+        r.length = r.page_size * rng.choice((1, 1, 3, 8, 64, 600))
+        roll = rng.random()
+        if roll < 0.1:
+            r.iova = 0
+            r.length = 1 << 33 if r.page_size == PAGE else r.page_size << 20
+        elif roll < 0.12:
+            r.page_size += rng.choice((1, -PAGE, PAGE // 2))
+        elif roll < 0.13:
+            r.iova += 1
+        elif roll < 0.14:
+            r.length = rng.choice((0, 1))
+        if r.iova + r.length > 1 << 64:
+            r.length = r.page_size
+        return "ReadDirtyBitmap", r
 
     # -- reading --
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference model: what a broker must answer, written from proto/ioasid.proto alone.
 
-It shares no code with the broker and none of its shape: no tables, no walkers, no caches.
-An address space is a sorted list of mappings; a DMA is a loop over pages that looks each one
-up, goes on in the parent, and ends in a byte array that mirrors a memfd; a quota is a sum.
+It shares no code with the broker and none of its shape.  An address space of kind KERNEL is a
+sorted list of mappings; a DMA is a loop over pages that looks each one up, goes on in the
+parent, and ends in a byte array that mirrors a memfd; a quota is a sum.  Tables that tenants write
+are walked in those byte arrays, with what caches may remember of them: tables.py.
 
 How it is used.  plan_X(lease, request) reads the state and changes nothing.  The Plan says
   - refusals: the reasons for which this request must be refused.  Where a request has more
@@ -23,6 +24,8 @@ import bisect
 import collections
 
 import ioasid_pb2 as pb
+from dirty import Pages
+from tables import Bound, Fault, Forgotten, Place, TooMany, Walk
 
 PAGE = 4096
 OUTPUT_BITS = 48  # of every simulated IOMMU of the test
@@ -61,7 +64,15 @@ COUNTED = (
     "ioasids ioasids_kernel ioasids_user ioasids_process ioasids_kvm pasids devices map_entries "
     "registered_bytes mapped_bytes pinned_bytes vms leases connections kept_fds"
 ).split()
+RESOURCE_OF_KIND = {
+    pb.IOASID_KIND_KERNEL: "ioasids_kernel",
+    pb.IOASID_KIND_USER: "ioasids_user",
+    pb.IOASID_KIND_PROCESS: "ioasids_process",
+    pb.IOASID_KIND_KVM: "ioasids_kvm",
+}
 KEYS_REMEMBERED = 1024
+# Map where the broker does not make the table.
+NOT_BY_MAP = ("NOT_FOUND",)
 
 
 class Format:
@@ -87,6 +98,10 @@ class Format:
             return pb.FAULT_CAUSE_ADDRESS_WIDTH
         return None
 
+    def levels(self):
+        """Of a table that a tenant writes."""
+        return (self.bits - 12) // 9
+
     def last(self):
         """The highest IOVA that may be mapped: the lower half, where the sign extends."""
         return (1 << (self.bits - self.sign_extended)) - 1
@@ -107,7 +122,10 @@ FORMATS = {
 class Device:
     """A simulated function, as the test's own topology describes it."""
 
-    def __init__(self, address, iommu, group, formats, reserved, pasid_bits, snoop, max_depth):
+    def __init__(
+        self, address, iommu, group, formats, reserved, pasid_bits, snoop, max_depth, faults=False, dirty=False,
+        access_dirty=False,
+    ):  # fmt: skip
         self.address = address
         self.iommu = iommu
         self.group = group
@@ -116,6 +134,9 @@ class Device:
         self.pasid_bits = pasid_bits
         self.snoop = snoop
         self.max_depth = max_depth
+        self.faults = faults
+        self.dirty = dirty
+        self.access_dirty = access_dirty  # its IOMMU sets these bits in tables that tenants write
         self.lease = None
 
 
@@ -156,6 +177,15 @@ class Ioasid:
         self.valid = []  # [(start, last)], sorted
         self.parent = parent
         self.depth = parent.depth + 1 if parent else 1
+        self.kind = request.kind
+        self.table = None  # kind USER: what is bound
+        self.forgotten = Forgotten()
+        self.vas = {}  # addresses that the tenant's table was written for, and at what level
+        self.dirty_tracking = request.dirty_tracking
+        self.faults = request.faults
+        self.dirty = None  # a dirty.Pages while pages are tracked
+        self.snoop_control = True  # of all named devices; so is the next
+        self.access_dirty = True
         self.devices = list(request.devices)
         self.label = request.label
         self.snoop = False
@@ -201,35 +231,6 @@ class Negotiated:
     """What Alloc may choose."""
 
 
-class Fault:
-    def __init__(self, cause, stage, address):
-        self.cause = cause
-        self.stage = stage
-        self.address = address
-
-
-def translate(space, address, access):
-    """(memory, offset) behind an address, or the Fault."""
-    stage = 1
-    first = space
-    while True:
-        outside = space.format.outside(address)
-        if outside:
-            return Fault(outside, stage, address)
-        m = space.find(address)
-        if m is None:
-            absent = pb.FAULT_CAUSE_NOT_PRESENT
-            return Fault(absent if space is first else pb.FAULT_CAUSE_PARENT_NOT_PRESENT, stage, address)
-        if access not in m.prot:
-            denied = pb.FAULT_CAUSE_PERMISSION
-            return Fault(denied if space is first else pb.FAULT_CAUSE_PARENT_PERMISSION, stage, address)
-        if m.memory:
-            return m.memory, m.offset + address - m.iova
-        address = m.parent_address + address - m.iova
-        space = space.parent
-        stage += 1
-
-
 class Lease:
     def __init__(self, tenant, name):
         self.tenant = tenant
@@ -239,6 +240,8 @@ class Lease:
         self.devices = set()
         self.attachments = {}  # (device address, pasid or 0) -> Ioasid
         self.used_ids = set()
+        self.watched = False  # somebody has watched its faults: there is a log, and devices wait
+        self.n_faults = 0  # that the log was told of
         self.keys = {}  # key -> (method, request bytes without the key, response)
 
     def remember(self, key, value):
@@ -318,6 +321,11 @@ class Plan:
         self.check = lambda response: None
         self.commit = lambda response: None
         self.file = None
+        self.waits = False  # it may wait for an answer to a page request
+        self.pages = ()  # of a DMA
+        self.stale = False  # caches may have a say in it
+        self.unclear = False  # its outcome is not to be foretold
+        self.admitted = lambda: None  # it will be sent
         self.replay = False  # an idempotent retry: the same answer, no effect
 
     def refuse(self, *reasons):
@@ -337,6 +345,16 @@ class Plan:
         return self.check(answer.response)
 
 
+def pages_at(pages, done):
+    """What may be met behind so many bytes."""
+    at = 0
+    for _, step, ends in pages:
+        if at == done:
+            return ends
+        at += step
+    return []
+
+
 def differ(**pairs):
     """First named pair (expected, seen) that is not equal."""
     for name, (expected, seen) in pairs.items():
@@ -346,15 +364,26 @@ def differ(**pairs):
 
 
 class World:
-    def __init__(self, devices, tree, tenants, real=False):
+    def __init__(self, devices, tree, tenants, real=False, kinds=(pb.IOASID_KIND_KERNEL,)):
         # Of a real shim: a group has one table, and nobody sees its entries.
         self.real = real
+        self.kinds = set(kinds)
         self.devices = {d.address: d for d in devices}
         self.groups = {}
         for d in devices:
             self.groups.setdefault(d.group, []).append(d.address)
         self.quota = Quota(tree)
         self.tenants = {path: Tenant(path) for path in tenants}
+        self.now = 1  # counts what changes tables or caches
+
+    def tick(self):
+        self.now += 1
+        return self.now
+
+    def oldest(self):
+        """When the space that has not forgotten for the longest time last did."""
+        spaces = {s for t in self.tenants.values() for lease in t.leases for s in self.objects(lease)[0]}
+        return min((s.forgotten.all for s in spaces if s.table), default=self.now)
 
     # ---- leases ------------------------------------------------------------------------
 
@@ -391,8 +420,7 @@ class World:
         spaces, memories = self.objects(lease)
         bytes_ = sum(s.mapped_bytes() for s in spaces)
         return {
-            "ioasids": len(spaces),
-            "ioasids_kernel": len(spaces),
+            **self.count_spaces(spaces),
             "map_entries": sum(len(s.maps) for s in spaces),
             "mapped_bytes": bytes_,
             "pinned_bytes": bytes_,
@@ -402,6 +430,13 @@ class World:
             "pasids": sum(1 for _, pasid in lease.attachments if pasid),
             "leases": 1,
         }
+
+    @staticmethod
+    def count_spaces(spaces):
+        counts = {"ioasids": len(spaces)}
+        for kind, resource in RESOURCE_OF_KIND.items():
+            counts[resource] = sum(1 for s in spaces if s.kind == kind)
+        return counts
 
     # ---- effects -----------------------------------------------------------------------
 
@@ -433,6 +468,8 @@ class World:
 
     def _unmap(self, space, m):
         tenant = space.lease.tenant
+        if space.dirty is not None:
+            space.dirty.unmapped(m)
         del space.maps[m.iova]
         space.starts.remove(m.iova)
         charges = {"map_entries": 1, "mapped_bytes": m.length}
@@ -464,7 +501,7 @@ class World:
         while space and space.freed and not space.attachments and not space.children:
             for m in list(space.maps.values()):
                 self._unmap(space, m)
-            self.quota.add(space.lease.tenant.path, {"ioasids": 1, "ioasids_kernel": 1}, -1)
+            self.quota.add(space.lease.tenant.path, {"ioasids": 1, RESOURCE_OF_KIND[space.kind]: 1}, -1)
             space = space.parent
             if space:
                 space.children -= 1
@@ -707,8 +744,12 @@ class World:
                 named.append(device)
         if a.kind not in pb.IoasidKind.values() or a.kind == pb.IOASID_KIND_UNSPECIFIED:
             plan.refuse("INVALID_FIELD")
-        elif a.kind != pb.IOASID_KIND_KERNEL:
+        elif a.kind not in self.kinds:
             plan.refuse("UNIMPLEMENTED")
+        if a.HasField("table") and a.kind != pb.IOASID_KIND_USER:
+            plan.refuse("INVALID_FIELD")
+        if a.vm and a.kind == pb.IOASID_KIND_KERNEL:
+            plan.refuse("INVALID_FIELD")
         if a.input_bits > 64 or len(a.label.encode()) > 64:
             plan.refuse("INVALID_FIELD")
         for c in a.candidates:
@@ -719,6 +760,10 @@ class World:
         parent = lease.ioasids.get(a.parent)
         if a.parent and parent is None:
             plan.refuse("NOT_FOUND")
+        if a.kind == pb.IOASID_KIND_USER and not a.parent:
+            plan.refuse("INVALID_FIELD")
+        if a.kind == pb.IOASID_KIND_KERNEL and parent and parent.kind != pb.IOASID_KIND_KERNEL:
+            plan.refuse("INVALID_FIELD")
         depth = parent.depth + 1 if parent else 1
         if depth > self.quota.ceiling(lease.tenant.path, "nesting_depth"):
             plan.refuse("QUOTA")
@@ -726,7 +771,12 @@ class World:
             plan.refuse("QUOTA")
 
         def has_features(d):
-            return (d.snoop or a.snoop != pb.SNOOP_MODE_ENFORCE) and (d.pasid_bits or not a.pasid)
+            return (
+                (d.snoop or a.snoop != pb.SNOOP_MODE_ENFORCE)
+                and (d.pasid_bits or not a.pasid)
+                and (d.faults or not a.faults)
+                and (d.dirty or not a.dirty_tracking)
+            )
 
         def can_use(d, number):
             nested_on = [s.format.number for s in parent.chain()] if parent else []
@@ -744,11 +794,20 @@ class World:
             return (all if named else any)(can_use(d, number) for d in suited)
 
         wanted = [c.format for c in a.candidates]
+        if not wanted and a.table.format:
+            wanted = [a.table.format]
         good = [n for n in (wanted or FORMATS) if usable(n)]
         if not good:
             plan.refuse("FORMAT_UNSUPPORTED")
         if plan.refusals:
             return None
+        if a.HasField("table"):
+            # With candidates the table's format must be the one that is chosen.
+            self._check_table(plan, FORMATS[good[0]], parent, a.table, devices=suited)
+            if plan.refusals and plan.method == "Alloc":
+                plan.maybe = {"ioasids": 1, RESOURCE_OF_KIND[a.kind]: 1}
+                return None
+            plan.refusals.clear()
         chosen = Negotiated()
         chosen.parent = parent
         chosen.formats = good[:1] if wanted else good
@@ -789,7 +848,7 @@ class World:
             kernel_chosen=(f.kernel_chosen, choice.kernel_chosen),
             enforce_snoop=(chosen.enforce_snoop, choice.enforce_snoop),
             valid=(self.valid_ranges(f, chosen.suited), [(v.start, v.last) for v in choice.valid]),
-            passed_over=(chosen.passed, [p.format for p in choice.passed_over if a.candidates]),
+            passed_over=(chosen.passed, [p.format for p in choice.passed_over if a.candidates or a.table.format]),
             page_4k=(True, bool(choice.page_sizes & PAGE)),
         )
 
@@ -812,7 +871,7 @@ class World:
         parent = chosen.parent
         if parent:
             plan.writes.add(("space", parent))
-        plan.charges = {"ioasids": 1, "ioasids_kernel": 1}
+        plan.charges = {"ioasids": 1, RESOURCE_OF_KIND[a.kind]: 1}
 
         def check(r):
             return self._check_choice(a, chosen, r.choice) or self._new_id(lease, r.ioasid)
@@ -822,6 +881,12 @@ class World:
             space = Ioasid(lease, f, parent, a)
             space.valid = self.valid_ranges(f, chosen.suited)
             space.snoop = chosen.enforce_snoop
+            made_for = [self.devices[d] for d in a.devices] or self.devices.values()
+            space.snoop_control = all(d.snoop for d in made_for)
+            space.access_dirty = all(d.access_dirty for d in made_for)
+            space.forgotten.everything(self.tick())
+            if a.HasField("table"):
+                space.table = Bound(a.table)
             space.id = r.ioasid
             lease.used_ids.add(r.ioasid)
             lease.ioasids[r.ioasid] = space
@@ -830,6 +895,50 @@ class World:
             self.quota.add(lease.tenant.path, plan.charges)
 
         plan.check, plan.commit = check, commit
+
+    def _check_table(self, plan, format_, parent, table, devices=()):
+        """Can it be bound to a space of this format?"""
+        if table.format and table.format != format_.number:
+            plan.refuse("INVALID_FIELD")
+        if (table.supervisor_request or table.write_protect or table.extended_access) and not format_.sign_extended:
+            plan.refuse("INVALID_FIELD")
+        # Where no address of the parent can be; what is not mapped there is a device's fault later.
+        if table.root % PAGE or table.root >> OUTPUT_BITS or parent.format.outside(table.root):
+            plan.refuse("INVALID_FIELD")
+
+    def _plan_BindPageTable(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._user_space(plan, lease, request.ioasid)
+        if not request.HasField("table"):
+            plan.refuse("INVALID_FIELD")
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        self._check_table(plan, space.format, space.parent, request.table)
+        if plan.refusals:
+            return
+        plan.commit = lambda r: self._bound(space, Bound(request.table))
+
+    def _plan_UnbindPageTable(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._user_space(plan, lease, request.ioasid)
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        if space.table is None:
+            plan.refuse("WRONG_STATE")
+            return
+        plan.commit = lambda r: self._bound(space, None)
+
+    def _user_space(self, plan, lease, id_):
+        space = self._space(plan, lease, id_)
+        if space and space.kind != pb.IOASID_KIND_USER:
+            plan.refuse("NOT_FOUND")
+        return space
+
+    def _bound(self, space, table):
+        space.table = table
+        space.forgotten.everything(self.tick())
 
     def _plan_Free(self, plan, lease, request):
         self._structural(plan, lease)
@@ -842,7 +951,10 @@ class World:
 
     def _ioasid_fields(self, s):
         return {
-            "kind": pb.IOASID_KIND_KERNEL,
+            "kind": s.kind,
+            "table": s.table.fields() if s.table else None,
+            "dirty_tracking": s.dirty_tracking,
+            "tracking": s.dirty is not None,
             "format": s.format.number,
             "input_bits": s.format.bits,
             "valid": s.valid,
@@ -860,6 +972,9 @@ class World:
     def _seen_fields(i):
         return {
             "kind": i.kind,
+            "table": Bound(i.table).fields() if i.HasField("table") else None,
+            "dirty_tracking": i.dirty_tracking,
+            "tracking": i.tracking,
             "format": i.choice.format,
             "input_bits": i.choice.input_bits,
             "valid": [(v.start, v.last) for v in i.choice.valid],
@@ -903,29 +1018,41 @@ class World:
         if plan.refusals:
             return
         self._reads_space(plan, space)
-        place = translate(space, request.iova, request.access)
+        walk = Walk(output_bits=OUTPUT_BITS)
+        try:
+            places = walk.places(space, request.iova, request.access)
+        except TooMany:
+            plan.unclear = True
+            return
+        plan.reads.update(("bytes", file) for file, _, _, _ in walk.words)
 
         def check(r):
-            if isinstance(place, Fault):
-                return differ(
-                    fault=((place.cause, place.stage), (r.fault.cause, r.fault.stage)),
-                    access=(request.access, r.fault.access),
-                    address=(place.address, r.fault.address),
-                    memory=(0, r.memory),
-                )
-            memory, offset = place
-            prot = set.intersection(*(m.prot for m in path(space, request.iova)))
-            return differ(
-                fault=(0, r.fault.cause),
-                # A memory that was unregistered while mapped has no id any more.
-                memory=(memory.id if not memory.freed else r.memory, r.memory),
-                offset=(offset, r.offset),
-                read=(READ in prot, r.read),
-                write=(WRITE in prot, r.write),
-                **self._walk(request, r),
-            )
+            wrongs = [self._check_translation(space, request, r, place) for place in places]
+            return None if None in wrongs else wrongs[0]
 
         plan.check = check
+
+    def _check_translation(self, space, request, r, place):
+        if isinstance(place, Fault):
+            return differ(
+                fault=((place.cause, place.stage), (r.fault.cause, r.fault.stage)),
+                access=(request.access, r.fault.access),
+                address=(place.address, r.fault.address),
+                memory=(0, r.memory),
+            )
+        memory, offset = place.memory, place.offset
+        if memory.freed or (r.memory == 0 and any(s.kind != pb.IOASID_KIND_KERNEL for s in space.chain())):
+            # A memory that was unregistered while mapped has no id any more.
+            found = {}
+        else:
+            found = {"memory": (memory.id, r.memory), "offset": (offset, r.offset)}
+        return differ(
+            fault=(0, r.fault.cause),
+            **found,
+            read=(READ in place.prot, r.read),
+            write=(WRITE in place.prot, r.write),
+            **self._walk(request, r),
+        )
 
     def _walk(self, request, r):
         """What is to be said of the table itself."""
@@ -947,6 +1074,8 @@ class World:
         if plan.refusals:
             return
         plan.writes.add(("space", space))
+        if space.kind != pb.IOASID_KIND_KERNEL:
+            plan.refuse(*NOT_BY_MAP)
         new = []  # Mapping; iova None: to be chosen
         for e in request.entries:
             self._plan_entry(plan, lease, space, e, new)
@@ -1140,6 +1269,8 @@ class World:
                 plan.refuse("INCOMPATIBLE")
             if s.snoop and not device.snoop:
                 plan.refuse("INCOMPATIBLE")
+            if s.dirty_tracking and not device.dirty:
+                plan.refuse("INCOMPATIBLE")
         if device.max_depth < space.depth:
             plan.refuse("INCOMPATIBLE")
         # What is reserved for a device must not be mappable: name it at Alloc.
@@ -1220,17 +1351,89 @@ class World:
         self._uses(plan, lease)
         space = self._space(plan, lease, request.ioasid)
         for e in request.entries:
-            if e.granularity not in pb.InvalidateGranularity.values() or not e.granularity:
-                plan.refuse("INVALID_FIELD")
-            elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
-                if not e.length or e.iova + e.length > 1 << 64:
-                    plan.refuse("INVALID_FIELD")
+            self._plan_command(plan, lease, space, e)
+        if not request.entries:
+            plan.refuse("INVALID_FIELD")
         if len(request.entries) > 4096:
             plan.refuse("MALFORMED")
         if plan.refusals:
             return
-        plan.reads.add(("space", space))
+        (plan.writes if space.kind == pb.IOASID_KIND_USER else plan.reads).add(("space", space))
         plan.check = lambda r: differ(done=(len(request.entries), r.done), retry=(0, r.retry_after_ms))
+
+        def commit(r):
+            now = self.tick()
+            for e in request.entries:
+                if e.granularity == pb.INVALIDATE_GRANULARITY_ALL:
+                    space.forgotten.everything(now)
+                elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID:
+                    space.forgotten.pasid(e.pasid.value, now)
+                elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
+                    start, last = e.iova // PAGE * PAGE, (e.iova + e.length - 1) | PAGE - 1
+                    space.forgotten.range(start, last, e.leaf, now)
+
+        plan.commit = commit
+
+    def _plan_command(self, plan, lease, space, e):
+        if e.granularity not in pb.InvalidateGranularity.values() or not e.granularity:
+            plan.refuse("INVALID_FIELD")
+        elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
+            if not e.length or e.iova + e.length > 1 << 64:
+                plan.refuse("INVALID_FIELD")
+            elif space and (space.format.outside(e.iova) or space.format.outside(e.iova + e.length - 1)):
+                plan.refuse("INVALID_FIELD", "INTERNAL")
+        elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID:
+            if not e.HasField("pasid"):
+                plan.refuse("INVALID_FIELD")
+        elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID_CACHE:
+            plan.refuse("WRONG_STATE")  # no PASID table is bound
+        elif e.granularity == pb.INVALIDATE_GRANULARITY_DEVICE_TLB:
+            plan.refuse("UNIMPLEMENTED")  # no IOMMU of the test has them
+        if e.HasField("pasid") and not 1 <= e.pasid.value < 1 << 20:
+            plan.refuse("INVALID_FIELD")
+
+    # ---- dirty pages ---------------------------------------------------------------------
+
+    def _plan_SetDirtyTracking(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if plan.refusals:
+            return
+        plan.writes.add(("space", space))
+        if not space.dirty_tracking:
+            plan.refuse("WRONG_STATE")
+            return
+
+        def commit(r):
+            if not request.enable:
+                space.dirty = None
+            elif space.dirty is None:
+                space.dirty = Pages()
+
+        plan.commit = commit
+
+    def _plan_ReadDirtyBitmap(self, plan, lease, request):
+        self._uses(plan, lease)
+        space = self._space(plan, lease, request.ioasid)
+        if space:
+            plan.reads.add(("space", space))
+        size = request.page_size
+        if size < PAGE or size & (size - 1):
+            plan.refuse("INVALID_FIELD")
+        elif request.iova % size or not request.length or request.length % size:
+            plan.refuse("INVALID_FIELD")
+        if request.iova + request.length > 1 << 64:
+            plan.refuse("INVALID_FIELD")
+        if space and (space.format.outside(request.iova) or space.format.outside(request.iova + request.length - 1)):
+            plan.refuse("INVALID_FIELD")
+        if space and space.dirty is None:
+            plan.refuse("WRONG_STATE")
+        if plan.refusals:
+            return
+        plan.writes.add(("dirty", space))
+        plan.check = lambda parts: space.dirty.check(space, request, parts)
+        if not request.no_clear:
+            plan.commit = lambda parts: space.dirty.cleared(space, request)
 
     # ---- DMA ---------------------------------------------------------------------------
 
@@ -1250,75 +1453,165 @@ class World:
             plan.refuse("INVALID_FIELD")
         if plan.refusals:
             return
+        if request.iova + length > 1 << 64:
+            plan.refuse("INVALID_FIELD")
+            return
         space = lease.attachments.get(key)
-        pieces, fault = self.moves(device, space, request.iova, length, request.access)
-        done = sum(n for _, _, n in pieces)
+        walk = Walk(device, key[1], OUTPUT_BITS)
+        try:
+            pages = self.pages(walk, device, space, request.iova, length, request.access)
+        except TooMany:
+            plan.unclear = True
+            return
+        plan.pages = pages
+        self._dma_touches(plan, walk, space, pages, request.access)
+        plan.admitted = walk.remember
+        plan.check = lambda r: self._check_dma(request, pages, r)
+        plan.commit = lambda r: self._moved(lease, request, walk, pages, r)
+        plan.stale = walk.stale
+
+    def _dma_touches(self, plan, walk, space, pages, access):
         if space is not None:
             self._reads_space(plan, space)
-            files = plan.writes if request.access == WRITE else plan.reads
-            files.update(("bytes", file) for file, _, _ in pieces)
+        tables = {file for file, _, _, _ in walk.words}
+        plan.reads.update(("bytes", file) for file in tables)
+        for s in space.chain() if space is not None else ():
+            if s.dirty is not None:
+                plan.reads.add(("dirty", s))
+        words = {(file, offset) for file, offset, _, _ in walk.words}
+        for _, step, ends in pages:
+            for end in ends:
+                if isinstance(end, Fault):
+                    plan.waits = plan.waits or self.may_wait(walk.device, space, end)
+                    continue
+                file = end.memory.file
+                (plan.writes if access == WRITE else plan.reads).add(("bytes", file))
+                if access == WRITE and file in tables:
+                    at = end.memory.offset + end.offset
+                    if any(file is f and at - 8 < offset < at + step for f, offset in words):
+                        plan.unclear = True  # it writes the tables that it goes by
 
-        def check(r):
-            if fault is None and r.HasField("fault"):
-                return f"fault: expected none, seen {r.fault}"
-            if fault is not None:
-                if not r.HasField("fault"):
-                    return f"fault: expected cause {fault.cause} at {fault.address:#x}, seen none"
-                if fault.cause is not None:
-                    wrong = differ(
-                        cause=((fault.cause, fault.stage), (r.fault.cause, r.fault.stage)),
-                        address=(fault.address, r.fault.address),
-                        access=(request.access, r.fault.access),
-                    )
-                    if wrong:
-                        return wrong
-            if r.done != done:
-                return f"done: expected {done}, seen {r.done}"
-            if request.access == READ:
-                expected = b"".join(bytes(f.mirror[o : o + n]) for f, o, n in pieces)
-                if expected != r.data:
-                    at = next(
-                        (i for i in range(min(len(expected), len(r.data))) if expected[i] != r.data[i]),
-                        min(len(expected), len(r.data)),
-                    )
-                    return (
-                        f"data: {len(expected)} bytes expected, {len(r.data)} seen, differ from byte {at}: "
-                        f"expected {expected[at : at + 16].hex()} seen {r.data[at : at + 16].hex()}"
-                    )
+    @staticmethod
+    def may_wait(device, space, fault):
+        """Would the device ask for the page and wait?"""
+        waits = space is not None and space.faults and device.faults and space.lease.watched
+        return waits and fault.cause in (
+            pb.FAULT_CAUSE_NOT_PRESENT, pb.FAULT_CAUSE_PERMISSION, pb.FAULT_CAUSE_PARENT_NOT_PRESENT,
+            pb.FAULT_CAUSE_PARENT_PERMISSION,
+        )  # fmt: skip
+
+    def _check_dma(self, request, pages, r):
+        done = 0
+        for address, step, ends in pages:
+            if r.done < done + step:
+                break
+            wrong = self._check_page(request, done, step, ends, r)
+            if wrong:
+                return wrong
+            done += step
+        if r.done != done:
+            return f"done: expected {done}, seen {r.done}"
+        length = request.length if request.access == READ else len(request.data)
+        if done == length:
+            return f"fault: expected none, seen {r.fault}" if r.HasField("fault") else None
+        faults = [end for end in pages_at(pages, done) if isinstance(end, Fault)]
+        if not r.HasField("fault"):
+            return f"fault: expected {[f.key() for f in faults]}, seen none"
+        if not faults:
+            return f"fault: expected none, seen {r.fault}"
+        if r.fault.access != request.access:
+            return f"access: expected {request.access}, seen {r.fault.access}"
+        seen = (r.fault.cause, r.fault.stage, r.fault.address)
+        if seen not in [f.key() for f in faults]:
+            return f"fault: expected {[f.key() for f in faults]}, seen {seen}"
+        return None
+
+    @staticmethod
+    def _check_page(request, done, step, ends, r):
+        places = [end for end in ends if isinstance(end, Place)]
+        if not places:
+            return f"done: expected {done} and a fault, seen {r.done}"
+        if request.access == WRITE:
             return None
+        seen = r.data[done : done + step]
+        if any(p.memory.file.same(p.memory.offset + p.offset, seen) for p in places):
+            return None
+        p = places[0]
+        expected = p.memory.file.mirror[p.memory.offset + p.offset :][:step]
+        at = next((i for i in range(min(step, len(seen))) if expected[i] != seen[i]), 0)
+        return (
+            f"data: of {len(places)} places none agrees; differ from byte {done + at}: "
+            f"expected {bytes(expected[at : at + 16]).hex()} seen {seen[at : at + 16].hex()}"
+        )
 
-        def commit(r):
-            if request.access != WRITE:
+    def _moved(self, lease, request, walk, pages, r):
+        """The effect of a DMA; where several places were possible, it is in one of them."""
+        lease.n_faults += lease.watched and r.HasField("fault")
+        now = self.tick()
+        at = 0
+        for s, address in walk.written:
+            if s.dirty is not None:
+                s.dirty.perhaps(address)
+        if request.access != WRITE:
+            return
+        for _, step, ends in pages:
+            if at + step > r.done:
+                for end in ends:  # it may have been on its way there
+                    self._dirtied(end, False)
                 return
-            at = 0
-            for file, offset, n in pieces:
-                file.mirror[offset : offset + n] = request.data[at : at + n]
-                at += n
+            data = request.data[at : at + step]
+            places = [end for end in ends if isinstance(end, Place)]
+            if len(places) > 1:
+                for p in places:
+                    self._dirtied(p, False)
+                there = [p for p in places if p.memory.file.holds(p.memory.offset + p.offset, data)]
+                # Where it was before it need not have come now.
+                came = [p for p in there if not p.memory.file.same(p.memory.offset + p.offset, data)]
+                p = (came or there or places)[0]
+            else:
+                p = places[0]
+                self._dirtied(p, len(ends) == 1)
+            p.memory.file.written(p.memory.offset + p.offset, data, now)
+            at += step
 
-        plan.check, plan.commit = check, commit
+    @staticmethod
+    def _dirtied(end, certain):
+        for space, address in end.steps:
+            if space.dirty is not None:
+                (space.dirty.certainly if certain else space.dirty.perhaps)(address)
 
-    def moves(self, device, space, iova, length, access):
-        """[(file, offset, bytes)] that a DMA gets to, and the fault that ends it, or None."""
+    def pages(self, walk, device, space, iova, length, access):
+        """[(address, bytes, [Place or Fault])] of a DMA, as far as it may get."""
         if space is None:
-            return [], Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 0, iova)
-        pieces, done = [], 0
+            return [(iova, length, [Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 0, iova)])]
+        pages, done = [], 0
         while done < length:
             address = iova + done
-            if address > U64:
-                return pieces, Fault(None, 0, None)  # beyond 64 bits: any cause
             step = min(PAGE - address % PAGE, length - done)
-            place = self._reach(device, space, address, access)
-            if isinstance(place, Fault):
-                return pieces, place
-            pieces.append((place[0].file, place[0].offset + place[1], step))
+            ends = self._reach(walk, device, space, address, access)
+            pages.append((address, step, ends))
+            if not any(isinstance(end, Place) for end in ends):
+                break
             done += step
+        return pages
+
+    def moves(self, device, space, iova, length, access):
+        """[(file, offset, bytes)] that a DMA gets to, and the fault that ends it, or None.  For
+        spaces whose tables the broker makes."""
+        walk = Walk(device)
+        pieces = []
+        for _, step, (end,) in self.pages(walk, device, space, iova, length, access):
+            if isinstance(end, Fault):
+                return pieces, end
+            pieces.append((end.memory.file, end.memory.offset + end.offset, step))
         return pieces, None
 
-    def _reach(self, device, space, address, access):
+    @staticmethod
+    def _reach(walk, device, space, address, access):
         for start, last in device.reserved:
             if start <= address <= last:
-                return Fault(pb.FAULT_CAUSE_RESERVED_RANGE, 0, address)
-        return translate(space, address, access)
+                return [Fault(pb.FAULT_CAUSE_RESERVED_RANGE, 0, address)]
+        return walk.places(space, address, access)
 
     # ---- the whole ---------------------------------------------------------------------
 
@@ -1337,22 +1630,11 @@ class World:
                 for m in space.maps.values():
                     if m.memory:
                         pinned.update((m.memory.file, p) for p in m.memory.pages(m.offset, m.length))
-            total["ioasids"] += len(spaces)
+            for resource, n in self.count_spaces(spaces).items():
+                total[resource] += n
             for memory in memories:
                 registered.update((memory.file, p) for p in memory.pages(0, memory.length))
             total["kept_fds"] += len(memories)
-        total["ioasids_kernel"] = total["ioasids"]
         total["registered_bytes"] = len(registered) * PAGE
         total["pinned_bytes"] = len(pinned) * PAGE
         return total
-
-
-def path(space, address):
-    """The mappings that a present address goes through."""
-    while True:
-        m = space.find(address)
-        yield m
-        if m.memory:
-            return
-        address = m.parent_address + address - m.iova
-        space = space.parent

@@ -111,7 +111,30 @@ class Pasids(Unit):
         self.conn.Detach(device=self.device, pasid={"value": 1}, **self.scope)
 
 
-UNITS = (Ioasids, Devices, Maps, MappedBytes, RegisteredBytes, Leases, Pasids)
+class Vms(Unit):
+    names, size, n = ("vms",), 1, 3
+
+    def call(self, i):
+        return "CreateVm", self.scope
+
+    def undo(self, answer):
+        self.conn.DestroyVm(vm=answer.vm, **self.scope)
+
+
+class KvmSpaces(Unit):
+    names, size, n = ("ioasids_kvm",), 1, 3
+
+    def setup(self):
+        self.vm = self.conn.CreateVm(**self.scope).vm
+
+    def call(self, i):
+        return "Alloc", dict(kind=self.case.pb.IOASID_KIND_KVM, vm=self.vm, **self.scope)
+
+    def undo(self, answer):
+        self.conn.Free(ioasid=answer.ioasid, **self.scope)
+
+
+UNITS = (Ioasids, Devices, Maps, MappedBytes, RegisteredBytes, Leases, Pasids, Vms, KvmSpaces)
 
 
 class Counted(Case):
@@ -120,6 +143,8 @@ class Counted(Case):
             if unit is Pasids and self.world.shim != "soft" and \
                     not self.inventory.having(lambda c: c.pasid_bits > 0):
                 continue  # counted as skipped by the next test
+            if unit in (Vms, KvmSpaces) and self.world.shim != "soft":
+                continue  # no kernel offers it: test_vm.py says so
             for name in unit.names:
                 yield unit, name
 

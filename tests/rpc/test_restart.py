@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from support import policy
+from support import fdpass, policy
 from support.case import PAGE, Case, pattern
 
 KEEPER = True
@@ -81,6 +81,83 @@ class Restart(Restarts):
         self.restart()
         a, answer = self.resumed(a, token)
         self.check_furnished(a, *furniture)
+
+    def test_vm_is_made_again(self):
+        """Slots, and a destroyed VM that is still used; its table is filled anew."""
+        self.need_simulated("no kernel offers a VM's table to an IOMMU yet")
+        a = self.connect(policy.A)
+        token = self.token(a)
+        device = self.device(a)
+        memory = self.memory(a, pages=16, fill=pattern(16 * PAGE))
+        vms = [a.CreateVm(label="guest").vm for _ in range(2)]
+        for vm in vms:
+            a.SetMemorySlot(vm=vm, slot=3, guest_address=1 << 30, size=8 * PAGE, memory=memory.id,
+                            offset=4 * PAGE, read_only=True)
+            a.SetMemorySlot(vm=vm, slot=9, guest_address=0, size=PAGE, memory=memory.id)
+            a.SetMemorySlot(vm=vm, slot=9, guest_address=PAGE, size=PAGE, memory=memory.id)
+        a.SetMemorySlot(vm=vms[0], slot=4, guest_address=2 << 30, size=PAGE, memory=memory.id)
+        a.SetMemorySlot(vm=vms[0], slot=4)
+        spaces = [self.alloc(a, [device], self.pb.IOASID_KIND_KVM, vm=vm) for vm in vms]
+        a.Attach(device=device, ioasid=spaces[0])
+        a.DestroyVm(vm=vms[0])
+        self.assertReads(a, device, 1 << 30, pattern(16 * PAGE)[4 * PAGE:12 * PAGE])
+        before = self.usage("org/a")
+        for _ in range(2):
+            self.restart()
+            a, answer = self.resumed(a, token)
+            token = self.token(a)
+            self.check_counters()
+            after = self.usage("org/a")
+            for name in ("vms", "ioasids_kvm", "registered_bytes", "pinned_bytes"):
+                self.assertEqual(after[name].own, before[name].own, name)
+            self.assertReads(a, device, 1 << 30, pattern(16 * PAGE)[4 * PAGE:12 * PAGE])
+            self.assertReads(a, device, PAGE, pattern(PAGE))
+            self.assertBlocked(self.dma_write(a, device, 1 << 30, b"x"), "PERMISSION")
+            for address in (0, 2 << 30):
+                self.assertBlocked(self.dma_read(a, device, address, 8), "NOT_PRESENT")
+        self.refused("NOT_FOUND", a.SetMemorySlot, vm=vms[0], slot=9)
+        a.SetMemorySlot(vm=vms[1], slot=9)
+        a.Detach(device=device)
+        a.Free(ioasid=spaces[0])
+        self.assertEqual(self.used("org/a", "vms"), 1)
+        a.DestroyVm(vm=vms[1])
+        a.Free(ioasid=spaces[1])
+        self.assertEqual(self.used("org/a", "vms"), 0)
+
+    def test_process_opens_its_service_again(self):
+        """Its spaces wait for it, faulting; those of a service that had ended do not."""
+        self.need_simulated("no kernel offers SVA to a broker")
+        base, bytes_ = 0x7f0000000000, pattern(4 * PAGE)
+        actor = self.fresh_actor(policy.A)
+        a = self.connect_as(actor, self.world.server.socket("tenants"))
+        token, device = self.token(a), self.device(a)
+
+        def serve(conn):
+            _, (fd,) = actor.exchange(conn.path, fdpass.request(
+                fdpass.TAKE, conn.OpenDmaService().ticket))
+            service = actor.service(fd)
+            return service
+
+        service = serve(a)
+        lost = self.alloc(a, [device], self.pb.IOASID_KIND_PROCESS)
+        actor.service_close(service)
+        self.wait_used("org/a", "kept_fds", 0)
+        actor.service_serve(serve(a), base, bytes_, len(bytes_))
+        space = self.alloc(a, [device], self.pb.IOASID_KIND_PROCESS)
+        a.Attach(device=device, ioasid=space)
+        self.assertReads(a, device, base, bytes_)
+        self.restart()
+        a, _ = self.resumed(a, token)
+        self.assertEqual(self.used("org/a", "ioasids_process"), 2)
+        self.assertBlocked(self.dma_read(a, device, base, 8), "NOT_ATTACHED")
+        # Another process of the tenant is not it.
+        other = self.connect_as(self.fresh_actor(policy.A), a.path)
+        other.OpenDmaService()
+        actor.service_serve(serve(a), base, bytes_[::-1], len(bytes_))
+        self.assertReads(a, device, base, bytes_[::-1])
+        self.check_counters()
+        a.Replace(device=device, ioasid=lost)
+        self.assertBlocked(self.dma_read(a, device, base, 8), "NOT_ATTACHED")
 
     def test_named_lease_is_adopted(self):
         a = self.connect(policy.A)

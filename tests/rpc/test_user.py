@@ -4,7 +4,7 @@ import struct
 
 from support import policy
 from support.case import PAGE, Case, pattern
-from support.tables import SecondStage, Tables
+from support.tables import PasidTable, SecondStage, Tables
 
 POLICY = policy.default()
 
@@ -115,6 +115,66 @@ class Flows(Guest):
         self.a.Detach(device=self.dev1, pasid={"value": 7})
         self.assertBlocked(self.dma_read(self.a, self.dev1, 0x400000, 8, 7), "NOT_ATTACHED")
         self.assertReads(self.a, self.dev1, 0x400000, self.page(4), 9)
+
+    def pasid_table(self):
+        self.need_pasids()
+        caps = self.inventory.all[self.dev1].capabilities
+        ioasid = self.user()
+        answer = self.a.attempt("BindPasidTable", ioasid=ioasid, root=0x50000,
+                                format=self.pb.PASID_TABLE_FORMAT_VTD,
+                                pasid_bits=caps.pasid_bits)
+        if getattr(answer, "reason", "") == "INCOMPATIBLE":
+            self.skipTest("no device reads VT-d PASID tables")
+        return ioasid, caps.pasid_bits
+
+    def test_F5b_the_guests_pasid_table(self):
+        ioasid, bits = self.pasid_table()
+        first, second = self.tables(range(64, 80)), self.tables(range(80, 96))
+        table = PasidTable(self.tables(range(96, 104)))
+        first.map(0x400000, 3 * PAGE)
+        second.map(0x400000, 4 * PAGE)
+        table.set(7, first.root)
+        table.set(300, second.root)
+        self.a.BindPasidTable(ioasid=ioasid, root=table.root, pasid_bits=bits,
+                              format=self.pb.PASID_TABLE_FORMAT_VTD)
+        self.a.Attach(device=self.dev1, ioasid=ioasid)
+        # No PASID is attached one by one.
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(3), 7)
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(4), 300)
+        self.assertTrue(self.dma_read(self.a, self.dev1, 0x400000, 8, 8).HasField("fault"))
+        # The PASID cache is stale until it is invalidated.
+        table.set(7, second.root)
+        self.invalidate(ioasid)
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(3), 7)
+        self.a.Invalidate(ioasid=ioasid, entries=[
+            dict(granularity=self.pb.INVALIDATE_GRANULARITY_PASID_CACHE, pasid={"value": 7}),
+            dict(granularity=self.pb.INVALIDATE_GRANULARITY_PASID, pasid={"value": 7})])
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(4), 7)
+        got = self.a.GetIoasid(ioasid=ioasid).ioasid
+        self.assertEqual((got.pasid_table.root, got.pasid_table.pasid_bits), (table.root, bits))
+        self.assertFalse(got.HasField("table"))
+        self.a.UnbindPasidTable(ioasid=ioasid)
+        self.assertTrue(self.dma_read(self.a, self.dev1, 0x400000, 8, 7).HasField("fault"))
+        self.refused("WRONG_STATE", self.a.UnbindPasidTable, ioasid=ioasid)
+
+    def test_F7_pasid_table_with_spaces_that_are_tracked(self):
+        ioasid, bits = self.pasid_table()
+        first = self.tables(range(64, 80))
+        table = PasidTable(self.tables(range(96, 104)))
+        first.map(0x400000, 3 * PAGE)
+        table.set(7, first.root)
+        self.a.BindPasidTable(ioasid=ioasid, root=table.root, pasid_bits=bits,
+                              format=self.pb.PASID_TABLE_FORMAT_VTD)
+        self.a.Attach(device=self.dev1, ioasid=ioasid)
+        # The VMM has seen the new entry: a space of its own for it, which is tracked only.
+        space = self.user(root=first.root)
+        self.a.Attach(device=self.dev1, ioasid=space, pasid={"value": 7})
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(3), 7)
+        first.map(0x400000, 12 * PAGE)
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(3), 7)
+        self.a.Invalidate(ioasid=space, entries=[
+            dict(granularity=self.pb.INVALIDATE_GRANULARITY_PASID, pasid={"value": 7})])
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(12), 7)
 
 
 class Binding(Guest):
@@ -315,3 +375,27 @@ class Stale(Guest):
         self.invalidate(self.child, 0x10000, 4 * PAGE)
         for n in range(4):
             self.reads(n, n + 30)
+
+    def test_native_entries_of_vtd(self):
+        pb = self.pb
+
+        def native(*entries):
+            return b"".join(struct.pack("<QQII", *e) for e in entries)
+
+        answer = self.a.Invalidate(ioasid=self.child, native_type=pb.NATIVE_INVALIDATION_VTD_S1,
+                                   native=native((0x11000, 1, 1, 0), (0x12000, 1, 0, 0)))
+        self.assertEqual(answer.done, 2)
+        for n, page in enumerate((0, 21, 22, 3)):
+            self.reads(n, page)
+        refusal = self.refused("INVALID_FIELD", self.a.Invalidate, ioasid=self.child,
+                               native_type=pb.NATIVE_INVALIDATION_VTD_S1, field="native[1]",
+                               native=native((0x10000, 1, 0, 0), (0x13000, 1, 2, 0)))
+        self.assertEqual(refusal.metadata["done"], "1")
+        self.reads(0, 20)
+        self.reads(3, 3)
+        self.a.Invalidate(ioasid=self.child, native_type=pb.NATIVE_INVALIDATION_VTD_S1,
+                          native=native((0, 2 ** 64 - 1, 0, 0)))
+        self.reads(3, 23)
+        for bad in (b"", native((0, 1, 0, 0))[:-1]):
+            self.refused("INVALID_FIELD", self.a.Invalidate, ioasid=self.child, native=bad,
+                         native_type=pb.NATIVE_INVALIDATION_VTD_S1, field=None)

@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import socket
+import struct
 import threading
 import traceback
 
@@ -221,6 +222,64 @@ class _Worker:
     def exchange(self, path, message, fds=(), timeout=10.0):
         status, got = fdpass.exchange(path, message, [self.things[f] for f in fds], timeout)
         return status, [self._keep(f) for f in got]
+
+    # -- the process's end of a DMA service (docs/process.md), spoken by hand
+
+    def service(self, fd):
+        s = socket.socket(fileno=self.things.pop(fd))
+        return self._keep(s)
+
+    def service_receive(self, service, timeout):
+        """The next message; None: none in time; b"": the broker has closed it."""
+        s = self.things[service]
+        s.settimeout(timeout)
+        try:
+            return s.recv(1 << 20)
+        except socket.timeout:
+            return None
+        except ConnectionError:
+            return b""
+
+    def service_send(self, service, data):
+        try:
+            self.things[service].send(data)
+            return True
+        except OSError:
+            return False
+
+    def service_close(self, service):
+        self.things.pop(service).close()
+
+    def service_serve(self, service, base, data, writable):
+        """Answers from a thread: [base, base + len(data)) is there; writable bytes of it."""
+        s, memory = self.things[service], bytearray(data)
+        s.settimeout(None)
+
+        def serve():
+            while True:
+                try:
+                    message = s.recv(1 << 20)
+                except OSError:
+                    return
+                if not message:
+                    return
+                number, op, length, address = struct.unpack_from("<QIIQ", message)
+                at = address - base
+                limit = writable if op == 2 else len(memory)
+                done = max(0, min(length, limit - at)) if 0 <= at else 0
+                cause = 0 if done == length else 2 if 0 <= at + done < len(memory) else 1
+                if op == 2:
+                    memory[at:at + done] = message[24:24 + done]
+                part = bytes(memory[at:at + done]) if op == 1 else b""
+                try:
+                    s.send(struct.pack("<QII", number, done, cause) + part)
+                except OSError:
+                    return
+        threading.Thread(target=serve, daemon=True).start()
+        return self._keep(memory)
+
+    def served(self, memory, at, length):
+        return bytes(self.things[memory][at:at + length])
 
     # -- raw sockets
 

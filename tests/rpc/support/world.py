@@ -32,7 +32,9 @@ class Inventory:
         return [d for d in self.single if d.iommu == iommu]
 
     def formats(self, address):
-        return {f.format: f for f in self.all[address].capabilities.formats}
+        """Those of kind KERNEL: EPT (6, 7) is kind KVM's alone."""
+        return {f.format: f for f in self.all[address].capabilities.formats
+                if f.format not in (6, 7)}
 
     def having(self, test):
         """Addresses of single devices whose capabilities pass the test."""

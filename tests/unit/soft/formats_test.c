@@ -27,6 +27,7 @@ static const struct soft_env env48 = {.output_bits = 48, .device_tlb = true};
 static void test_samples(void **state)
 {
 	const struct soft_format *x86 = &soft_format_x86_64_4l, *ss = &soft_format_vtdss_4l;
+	const struct soft_format *ept = &soft_format_ept_4l;
 	uint32_t rw = SHIM_READ | SHIM_WRITE;
 
 	assert_int_equal(x86->make_leaf(1, 0x12345000, rw | SHIM_EXEC, false), 0x12345067);
@@ -37,6 +38,9 @@ static void test_samples(void **state)
 	assert_int_equal(ss->make_leaf(2, 0x40000000, rw, true), 0x40000883);
 	assert_int_equal(ss->make_leaf(1, 0x12345000, SHIM_WRITE, false), 0x12345002);
 	assert_int_equal(ss->make_table(0x12345000), 0x12345003);
+	assert_int_equal(ept->make_leaf(1, 0x12345000, rw | SHIM_EXEC, false), 0x12345037);
+	assert_int_equal(ept->make_leaf(2, 0x40000000, SHIM_READ, false), 0x400000b1);
+	assert_int_equal(ept->make_table(0x12345000), 0x12345007);
 }
 
 struct mask {
@@ -62,6 +66,14 @@ static const struct mask masks[] = {
 	{&soft_format_vtdss_5l, 5, false, 0x400f000000000880},
 	{&soft_format_vtdss_4l, 2, true, 0x000f0000001ff800},
 	{&soft_format_vtdss_4l, 3, true, 0x000f00003ffff800},
+	/* SDM vol 3, 28.3; bit 3 makes type 7 of write-back. */
+	{&soft_format_ept_4l, 1, true, 0x000f000000000008},
+	{&soft_format_ept_4l, 2, false, 0x000f000000000078},
+	{&soft_format_ept_4l, 3, false, 0x000f000000000078},
+	{&soft_format_ept_4l, 4, false, 0x000f0000000000f8},
+	{&soft_format_ept_5l, 5, false, 0x000f0000000000f8},
+	{&soft_format_ept_4l, 2, true, 0x000f0000001ff008},
+	{&soft_format_ept_4l, 3, true, 0x000f00003ffff008},
 };
 
 static enum soft_entry_kind kind_of(const struct mask *m, const struct soft_env *env, uint64_t raw)
@@ -124,6 +136,28 @@ static void test_reserved_by_iommu(void **state)
 		assert_int_equal(kind_of(&leaf, &env, 1ull << bits | 3), SOFT_ENTRY_WIDTH);
 		assert_int_equal(kind_of(&leaf, &env, 1ull << (bits - 1) | 3), SOFT_ENTRY_LEAF);
 	}
+}
+
+/* SDM vol 3, 28.3.3.1: misconfigurations. */
+static void test_ept_misconfigurations(void **state)
+{
+	const struct mask leaf = {&soft_format_ept_4l, 1, true, 0};
+	const struct mask table = {&soft_format_ept_4l, 2, false, 0};
+
+	for (unsigned int rwx = 0; rwx < 8; rwx++) {
+		enum soft_entry_kind wrong = rwx & 1 ? SOFT_ENTRY_LEAF : SOFT_ENTRY_RESERVED;
+
+		if (!rwx)
+			wrong = SOFT_ENTRY_EMPTY;
+		assert_int_equal(kind_of(&leaf, &env48, 0x12345030 | rwx), wrong);
+		if (rwx)
+			assert_int_equal(kind_of(&table, &env48, 0x12345000 | rwx),
+					 rwx & 1 ? SOFT_ENTRY_TABLE : SOFT_ENTRY_RESERVED);
+	}
+	for (unsigned int type = 0; type < 8; type++)
+		assert_int_equal(kind_of(&leaf, &env48, 0x12345007 | type << 3),
+				 type == 2 || type == 3 || type == 7 ? SOFT_ENTRY_RESERVED
+								     : SOFT_ENTRY_LEAF);
 }
 
 /* ---- a window of tables, without a shim ---- */
@@ -807,6 +841,7 @@ int main(void)
 		cmocka_unit_test(test_samples),
 		cmocka_unit_test(test_reserved_bits),
 		cmocka_unit_test(test_reserved_by_iommu),
+		cmocka_unit_test(test_ept_misconfigurations),
 		cmocka_unit_test(test_input_edges),
 		cmocka_unit_test(test_narrowed_input),
 		cmocka_unit_test(test_not_present_at_each_level),

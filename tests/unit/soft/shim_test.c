@@ -38,9 +38,14 @@ static void test_inventory(void **state)
 			n_soft1++;
 			assert_int_equal(info->caps.pasid_bits, 0);
 			assert_false(info->caps.snoop_control);
+			assert_false(info->caps.dirty_tracking);
+			assert_false(info->caps.recoverable_faults);
 		} else {
 			assert_int_equal(info->caps.pasid_bits, 20);
 			assert_true(info->caps.snoop_control);
+			assert_true(info->caps.dirty_tracking);
+			assert_true(info->caps.recoverable_faults);
+			assert_true(info->caps.formats[0].access_dirty);
 		}
 	}
 	assert_int_equal(n_host, 1);
@@ -181,16 +186,20 @@ static void test_create_refused(void **state)
 	spec.input_bits = 48;
 	assert_int_equal(create(&f, &spec, NULL, reason), 0);
 	spec.dirty_tracking = true;
-	assert_int_equal(create(&f, &spec, NULL, reason), SHIM_E_UNSUPPORTED);
+	assert_int_equal(create(&f, &spec, f.dev0, reason), 0);
+	assert_int_equal(create(&f, &spec, f.dev1, reason), SHIM_E_INCOMPATIBLE);
+	assert_non_null(strstr(reason, "dirty"));
 	spec.dirty_tracking = false;
+	/* A device that cannot ask for pages may share the table with those that can. */
 	spec.faults = true;
-	assert_int_equal(create(&f, &spec, NULL, reason), SHIM_E_UNSUPPORTED);
+	assert_int_equal(create(&f, &spec, f.dev0, reason), 0);
+	assert_int_equal(create(&f, &spec, f.dev1, reason), 0);
 	spec.faults = false;
 	for (int format = 0; format <= _SHIM_FORMAT_MAX; format++) {
 		spec.format = (enum shim_format)format;
 		spec.input_bits = 0;
 		assert_int_equal(create(&f, &spec, NULL, reason),
-				 format >= SHIM_FORMAT_X86_64_4L && format <= SHIM_FORMAT_VTDSS_5L
+				 format >= SHIM_FORMAT_X86_64_4L && format <= SHIM_FORMAT_EPT_5L
 					 ? 0
 					 : SHIM_E_UNSUPPORTED);
 	}

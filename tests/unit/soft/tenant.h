@@ -10,6 +10,9 @@
 
 #include "fixture.h"
 
+#include "soft/guard.h"
+
+#include <signal.h>
 #include <stdatomic.h>
 
 #define BASE   (3ull << 30)
@@ -30,6 +33,25 @@
 #define SS_W (1ull << 1)
 #define SS_A (1ull << 8)
 #define SS_D (1ull << 9)
+
+/*
+ * cmocka takes SIGBUS and SIGSEGV for itself while a test runs: main() keeps the guard's
+ * handlers, and a test that makes memory vanish puts them back.
+ */
+static struct sigaction tenant_guard[2];
+
+static inline void tenant_guard_keep(void)
+{
+	assert_int_equal(soft_guard_init(), 0);
+	sigaction(SIGBUS, NULL, &tenant_guard[0]);
+	sigaction(SIGSEGV, NULL, &tenant_guard[1]);
+}
+
+static inline void tenant_guard_arm(void)
+{
+	sigaction(SIGBUS, &tenant_guard[0], NULL);
+	sigaction(SIGSEGV, &tenant_guard[1], NULL);
+}
 
 struct tenant {
 	struct fixture *f;

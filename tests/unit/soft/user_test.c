@@ -403,6 +403,7 @@ static void test_punched(void **state)
 	struct tenant t;
 	struct fixture f;
 
+	tenant_guard_arm();
 	fixture_open(&f, NULL, 0, 8 * M2);
 	parent = parent_of(&f, SHIM_FORMAT_VTDSS_4L);
 	t = tenant_new(&f, BASE, SHIM_FORMAT_X86_64_4L, TABLES);
@@ -443,5 +444,6 @@ int main(void)
 		cmocka_unit_test(test_punched),
 	};
 
+	tenant_guard_keep();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

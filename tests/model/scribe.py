@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tenants' CPUs, writing page tables.
+
+Each lane has a file for tables, which it maps at TABLES in its spaces.  Between rounds, when nothing is
+in flight, it writes an entry now and then: maps, unmaps, permissions, large pages, tables put elsewhere, and nonsense.
+Afterwards it mostly gives the command that its caches need, often enough another one or none; what
+that leaves to the caches the model knows (tables.py).
+
+What it wants next of a lane stands in lane.wishes: requests for the generator to make, in order.
+"""
+
+import ioasid_pb2 as pb
+from tables import ADDRESS, LEAF, PAGE, READ, TABLE, Place, TooMany, Walk, layout, pack
+
+TABLES = 0x70000000  # where spaces have the pages for tables
+PAGES = 32  # of a lane's file for tables
+BASES = [0, 0x10000, 0x200000, 0x40000000, TABLES, 0x100000000, (1 << 39) - 16 * PAGE, (1 << 47) - 16 * PAGE]
+HIGH = [(1 << 64) - 16 * PAGE]  # where the sign extends
+
+
+class Scribe:
+    """Writes tables for one world of lanes."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def write(self, lane, tally):
+        """One entry, perhaps, of one of the lane's tables."""
+        rng = lane.rng
+        spaces = [s for _, s in sorted(lane.lease.ioasids.items()) if s.table]
+        if not spaces:
+            return
+        attached = [s for s in spaces if any(s in a.chain() for a in lane.lease.attachments.values())]
+        space = rng.choice(attached if attached and rng.random() < 0.85 else spaces)
+        va, level = self._where(rng, space)
+        if self._find(space, space.table.root) is None and rng.random() < 0.9:
+            # First there must be something for it to be written to.
+            below = space
+            while below.table and self._find(below, below.table.root) is None and below.parent.table:
+                below = below.parent
+            if self._find(below, below.table.root) is None:
+                self._want_ground(lane, below.parent)
+                return
+            space, va, level = below, TABLES, 2
+        roll = rng.random()
+        if space.vas and roll < 0.12:
+            what = self._put(lane, space, va, level, 0)
+        elif space.vas and roll < 0.2:
+            what = self._twist(lane, space, va)
+        else:
+            what = self._map(lane, space, va, level)
+        tally[f"  table: {what}"] += 1
+        if what != "unreachable":
+            self._command(lane, space, va, level, what)
+
+    @staticmethod
+    def _want_ground(lane, space):
+        """The pages for tables, mapped where they are expected."""
+        if space.kind != pb.IOASID_KIND_KERNEL or space.freed or space.parent or space.touching(TABLES, PAGES * PAGE):
+            return
+        for id_, m in sorted(lane.lease.memories.items()):
+            if m.file is lane.tables and m.length == PAGES * PAGE and m.read:
+                r = pb.MapRequest(ioasid=space.id)
+                r.entries.add(iova=TABLES, length=m.length, memory=id_, read=True, write=m.write)
+                lane.wishes.append(("Map", r))
+                return
+
+    # -- where --
+
+    def _where(self, rng, space):
+        if space.vas and rng.random() < 0.6:
+            va = rng.choice(list(space.vas))
+            return va, space.vas[va]
+        bases = BASES + (HIGH if space.format.sign_extended else [])
+        va = rng.choice(bases) + rng.randrange(12) * PAGE
+        if space.children and rng.random() < 0.5:
+            va = TABLES
+        level = 1
+        if rng.random() < (0.9 if va == TABLES else 0.15):
+            level = 3 if rng.random() < 0.1 else 2
+            va &= ~((PAGE << 9 * (level - 1)) - 1)
+        return (va, level) if space.format.outside(va) is None else (0, 1)
+
+    def _target(self, lane, space, level):
+        """An address of the parent for a page of that level."""
+        rng, parent = lane.rng, space.parent
+        size = PAGE << 9 * (level - 1)
+        roll = rng.random()
+        address = TABLES
+        if level > 1 and roll < 0.8:
+            pass
+        elif parent.kind == pb.IOASID_KIND_USER and parent.vas and roll < 0.95:
+            address = rng.choice(list(parent.vas)) + rng.randrange(4) * PAGE * (rng.random() < 0.3)
+        elif parent.starts and roll < 0.95:
+            m = parent.maps[rng.choice(parent.starts)]
+            address = m.iova + rng.randrange(m.length // PAGE) * PAGE
+        else:
+            address = rng.choice(BASES)
+        return address & ~(size - 1) & ADDRESS
+
+    def _find(self, space, address):
+        """(file, offset) of an address of the parent; None: it has none."""
+        try:
+            ends = Walk().places(space.parent, address, READ)
+        except TooMany:
+            return None
+        if len(ends) != 1 or not isinstance(ends[0], Place):
+            return None
+        return ends[0].memory.file, ends[0].memory.offset + ends[0].offset
+
+    def _slot(self, lane, space, va, level, make):
+        """Where the entry lies; tables above it are made."""
+        shape = layout(space.format)
+        at = space.table.root
+        for n in range(space.format.levels(), 0, -1):
+            place = self._find(space, at + (va >> (12 + 9 * (n - 1)) & 511) * 8)
+            if place is None or n == level:
+                return place
+            entry = shape.decode(n, place[0].word(place[1]), 48, True)
+            if entry.kind != TABLE:
+                if not make and entry.kind == LEAF:
+                    return place
+                page = self._page(lane, space)
+                if not make or page is None:
+                    return None
+                raw = (TABLES + page * PAGE) | shape.TABLE
+                place[0].cpu_write(place[1], pack(raw), self.world.tick())
+                at = raw & ADDRESS
+            else:
+                at = entry.address
+        return None
+
+    def _page(self, lane, space):
+        """A page for a table, of zeros; now and then one that is in use."""
+        live = {p for p, s in lane.pages.items() if s.table and not s.freed}
+        free = [p for p in range(PAGES) if p not in live]
+        if not free and lane.rng.random() < 0.8:
+            return None
+        page = lane.rng.choice(free or sorted(live))
+        lane.pages[page] = space
+        lane.tables.cpu_write(page * PAGE, bytes(PAGE), self.world.tick())
+        return page
+
+    # -- what --
+
+    def _put(self, lane, space, va, level, raw):
+        place = self._slot(lane, space, va, level, False)
+        if place is None:
+            return "unreachable"
+        place[0].cpu_write(place[1], pack(raw), self.world.tick())
+        return "cleared" if not raw else "rewritten"
+
+    def _map(self, lane, space, va, level):
+        rng = lane.rng
+        place = self._slot(lane, space, va, level, True)
+        if place is None:
+            return "unreachable"
+        shape = layout(space.format)
+        raw = self._target(lane, space, level) | (shape.PAGE_RW if rng.random() < 0.85 else shape.PAGE_RO)
+        if level > 1:
+            raw |= shape.PS
+        if rng.random() < 0.5:
+            raw |= shape.A | shape.D
+        place[0].cpu_write(place[1], pack(raw), self.world.tick())
+        space.vas[va] = level
+        if len(space.vas) > 24:
+            del space.vas[rng.choice(list(space.vas))]
+        return f"mapped, level {level}"
+
+    def _twist(self, lane, space, va):
+        """A bit of an entry somewhere on the way."""
+        rng = lane.rng
+        level = rng.randint(1, space.format.levels())
+        place = self._slot(lane, space, va, level, False)
+        if place is None:
+            return "unreachable"
+        raw = place[0].word(place[1])
+        roll = rng.random()
+        if roll < 0.5:
+            raw ^= 1 << rng.choice((0, 1, 1, 2, 7))
+        elif roll < 0.7:
+            raw ^= 1 << rng.randrange(64)
+        else:
+            # The table or page is another.
+            raw = raw & ~ADDRESS | (TABLES + rng.randrange(PAGES) * PAGE)
+        place[0].cpu_write(place[1], pack(raw), self.world.tick())
+        return "twisted"
+
+    def cure(self, lane, space, address):
+        """Puts a page at an address, for who waits there; False: it cannot."""
+        va = address & ~(PAGE - 1)
+        place = self._slot(lane, space, va, 1, True)
+        if place is None:
+            return False
+        shape = layout(space.format)
+        place[0].cpu_write(place[1], pack(self._target(lane, space, 1) | shape.PAGE_RW), self.world.tick())
+        space.vas[va] = 1
+        return True
+
+    # -- afterwards --
+
+    def _command(self, lane, space, va, level, what):
+        rng = lane.rng
+        keys = [k for k, s in lane.lease.attachments.items() if space in s.chain()]
+        for key in sorted(keys)[:2]:
+            if lane.lease.attachments[key] is space:
+                lane.hot.append((key, va + rng.randrange(PAGE)))
+        roll = rng.random()
+        if roll < 0.3:
+            return
+        r = pb.InvalidateRequest(ioasid=space.id)
+        e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_ALL)
+        if roll < 0.8:
+            e.granularity = pb.INVALIDATE_GRANULARITY_RANGE
+            size = PAGE << 9 * (level - 1)
+            e.iova, e.length = va & ~(size - 1), size
+            # To say leaf where more than a leaf changed is a tenant's mistake.
+            e.leaf = rng.random() < (0.7 if what == "mapped, level 1" else 0.3)
+        elif roll < 0.9:
+            pasids = [pasid for _, pasid in keys if pasid]
+            e.granularity = pb.INVALIDATE_GRANULARITY_PASID
+            e.pasid.value = rng.choice(pasids or [1])
+        lane.wishes.append(("Invalidate", r))
