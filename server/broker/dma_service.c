@@ -449,7 +449,7 @@ static int service_connect(struct broker_call *call, struct dma_service *s, int 
 		return refuse_precondition(call, OUTCOME_WRONG_STATE, "process",
 					   "the calling process cannot be told from others, or has "
 					   "ended");
-	if (r || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds))
+	if (r || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
 		return refuse_no_memory(call);
 	s->watch.fd = fds[0];
 	*ret_fd = fds[1];
@@ -492,24 +492,11 @@ static int service_ticket(struct broker_call *call, struct dma_service *s, int f
 	return OUTCOME_OK;
 }
 
-/* What was opened and never taken makes way. */
-static int make_way(struct broker_call *call, const struct process_id *process)
-{
-	struct dma_service *s = service_of(call->lease, process);
-
-	if (s && s->taken)
-		return refuse_precondition(call, OUTCOME_WRONG_STATE, "service",
-					   "this process has a DMA service in this lease already");
-	if (s)
-		service_end(s);
-	return OUTCOME_OK;
-}
-
 int rpc_open_dma_service(struct broker_call *call)
 {
 	Ioasid__V1__OpenDmaServiceResponse *p = call_response(call);
+	struct dma_service *s, *before;
 	struct process_id process;
-	struct dma_service *s;
 	int r, fd = -1;
 
 	if (p)
@@ -520,9 +507,10 @@ int rpc_open_dma_service(struct broker_call *call)
 	if (r)
 		return r;
 	process = caller_of(call);
-	r = make_way(call, &process);
-	if (r)
-		return r;
+	before = service_of(call->lease, &process);
+	if (before && before->taken)
+		return refuse_precondition(call, OUTCOME_WRONG_STATE, "service",
+					   "this process has a DMA service in this lease already");
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return refuse_no_memory(call);
@@ -542,8 +530,12 @@ int rpc_open_dma_service(struct broker_call *call)
 		if (fd >= 0)
 			close(fd);
 		service_end(s);
+		return r;
 	}
-	return r;
+	/* What was opened and never taken makes way. */
+	if (before)
+		service_end(before);
+	return OUTCOME_OK;
 }
 
 void dma_services_each_charge(const struct lease *lease, dma_service_charge_fn each, void *data)

@@ -43,7 +43,8 @@
 #define FAILED_PRECONDITION 9
 
 static const struct broker_peer peer_admin = {.socket = "admin", .uid = 0, .pid = 1};
-static const struct broker_peer peer_red = {.socket = "tenants", .uid = 50001, .pid = 2};
+/* A process that there is, for what depends on it: this one. */
+static struct broker_peer peer_red = {.socket = "tenants", .uid = 50001};
 static const struct broker_peer peer_blue = {.socket = "tenants", .uid = 50002, .pid = 3};
 
 /* ---- the fault around one request ---- */
@@ -1025,6 +1026,38 @@ static int step_free_guest(struct run *run)
 	return free_ioasid(run, run->red, "", run->guest);
 }
 
+/* ---- processes ---- */
+
+static int step_open_service(struct run *run)
+{
+	Ioasid__V1__OpenDmaServiceRequest m = IOASID__V1__OPEN_DMA_SERVICE_REQUEST__INIT;
+	Ioasid__V1__OpenDmaServiceResponse *response;
+	int code = call(run, run->red, B "OpenDmaService", &m);
+
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, open_dma_service);
+	memcpy(run->ticket, response->ticket.data, sizeof(run->ticket));
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int step_alloc_process(struct run *run)
+{
+	Ioasid__V1__AllocRequest m = IOASID__V1__ALLOC_REQUEST__INIT;
+	Ioasid__V1__AllocResponse *response;
+	int code;
+
+	m.kind = IOASID__V1__IOASID_KIND__IOASID_KIND_PROCESS;
+	code = call(run, run->red, B "Alloc", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, alloc);
+	run->guest = response->ioasid;
+	FREE_RESPONSE(response);
+	return code;
+}
+
 static int step_invalidate(struct run *run)
 {
 	Ioasid__V1__InvalidateRequest m = IOASID__V1__INVALIDATE_REQUEST__INIT;
@@ -1315,6 +1348,14 @@ const struct step sequence[] = {
 	{"SetMemorySlot, deleted", step_slot_deleted, OK},
 	{"DestroyVm, in use", step_destroy_vm, OK},
 	{"Free, the last of a VM", step_free_guest, OK},
+	{"OpenDmaService", step_open_service, OK},
+	{"Alloc, of a process too early", step_alloc_process, FAILED_PRECONDITION},
+	{"OpenDmaService, again", step_open_service, OK},
+	{"TAKE, another's service", step_take_foreign, 92},
+	{"TAKE, the service", step_take, OK},
+	{"OpenDmaService, a second", step_open_service, FAILED_PRECONDITION},
+	{"Alloc, of the process", step_alloc_process, OK},
+	{"Free, of the process", step_free_guest, OK},
 	{"Alloc, blue", step_alloc_blue1, OK},
 	{"Alloc, blue again", step_alloc_blue2, OK},
 	{"Alloc, over blue's limit", step_alloc_over, RESOURCE_EXHAUSTED},
@@ -1434,6 +1475,7 @@ int run_begin(struct run *run)
 	struct soft_problem problem = {0};
 	int err;
 
+	peer_red.pid = getpid();
 	memset(run, 0, sizeof(*run));
 	host_init(&run->host);
 	run->memfd = memfd_create("failnth", MFD_CLOEXEC | MFD_ALLOW_SEALING);

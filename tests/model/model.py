@@ -1458,6 +1458,7 @@ class World:
             return
         space = lease.attachments.get(key)
         walk = Walk(device, key[1], OUTPUT_BITS)
+        plan.admitted = walk.remember
         try:
             pages = self.pages(walk, device, space, request.iova, length, request.access)
         except TooMany:
@@ -1465,7 +1466,6 @@ class World:
             return
         plan.pages = pages
         self._dma_touches(plan, walk, space, pages, request.access)
-        plan.admitted = walk.remember
         plan.check = lambda r: self._check_dma(request, pages, r)
         plan.commit = lambda r: self._moved(lease, request, walk, pages, r)
         plan.stale = walk.stale
@@ -1474,6 +1474,9 @@ class World:
         if space is not None:
             self._reads_space(plan, space)
         tables = {file for file, _, _, _ in walk.words}
+        # Bits that it could not set another may set for it meanwhile.
+        plan.reads.update(("bits", file) for file, _ in walk.set)
+        plan.writes.update(("bits", file) for file in walk.missed)
         plan.reads.update(("bytes", file) for file in tables)
         for s in space.chain() if space is not None else ():
             if s.dirty is not None:

@@ -33,6 +33,9 @@ class Scribe:
         attached = [s for s in spaces if any(s in a.chain() for a in lane.lease.attachments.values())]
         space = rng.choice(attached if attached and rng.random() < 0.85 else spaces)
         va, level = self._where(rng, space)
+        used = [a for key, a in lane.hot if lane.lease.attachments.get(key) is space]
+        if used and rng.random() < 0.4:
+            va, level = rng.choice(used) & ~(PAGE - 1), 1  # what caches know
         if self._find(space, space.table.root) is None and rng.random() < 0.9:
             # First there must be something for it to be written to.
             below = space
@@ -210,6 +213,9 @@ class Scribe:
             return
         r = pb.InvalidateRequest(ioasid=space.id)
         e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_ALL)
+        pasids = [k[1] for k in sorted(keys) if k[1] and lane.lease.attachments[k] is space]
+        if pasids and rng.random() < 0.4:
+            roll = 0.85
         if roll < 0.8:
             e.granularity = pb.INVALIDATE_GRANULARITY_RANGE
             size = PAGE << 9 * (level - 1)
@@ -217,7 +223,6 @@ class Scribe:
             # To say leaf where more than a leaf changed is a tenant's mistake.
             e.leaf = rng.random() < (0.7 if what == "mapped, level 1" else 0.3)
         elif roll < 0.9:
-            pasids = [pasid for _, pasid in keys if pasid]
             e.granularity = pb.INVALIDATE_GRANULARITY_PASID
             e.pasid.value = rng.choice(pasids or [1])
         lane.wishes.append(("Invalidate", r))

@@ -182,6 +182,8 @@ class Walk:
         self.output_bits = output_bits
         self.words = set()  # (file, offset, space, may be written by the walker)
         self.written = set()  # (space, address): pages that the walker may write bits to
+        self.set = set()  # (file, offset) of words that this walk sets bits in
+        self.missed = set()  # files of words that it could not set bits in
         self.stale = False  # a remembered value was considered
 
     def places(self, space, address, access):
@@ -328,14 +330,17 @@ class Walk:
             bits |= shape.dirty
         if space.table.extended and shape.flags:
             bits |= X86.EA
-        loose = offset in file.loose
+        # A table may be its own parent's as well: then this very walk has set them before.
+        loose = offset in file.loose or (file, offset) in self.set
         if raw & bits == bits and not loose:
             yield None
             return
         self.words.add((file, offset, space, True))
+        self.set.add((file, offset))
         good = loose or old
         for end in set_of(self._reach(space.parent, slot, WRITE, stage + 1, ())):
             if isinstance(end, Fault):
+                self.missed.add(file)
                 yield end
             else:
                 good = True
