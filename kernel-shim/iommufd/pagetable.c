@@ -53,10 +53,12 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev,
 	if (pt->dirty && !info->caps.dirty_tracking)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
 				      info->caps.feature_absent[SHIM_FEATURE_DIRTY]);
-	if (pt->smmuv3)
-		return iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
-	if (pt->user)
-		return iommufd_user_suits(pt, dev, ret_reason);
+	if (iommufd_is_tenants(pt)) {
+		int r = pt->smmuv3 ? iommufd_smmuv3_suits(pt, dev->slot, ret_reason)
+				   : iommufd_user_suits(pt, dev, ret_reason);
+
+		return r ? r : iommufd_pt_suits(pt->parent, dev, ret_reason);
+	}
 	if (!cap)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: it is not proven that the kernel builds page tables of "
@@ -257,12 +259,15 @@ static bool try_end(struct iommufd_pt *pt)
 {
 	struct iommufd_hwpt *hwpt;
 
+	/* They use HWPTs of it. */
+	if (!iommufd_views_try_end(pt))
+		return false;
 	while ((hwpt = pt->hwpts)) {
 		if (!hwpt->gone && !try_destroy(pt, hwpt->id))
 			return false;
 		iommufd_hwpt_remove(pt, hwpt);
 	}
-	return pt->smmuv3 || (iommufd_views_try_end(pt) && try_destroy(pt, pt->ioas));
+	return pt->smmuv3 || try_destroy(pt, pt->ioas);
 }
 
 void iommufd_pt_end(struct iommufd_pt *pt)

@@ -32,11 +32,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
-{
-	return &iommufd_shim_of(ctx->base.shim)->sys;
-}
-
 /* ---- the page of CDs ---- */
 
 struct smmuv3_page {
@@ -86,7 +81,7 @@ static int page_place(struct iommufd_pt *parent, struct smmuv3_page *page)
 
 static int page_get(struct iommufd_pt *parent, struct smmuv3_page **ret_page)
 {
-	const struct iommufd_sys *sys = sys_of(parent->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(parent->ctx);
 	struct smmuv3_page *page = parent->cds;
 	void *bytes;
 	int r;
@@ -117,7 +112,7 @@ static int page_get(struct iommufd_pt *parent, struct smmuv3_page **ret_page)
 
 void iommufd_smmuv3_page_free(struct iommufd_pt *parent)
 {
-	const struct iommufd_sys *sys = sys_of(parent->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(parent->ctx);
 
 	if (!parent->cds)
 		return;
@@ -408,7 +403,7 @@ int iommufd_smmuv3_create(struct iommufd_pt *pt, const struct shim_pt_spec *spec
 	struct smmuv3_binding wanted;
 	int r;
 
-	if (!parent || parent->ctx != pt->ctx || parent->smmuv3 || parent->user)
+	if (!parent || parent->ctx != pt->ctx || iommufd_is_tenants(parent))
 		return -EINVAL;
 	if (parent->broken)
 		return -EIO;

@@ -44,7 +44,7 @@ int iommufd_user_check(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec,
 		return -EINVAL;
 	if (parent->broken)
 		return -EIO;
-	if (parent->user)
+	if (iommufd_is_tenants(parent))
 		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED,
 				      "iommufd nests no deeper than one table on the parent");
 	if (spec->dirty_tracking)
@@ -67,7 +67,7 @@ int iommufd_user_suits(const struct iommufd_pt *pt, const struct iommufd_dev *de
 	if (dev->nests_not)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
 				      dev->nests_not);
-	return iommufd_pt_suits(pt->parent, dev, ret_reason);
+	return 0;
 }
 
 static void set(struct iommufd_pt *pt, const struct shim_table *table)
