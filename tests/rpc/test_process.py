@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kind PROCESS: the service protocol (docs/process.md) spoken by hand, well and badly."""
 import os
+import random
 import struct
 import time
 
@@ -338,6 +339,36 @@ class Hostile(Processes):
         # The broker is well, and the process may begin anew.
         self.served()
         self.assertReads(self.conn, self.dev, BASE, pattern(PAGE))
+
+    def test_random_answers(self):
+        """Mutations of a right answer, seeded: taken exactly if they are one."""
+        rng = random.Random(5)
+        for _ in range(150):
+            service, space = self.served(serve=False)
+            waiting = self.begin(16)
+            number = service.receive()[0]
+            done, cause = rng.choice([(16, 0), (7, 1), (0, 9), (15, 2)])
+            right = bytearray(struct.pack("<QII", number, done, cause) + bytes(done))
+            made = bytearray(right)
+            for _ in range(rng.randrange(3)):
+                made[rng.randrange(len(made))] ^= 1 << rng.randrange(8)
+            made = made[:rng.choice([len(made), len(made), rng.randrange(1, len(made) + 1)])]
+            number_, done_, cause_ = struct.unpack("<QII", made[:16].ljust(16, b"\0"))
+            good = (len(made) >= 16 and number_ == number and done_ <= 16
+                    and cause_ in (0, 1, 2, 9) and (cause_ == 0) == (done_ == 16)
+                    and len(made) == 16 + done_)
+            self.actor.service_send(service.socket, bytes(made))
+            answer = waiting.result()
+            with self.subTest(made=made.hex()):
+                if good:
+                    self.assertEqual((answer.done, answer.fault.cause), (done_, cause_))
+                    service.close()
+                else:
+                    self.blocked("NOT_ATTACHED", answer)
+                    self.assertTrue(service.ended())
+            self.conn.Detach(device=self.dev)
+            self.conn.Free(ioasid=space)
+            self.wait_used("org/a", "kept_fds", 0)
 
     def test_data_with_a_write(self):
         service, _ = self.served(serve=False)
