@@ -89,11 +89,9 @@ static int alloc(struct iommufd_ctx *ctx, struct iommufd_hwpt_alloc *arg,
 /* One with the mappings of an IOAS. */
 static int alloc_paging(struct iommufd_dev *dev, struct iommufd_pt *pt, struct iommufd_hwpt *hwpt)
 {
-	/* An SMMUv3's driver has no parent with PASIDs: they are stage 1's. */
-	bool pasid = dev->pasid_bits && (!hwpt->is_parent || hwpt->unit->nested);
 	struct iommufd_hwpt_alloc arg = {
 		.size = sizeof(arg),
-		.flags = (pasid ? IOMMU_HWPT_ALLOC_PASID : 0) |
+		.flags = (dev->pasid_bits ? IOMMU_HWPT_ALLOC_PASID : 0) |
 			 (pt->dirty ? IOMMU_HWPT_ALLOC_DIRTY_TRACKING : 0),
 		.dev_id = dev->id,
 		.pt_id = pt->ioas,

@@ -350,7 +350,10 @@ void iommufd_pt_end(struct iommufd_pt *pt);
 void iommufd_pt_free(struct iommufd_pt *pt);
 
 /* user.c: tables that tenants write */
-int iommufd_user_check(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason);
+/* Of either hardware's: what can be a parent. */
+int iommufd_user_check_parent(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec,
+			      char *ret_reason);
+int iommufd_user_check(const struct shim_pt_spec *spec, char *ret_reason);
 /* Whether the device can use it. */
 int iommufd_user_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev,
 		       char *ret_reason);

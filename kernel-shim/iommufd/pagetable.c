@@ -86,6 +86,7 @@ static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, 
 {
 	const struct iommufd_kernel *kernel = &iommufd_shim_of(ctx->base.shim)->kernel;
 	const char *what = NULL;
+	int r;
 
 	if (spec->kind == SHIM_KIND_PROCESS)
 		what = "iommufd offers no page table of a process (SVA) to user space";
@@ -104,9 +105,10 @@ static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, 
 		       "dirty in their parent";
 	if (what)
 		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED, "%s", what);
-	return spec->kind == SHIM_KIND_USER && !is_smmuv3(spec)
-		       ? iommufd_user_check(ctx, spec, ret_reason)
-		       : 0;
+	if (spec->kind != SHIM_KIND_USER)
+		return 0;
+	r = iommufd_user_check_parent(ctx, spec, ret_reason);
+	return r || is_smmuv3(spec) ? r : iommufd_user_check(spec, ret_reason);
 }
 
 /* The narrowest that the named devices have, or without any, that some device has. */
@@ -185,9 +187,11 @@ static void fill(struct iommufd_pt *pt, const struct shim_pt_spec *spec, unsigne
 	pt->faults = spec->faults;
 	pt->smmuv3 = is_smmuv3(spec);
 	pt->user = spec->kind == SHIM_KIND_USER && !pt->smmuv3;
-	if (!pt->user)
+	if (spec->kind != SHIM_KIND_USER)
 		return;
 	pt->parent = iommufd_pt_of(spec->parent);
+	if (pt->smmuv3)
+		return;
 	pt->bound = spec->table;
 	if (spec->table)
 		pt->table = *spec->table;

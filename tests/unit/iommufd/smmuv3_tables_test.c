@@ -48,6 +48,8 @@ static int user_table(struct fixture *f, const struct shim_table *table, struct 
 		.input_bits = 39,
 		.parent = f->parent,
 		.table = table,
+		.devices = &f->dev,
+		.n_devices = 1,
 	};
 
 	return shim_pt_create(f->ctx, &spec, f->reason, ret_pt);
