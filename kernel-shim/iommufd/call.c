@@ -8,14 +8,9 @@
 
 #include <errno.h>
 
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
-{
-	return &iommufd_shim_of(ctx->base.shim)->sys;
-}
-
 int iommufd_call(struct iommufd_ctx *ctx, unsigned long request, void *arg)
 {
-	const struct iommufd_sys *sys = sys_of(ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(ctx);
 
 	return sys->ioctl(sys->user, ctx->fd, request, arg);
 }
@@ -36,6 +31,24 @@ int iommufd_unmap(struct iommufd_ctx *ctx, uint32_t ioas, uint64_t iova, uint64_
 
 	if (!r)
 		*ret_unmapped = arg.length;
+	return r;
+}
+
+int iommufd_invalidate(struct iommufd_ctx *ctx, uint32_t object, uint32_t type,
+		       const void *commands, size_t size, size_t n, size_t *ret_done)
+{
+	struct iommufd_hwpt_invalidate arg = {
+		.size = sizeof(arg),
+		.hwpt_id = object,
+		.data_uptr = (uintptr_t)commands,
+		.data_type = type,
+		.entry_len = (uint32_t)size,
+		.entry_num = (uint32_t)n,
+	};
+	int r = iommufd_call(ctx, IOMMU_HWPT_INVALIDATE, &arg);
+
+	/* A call that failed before it began leaves the number as it was. */
+	*ret_done = !r || arg.entry_num < n ? arg.entry_num : 0;
 	return r;
 }
 

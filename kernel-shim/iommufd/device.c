@@ -21,11 +21,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
-{
-	return &iommufd_shim_of(ctx->base.shim)->sys;
-}
-
 static int claim_error(int r)
 {
 	switch (r) {
@@ -42,7 +37,7 @@ static int claim_error(int r)
 /* Not if it was started anew without its fds. */
 static bool keeper_has(const struct iommufd_ctx *ctx)
 {
-	const struct iommufd_sys *sys = sys_of(ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(ctx);
 	struct keeper_context_id before = {ctx->id.value - 1}, next;
 
 	int r = sys->context_next(sys->user, before, &next);
@@ -208,7 +203,7 @@ fail:
 void iommufd_dev_close(struct iommufd_dev *dev, struct iommufd_debt **debts)
 {
 	const struct iommufd_backend *backend = iommufd_backend_of(dev->ctx);
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(dev->ctx);
 
 	/* Somebody else may have its descriptor still: the vIOMMU must be able to end. */
 	iommufd_vdevice_end(dev);
@@ -251,7 +246,7 @@ int iommufd_dev_is_free(struct shim *base, const char *address)
 int iommufd_dev_fd(struct shim_dev *base, int *ret_fd)
 {
 	struct iommufd_dev *dev = iommufd_dev_of(base);
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(dev->ctx);
 	int fd;
 
 	if (!iommufd_backend_of(dev->ctx)->has_fds)

@@ -21,9 +21,20 @@
 /* A group of more requests is cut: what is left over is asked again after the answer. */
 #define GROUP_MAX 512u
 
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
+void iommufd_faults_close(struct iommufd_ctx *ctx)
 {
-	return &iommufd_shim_of(ctx->base.shim)->sys;
+	if (ctx->fault_fd >= 0)
+		iommufd_sys_of(ctx)->close(iommufd_sys_of(ctx)->user, ctx->fault_fd);
+	ctx->fault_fd = -1;
+}
+
+void iommufd_faults_end(struct iommufd_ctx *ctx)
+{
+	/* The queue is in use as long as it is open. */
+	iommufd_faults_close(ctx);
+	if (ctx->fault_queue)
+		iommufd_destroy_surely(ctx, ctx->fault_queue);
+	ctx->fault_queue = 0;
 }
 
 int iommufd_faults_open(struct iommufd_ctx *ctx)
@@ -39,23 +50,10 @@ int iommufd_faults_open(struct iommufd_ctx *ctx)
 	ctx->fault_queue = arg.out_fault_id;
 	ctx->fault_fd = (int)arg.out_fault_fd;
 	ctx->fault_epoch++;
-	return 0;
-}
-
-void iommufd_faults_close(struct iommufd_ctx *ctx)
-{
-	if (ctx->fault_fd >= 0)
-		sys_of(ctx)->close(sys_of(ctx)->user, ctx->fault_fd);
-	ctx->fault_fd = -1;
-}
-
-void iommufd_faults_end(struct iommufd_ctx *ctx)
-{
-	/* The queue is in use as long as it is open. */
-	iommufd_faults_close(ctx);
-	if (ctx->fault_queue)
-		iommufd_destroy_surely(ctx, ctx->fault_queue);
-	ctx->fault_queue = 0;
+	r = iommufd_reports_watch(ctx, ctx->fault_fd);
+	if (r)
+		iommufd_faults_end(ctx);
+	return r;
 }
 
 static bool any_wants(const struct iommufd_ctx *ctx)
@@ -106,7 +104,8 @@ static int answer(struct iommufd_ctx *ctx, uint32_t cookie, bool success)
 		.code = success ? IOMMUFD_PAGE_RESP_SUCCESS : IOMMUFD_PAGE_RESP_INVALID,
 	};
 
-	return sys_of(ctx)->write(sys_of(ctx)->user, ctx->fault_fd, &response, sizeof(response));
+	return iommufd_sys_of(ctx)->write(iommufd_sys_of(ctx)->user, ctx->fault_fd, &response,
+					  sizeof(response));
 }
 
 static uint32_t access_of(uint32_t perm)
@@ -151,8 +150,8 @@ static bool take(struct iommufd_ctx *ctx, const struct iommufd_pgfault *fault,
 static int read_some(struct iommufd_ctx *ctx, struct iommufd_pgfault *faults, size_t n,
 		     size_t *ret_n)
 {
-	ssize_t got =
-		sys_of(ctx)->read(sys_of(ctx)->user, ctx->fault_fd, faults, n * sizeof(*faults));
+	ssize_t got = iommufd_sys_of(ctx)->read(iommufd_sys_of(ctx)->user, ctx->fault_fd, faults,
+						n * sizeof(*faults));
 
 	if (got < 0)
 		return (int)got;

@@ -19,11 +19,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static const struct iommufd_shim *shim_of(const struct iommufd_ctx *ctx)
-{
-	return (const struct iommufd_shim *)ctx->base.shim;
-}
-
 static int hwpt_add(struct iommufd_pt *pt, const struct iommufd_dev *dev,
 		    struct iommufd_hwpt **ret_hwpt)
 {
@@ -134,9 +129,8 @@ static int alloc_nested(struct iommufd_dev *dev, struct iommufd_pt *pt, struct i
 	return alloc(dev->ctx, &arg, pt, hwpt);
 }
 
-/* What the device's IOMMU has as the parent of nested tables. */
-static int parent_of(struct iommufd_dev *dev, struct iommufd_pt *parent,
-		     struct iommufd_hwpt **ret_hwpt)
+int iommufd_hwpt_parent(struct iommufd_dev *dev, struct iommufd_pt *parent,
+			struct iommufd_hwpt **ret_hwpt)
 {
 	struct iommufd_hwpt *hwpt;
 	int r;
@@ -158,33 +152,14 @@ static int parent_of(struct iommufd_dev *dev, struct iommufd_pt *parent,
 	return r;
 }
 
-static int smmuv3_new(struct iommufd_dev *dev, struct iommufd_pt *pt,
-		      struct iommufd_hwpt **ret_hwpt)
-{
-	struct iommufd_hwpt *hwpt;
-	int r = hwpt_add(pt, dev, &hwpt);
-
-	if (r)
-		return r;
-	r = iommufd_smmuv3_hwpt(dev, pt, &hwpt->id);
-	if (r)
-		iommufd_hwpt_remove(pt, hwpt);
-	else
-		*ret_hwpt = hwpt;
-	return r;
-}
-
 static int hwpt_new(struct iommufd_dev *dev, struct iommufd_pt *pt, struct iommufd_hwpt **ret_hwpt)
 {
 	struct iommufd_hwpt *hwpt, *parent = NULL;
 	/* After a restart there is none until it is needed. */
 	int r = pt->faults ? iommufd_faults_open(dev->ctx) : 0;
 
-	if (pt->smmuv3)
-		return smmuv3_new(dev, pt, ret_hwpt);
-
 	if (!r && pt->bound)
-		r = parent_of(dev, pt->parent, &parent);
+		r = iommufd_hwpt_parent(dev, pt->parent, &parent);
 	if (r)
 		return r;
 	r = hwpt_add(pt, dev, &hwpt);
@@ -196,7 +171,10 @@ static int hwpt_new(struct iommufd_dev *dev, struct iommufd_pt *pt, struct iommu
 	hwpt->parent = parent;
 	if (parent)
 		parent->n_attached++;
-	r = parent ? alloc_nested(dev, pt, hwpt) : alloc_paging(dev, pt, hwpt);
+	if (pt->smmuv3)
+		r = iommufd_smmuv3_hwpt(dev, pt, &hwpt->id);
+	else
+		r = parent ? alloc_nested(dev, pt, hwpt) : alloc_paging(dev, pt, hwpt);
 	if (r)
 		iommufd_hwpt_remove(pt, hwpt);
 	else
@@ -215,7 +193,7 @@ static bool fits(const struct iommufd_hwpt *hwpt, const struct iommufd_dev *dev,
 int iommufd_hwpt_attach(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 			struct iommufd_hwpt **ret_hwpt)
 {
-	const struct iommufd_backend *backend = shim_of(dev->ctx)->backend;
+	const struct iommufd_backend *backend = iommufd_backend_of(dev->ctx);
 	uint32_t ioas = iommufd_mappings_of(pt);
 	struct iommufd_hwpt *hwpt;
 	int r;

@@ -22,7 +22,6 @@ void iommufd_ids_each(const struct iommufd_ctx *ctx, iommufd_id_fn each, void *d
 		if (pt->ioas)
 			each(pt->ioas, data);
 		for (const struct iommufd_view *view = pt->views; view; view = view->next) {
-			each(view->hwpt, data);
 			each(view->viommu, data);
 			if (view->queue)
 				each(view->queue, data);

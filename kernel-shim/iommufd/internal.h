@@ -67,7 +67,8 @@ struct iommufd_ctx {
 	struct iommufd_mem *memories;
 	struct iommufd_pt *tables;
 	struct iommufd_debt *debt;
-	int reports; /* readable when a vIOMMU has events (vevents.c); -1: there is none */
+	/* Readable when there are page requests, or a vIOMMU has events (vevents.c); -1: none. */
+	int reports;
 	/* Page requests: faults.c. */
 	uint32_t fault_queue; /* 0: none */
 	int fault_fd;	      /* -1: none */
@@ -85,9 +86,9 @@ struct iommufd_ctx {
 struct iommufd_hwpt {
 	struct iommufd_hwpt *next;
 	const struct iommufd_unit *unit;
-	struct iommufd_hwpt *parent; /* nested: of pt->parent */
+	struct iommufd_hwpt *parent; /* nested by itself, not by a view: of pt->parent */
 	uint32_t id;
-	uint32_t n_attached; /* devices, or children */
+	uint32_t n_attached; /* devices, or children and the view (viommu.h) */
 	uint32_t epoch;	     /* of the table when it was made */
 	bool is_parent;	     /* made for children; nothing is attached */
 	bool pasid;	     /* made for devices with PASIDs */
@@ -184,6 +185,12 @@ struct iommufd_pt {
 	bool broken;
 };
 
+/* Written by a tenant, whichever the hardware: no parent of others, and nothing is mapped there. */
+static inline bool iommufd_is_tenants(const struct iommufd_pt *pt)
+{
+	return pt->user || pt->smmuv3;
+}
+
 static inline struct iommufd_shim *iommufd_shim_of(struct shim *shim)
 {
 	return (struct iommufd_shim *)shim;
@@ -221,6 +228,11 @@ static inline const struct iommufd_backend *iommufd_backend_of(const struct iomm
 	return ((const struct iommufd_shim *)ctx->base.shim)->backend;
 }
 
+static inline const struct iommufd_sys *iommufd_sys_of(const struct iommufd_ctx *ctx)
+{
+	return &((const struct iommufd_shim *)ctx->base.shim)->sys;
+}
+
 /* sys.c: the real system; as iommufd_shim_new(). */
 int iommufd_open_sys(const struct iommufd_options *options, struct iommufd_sys *ret_sys,
 		     struct iommufd_problem *ret_problem);
@@ -230,6 +242,12 @@ int iommufd_call(struct iommufd_ctx *ctx, unsigned long request, void *arg);
 int iommufd_destroy(struct iommufd_ctx *ctx, uint32_t id);
 int iommufd_unmap(struct iommufd_ctx *ctx, uint32_t ioas, uint64_t iova, uint64_t length,
 		  uint64_t *ret_unmapped);
+/*
+ * Commands in the hardware's layout (type) for a table or vIOMMU, n of them, at least 1;
+ * *ret_done is always set.
+ */
+int iommufd_invalidate(struct iommufd_ctx *ctx, uint32_t object, uint32_t type,
+		       const void *commands, size_t size, size_t n, size_t *ret_done);
 /* Empties the table; made again until it is done, or IOMMUFD_TRIES times. */
 int iommufd_unmap_all(struct iommufd_ctx *ctx, uint32_t ioas);
 
@@ -300,6 +318,9 @@ int iommufd_attach_restore(struct shim_dev *dev, uint32_t pasid, struct shim_pt 
 bool iommufd_hwpt_wanted(const struct iommufd_dev *dev, const struct iommufd_pt *pt);
 int iommufd_hwpt_attach(struct iommufd_dev *dev, uint32_t pasid, struct iommufd_pt *pt,
 			struct iommufd_hwpt **ret_hwpt);
+/* Finds or makes what the device's IOMMU has as the parent of nested tables; the caller counts. */
+int iommufd_hwpt_parent(struct iommufd_dev *dev, struct iommufd_pt *parent,
+			struct iommufd_hwpt **ret_hwpt);
 /* Ends it if nothing is attached.  If the kernel will not, it stays until the table ends. */
 void iommufd_hwpt_settle(struct iommufd_pt *pt, struct iommufd_hwpt *hwpt);
 /* Finds or makes the record of one that was saved. */
@@ -329,7 +350,10 @@ void iommufd_pt_end(struct iommufd_pt *pt);
 void iommufd_pt_free(struct iommufd_pt *pt);
 
 /* user.c: tables that tenants write */
-int iommufd_user_check(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason);
+/* Of either hardware's: what can be a parent. */
+int iommufd_user_check_parent(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec,
+			      char *ret_reason);
+int iommufd_user_check(const struct shim_pt_spec *spec, char *ret_reason);
 /* Whether the device can use it. */
 int iommufd_user_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev,
 		       char *ret_reason);

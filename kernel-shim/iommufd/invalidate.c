@@ -45,28 +45,6 @@ static int invalidate_one(const struct iommufd_pt *pt, const struct shim_invalid
 
 /* ---- kind USER ---- */
 
-static int invalidate_hwpt(struct iommufd_pt *pt, const struct iommufd_hwpt *hwpt,
-			   const void *entries, size_t n, size_t *ret_done)
-{
-	const struct iommufd_nested *nested = hwpt->unit->nested;
-	struct iommufd_hwpt_invalidate arg = {
-		.size = sizeof(arg),
-		.hwpt_id = hwpt->id,
-		.data_uptr = (uintptr_t)entries,
-		.data_type = nested->invalidate_type,
-		.entry_len = nested->entry_size,
-		.entry_num = (uint32_t)n,
-	};
-	int r = iommufd_call(pt->ctx, IOMMU_HWPT_INVALIDATE, &arg);
-
-	/* A call that failed before it began leaves the number as it was. */
-	if (!r || arg.entry_num < n)
-		*ret_done = arg.entry_num;
-	else
-		*ret_done = 0;
-	return r;
-}
-
 /* Entries in the layout of the HWPTs with this way of nesting.  *ret_done: the fewest. */
 static int invalidate_all(struct iommufd_pt *pt, const struct iommufd_nested *nested,
 			  const void *entries, size_t n, size_t *ret_done)
@@ -80,7 +58,8 @@ static int invalidate_all(struct iommufd_pt *pt, const struct iommufd_nested *ne
 
 		if (hwpt->gone || !hwpt->parent || hwpt->unit->nested != nested)
 			continue;
-		r = invalidate_hwpt(pt, hwpt, entries, n, &done);
+		r = iommufd_invalidate(pt->ctx, hwpt->id, nested->invalidate_type, entries,
+				       nested->entry_size, n, &done);
 		if (r && !first)
 			first = r;
 		if (done < fewest)

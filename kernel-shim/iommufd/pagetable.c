@@ -53,10 +53,12 @@ int iommufd_pt_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev,
 	if (pt->dirty && !info->caps.dirty_tracking)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
 				      info->caps.feature_absent[SHIM_FEATURE_DIRTY]);
-	if (pt->smmuv3)
-		return iommufd_smmuv3_suits(pt, dev->slot, ret_reason);
-	if (pt->user)
-		return iommufd_user_suits(pt, dev, ret_reason);
+	if (iommufd_is_tenants(pt)) {
+		int r = pt->smmuv3 ? iommufd_smmuv3_suits(pt, dev->slot, ret_reason)
+				   : iommufd_user_suits(pt, dev, ret_reason);
+
+		return r ? r : iommufd_pt_suits(pt->parent, dev, ret_reason);
+	}
 	if (!cap)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "%s: it is not proven that the kernel builds page tables of "
@@ -84,6 +86,7 @@ static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, 
 {
 	const struct iommufd_kernel *kernel = &iommufd_shim_of(ctx->base.shim)->kernel;
 	const char *what = NULL;
+	int r;
 
 	if (spec->kind == SHIM_KIND_PROCESS)
 		what = "iommufd offers no page table of a process (SVA) to user space";
@@ -102,9 +105,10 @@ static int check_spec(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, 
 		       "dirty in their parent";
 	if (what)
 		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED, "%s", what);
-	return spec->kind == SHIM_KIND_USER && !is_smmuv3(spec)
-		       ? iommufd_user_check(ctx, spec, ret_reason)
-		       : 0;
+	if (spec->kind != SHIM_KIND_USER)
+		return 0;
+	r = iommufd_user_check_parent(ctx, spec, ret_reason);
+	return r || is_smmuv3(spec) ? r : iommufd_user_check(spec, ret_reason);
 }
 
 /* The narrowest that the named devices have, or without any, that some device has. */
@@ -183,9 +187,11 @@ static void fill(struct iommufd_pt *pt, const struct shim_pt_spec *spec, unsigne
 	pt->faults = spec->faults;
 	pt->smmuv3 = is_smmuv3(spec);
 	pt->user = spec->kind == SHIM_KIND_USER && !pt->smmuv3;
-	if (!pt->user)
+	if (spec->kind != SHIM_KIND_USER)
 		return;
 	pt->parent = iommufd_pt_of(spec->parent);
+	if (pt->smmuv3)
+		return;
 	pt->bound = spec->table;
 	if (spec->table)
 		pt->table = *spec->table;
@@ -257,12 +263,15 @@ static bool try_end(struct iommufd_pt *pt)
 {
 	struct iommufd_hwpt *hwpt;
 
+	/* They use HWPTs of it. */
+	if (!iommufd_views_try_end(pt))
+		return false;
 	while ((hwpt = pt->hwpts)) {
 		if (!hwpt->gone && !try_destroy(pt, hwpt->id))
 			return false;
 		iommufd_hwpt_remove(pt, hwpt);
 	}
-	return pt->smmuv3 || (iommufd_views_try_end(pt) && try_destroy(pt, pt->ioas));
+	return pt->smmuv3 || try_destroy(pt, pt->ioas);
 }
 
 void iommufd_pt_end(struct iommufd_pt *pt)

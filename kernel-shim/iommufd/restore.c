@@ -134,7 +134,7 @@ static int load_smmuv3_table(struct iommufd_pt *pt, const struct shim_pt_spec *s
 	if (!spec->parent || pt->format != spec->format)
 		return -EINVAL;
 	pt->parent = iommufd_pt_of(spec->parent);
-	return pt->parent->ctx != pt->ctx || pt->parent->user || pt->parent->smmuv3 ? -EINVAL : 0;
+	return pt->parent->ctx != pt->ctx || iommufd_is_tenants(pt->parent) ? -EINVAL : 0;
 }
 
 /* What was saved, of this kind of table. */
@@ -152,7 +152,7 @@ static int load_table(struct iommufd_pt *pt, const struct shim_pt_spec *spec,
 	if (pt->user != (spec->kind == SHIM_KIND_USER) || pt->user != !!spec->parent)
 		return -EINVAL;
 	pt->parent = spec->parent ? iommufd_pt_of(spec->parent) : NULL;
-	if (pt->parent && pt->parent->ctx != pt->ctx)
+	if (pt->parent && (pt->parent->ctx != pt->ctx || iommufd_is_tenants(pt->parent)))
 		return -EINVAL;
 	r = dirty ? iommufd_dirty_new(&pt->dirty) : 0;
 	if (!r && tracked)

@@ -32,11 +32,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
-{
-	return &iommufd_shim_of(ctx->base.shim)->sys;
-}
-
 /* ---- the page of CDs ---- */
 
 struct smmuv3_page {
@@ -86,7 +81,7 @@ static int page_place(struct iommufd_pt *parent, struct smmuv3_page *page)
 
 static int page_get(struct iommufd_pt *parent, struct smmuv3_page **ret_page)
 {
-	const struct iommufd_sys *sys = sys_of(parent->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(parent->ctx);
 	struct smmuv3_page *page = parent->cds;
 	void *bytes;
 	int r;
@@ -117,7 +112,7 @@ static int page_get(struct iommufd_pt *parent, struct smmuv3_page **ret_page)
 
 void iommufd_smmuv3_page_free(struct iommufd_pt *parent)
 {
-	const struct iommufd_sys *sys = sys_of(parent->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(parent->ctx);
 
 	if (!parent->cds)
 		return;
@@ -404,22 +399,16 @@ int iommufd_pt_bind_pasid_table(struct shim_pt *base, const struct shim_pasid_ta
 
 int iommufd_smmuv3_create(struct iommufd_pt *pt, const struct shim_pt_spec *spec, char *ret_reason)
 {
-	struct iommufd_pt *parent = spec->parent ? iommufd_pt_of(spec->parent) : NULL;
 	struct smmuv3_binding wanted;
 	int r;
 
-	if (!parent || parent->ctx != pt->ctx || parent->smmuv3 || parent->user)
-		return -EINVAL;
-	if (parent->broken)
-		return -EIO;
 	/* T0SZ is at most 39. */
 	if (pt->input_bits < 25)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "addresses of such tables have 25 bits or more");
-	if (parent->input_bits < SMMUV3_PARENT_BITS)
+	if (pt->parent->input_bits < SMMUV3_PARENT_BITS)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "the parent has fewer than %d bits", SMMUV3_PARENT_BITS);
-	pt->parent = parent;
 	pt->binding = (struct smmuv3_binding){.what = SMMUV3_NOTHING, .slot = -1};
 	r = table_bound(pt, spec->table, ret_reason, &wanted);
 	/* The broker asks for the descriptor now, and not when a device is attached. */

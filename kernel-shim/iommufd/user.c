@@ -33,7 +33,8 @@ static int check_table(const struct iommufd_pt *parent, const struct shim_table 
 	return 0;
 }
 
-int iommufd_user_check(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason)
+int iommufd_user_check_parent(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec,
+			      char *ret_reason)
 {
 	const struct iommufd_pt *parent = spec->parent ? iommufd_pt_of(spec->parent) : NULL;
 
@@ -44,14 +45,19 @@ int iommufd_user_check(struct iommufd_ctx *ctx, const struct shim_pt_spec *spec,
 		return -EINVAL;
 	if (parent->broken)
 		return -EIO;
-	if (parent->user)
+	if (iommufd_is_tenants(parent))
 		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED,
 				      "iommufd nests no deeper than one table on the parent");
+	return 0;
+}
+
+int iommufd_user_check(const struct shim_pt_spec *spec, char *ret_reason)
+{
 	if (spec->dirty_tracking)
 		return iommufd_refuse(ret_reason, SHIM_E_UNSUPPORTED,
 				      "what is written through a tenant's table is dirty in its "
 				      "parent: track it there");
-	return spec->table ? check_table(parent, spec->table, ret_reason) : 0;
+	return spec->table ? check_table(iommufd_pt_of(spec->parent), spec->table, ret_reason) : 0;
 }
 
 int iommufd_user_suits(const struct iommufd_pt *pt, const struct iommufd_dev *dev, char *ret_reason)
@@ -67,7 +73,7 @@ int iommufd_user_suits(const struct iommufd_pt *pt, const struct iommufd_dev *de
 	if (dev->nests_not)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: %s", info->address,
 				      dev->nests_not);
-	return iommufd_pt_suits(pt->parent, dev, ret_reason);
+	return 0;
 }
 
 static void set(struct iommufd_pt *pt, const struct shim_table *table)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the kernel reports of a context's devices: events of vIOMMUs, each queue with a descriptor
- * of its own, and one descriptor of the context's that is readable when any of them is.
+ * What the kernel reports of a context's devices: page requests (faults.c) and events of vIOMMUs.
+ * Each queue has a descriptor of its own, and the context one that is readable when any of them
+ * is; it stays the same as long as the context.
  *
  * A queue that is full drops events; their numbers tell how many.  They are told with the next
  * event of that queue.
@@ -13,14 +14,9 @@
 
 #include <errno.h>
 
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
-{
-	return &iommufd_shim_of(ctx->base.shim)->sys;
-}
-
 int iommufd_reports_open(struct iommufd_ctx *ctx)
 {
-	const struct iommufd_sys *sys = sys_of(ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(ctx);
 	int poll;
 
 	if (ctx->reports >= 0)
@@ -34,7 +30,7 @@ int iommufd_reports_open(struct iommufd_ctx *ctx)
 
 int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd)
 {
-	const struct iommufd_sys *sys = sys_of(ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(ctx);
 	int r = iommufd_reports_open(ctx);
 
 	return r ? r : sys->poll_add(sys->user, ctx->reports, fd);
@@ -42,10 +38,7 @@ int iommufd_reports_watch(struct iommufd_ctx *ctx, int fd)
 
 int iommufd_ctx_report_fd(struct shim_ctx *base)
 {
-	const struct iommufd_ctx *ctx = iommufd_ctx_of(base);
-
-	/* No host has both: page requests behind an SMMUv3 are not taken. */
-	return ctx->fault_fd >= 0 ? ctx->fault_fd : ctx->reports;
+	return iommufd_ctx_of(base)->reports;
 }
 
 /* NULL: it has gone to another view, or is gone. */
@@ -106,11 +99,12 @@ int iommufd_ctx_read_reports(struct shim_ctx *base, struct shim_report *reports,
 			 sizeof(struct iommufd_vevent_arm_smmuv3))];
 	const size_t each = sizeof(bytes) / 32;
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
-	const struct iommufd_sys *sys = sys_of(ctx);
-	size_t taken = 0;
+	const struct iommufd_sys *sys = iommufd_sys_of(ctx);
+	size_t taken;
+	int r = iommufd_faults_read(ctx, reports, n, &taken);
 
-	if (ctx->fault_fd >= 0)
-		return iommufd_faults_read(ctx, reports, n, ret_n);
+	if (r)
+		return r;
 	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
 		for (struct iommufd_view *view = pt->views; view && taken < n;) {
 			size_t room = n - taken < 32 ? n - taken : 32;

@@ -8,14 +8,9 @@
 #include "iommufd/backend.h"
 #include "iommufd/internal.h"
 
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
-{
-	return &iommufd_shim_of(ctx->base.shim)->sys;
-}
-
 static int vfio_bind(struct iommufd_dev *dev)
 {
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(dev->ctx);
 	struct vfio_cdev_bind arg = {.argsz = sizeof(arg), .iommufd = dev->ctx->fd};
 	int r = sys->ioctl(sys->user, dev->fd, VFIO_CDEV_BIND_IOMMUFD, &arg);
 
@@ -26,7 +21,7 @@ static int vfio_bind(struct iommufd_dev *dev)
 
 static int vfio_attach(struct iommufd_dev *dev, uint32_t pasid, uint32_t pt_id, uint32_t ioas)
 {
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(dev->ctx);
 	struct vfio_cdev_attach arg = {.argsz = VFIO_CDEV_ATTACH_SIZE, .pt_id = pt_id};
 
 	if (pasid != SHIM_NO_PASID) {
@@ -39,7 +34,7 @@ static int vfio_attach(struct iommufd_dev *dev, uint32_t pasid, uint32_t pt_id, 
 
 static int vfio_detach(struct iommufd_dev *dev, uint32_t pasid)
 {
-	const struct iommufd_sys *sys = sys_of(dev->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(dev->ctx);
 	struct vfio_cdev_detach arg = {.argsz = VFIO_CDEV_DETACH_SIZE};
 
 	if (pasid != SHIM_NO_PASID) {

@@ -5,8 +5,7 @@
  * goes to a child of another parent: for that moment commands and events of the old one do not
  * know it, but no table depends on it.
  *
- * The parent's hardware table is made beside the one that the kernel makes for devices that are
- * attached to the parent itself: they have the same mappings, always.
+ * The parent's hardware table is hwpt.c's, as for any nested table.
  */
 
 #include "iommufd/viommu.h"
@@ -14,11 +13,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-static const struct iommufd_sys *sys_of(const struct iommufd_ctx *ctx)
-{
-	return &iommufd_shim_of(ctx->base.shim)->sys;
-}
 
 /* Whether the kernel has it no more. */
 static bool end_one(struct iommufd_ctx *ctx, uint32_t *id)
@@ -33,33 +27,34 @@ static bool end_one(struct iommufd_ctx *ctx, uint32_t *id)
 
 /* ---- views ---- */
 
-static bool view_try_end(struct iommufd_ctx *ctx, struct iommufd_view *view)
+static bool view_try_end(struct iommufd_pt *parent, struct iommufd_view *view)
 {
+	struct iommufd_ctx *ctx = parent->ctx;
+
 	for (struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
 		if (dev->view == view)
 			iommufd_vdevice_end(dev);
 	/* The queue lives as long as its descriptor, too. */
 	if (view->events >= 0)
-		sys_of(ctx)->close(sys_of(ctx)->user, view->events);
+		iommufd_sys_of(ctx)->close(iommufd_sys_of(ctx)->user, view->events);
 	view->events = -1;
-	return end_one(ctx, &view->queue) && end_one(ctx, &view->viommu) &&
-	       end_one(ctx, &view->hwpt);
+	if (!end_one(ctx, &view->queue) || !end_one(ctx, &view->viommu))
+		return false;
+	if (view->parent) {
+		view->parent->n_attached--;
+		iommufd_hwpt_settle(parent, view->parent);
+	}
+	view->parent = NULL;
+	return true;
 }
 
-static int make_parent(struct iommufd_dev *dev, const struct iommufd_pt *parent,
+static int take_parent(struct iommufd_dev *dev, struct iommufd_pt *parent,
 		       struct iommufd_view *view)
 {
-	struct iommufd_hwpt_alloc arg = {
-		.size = sizeof(arg),
-		.flags = IOMMU_HWPT_ALLOC_NEST_PARENT,
-		.dev_id = dev->id,
-		.pt_id = parent->ioas,
-		.data_type = IOMMU_HWPT_DATA_NONE,
-	};
-	int r = iommufd_call(dev->ctx, IOMMU_HWPT_ALLOC, &arg);
+	int r = iommufd_hwpt_parent(dev, parent, &view->parent);
 
 	if (!r)
-		view->hwpt = arg.out_hwpt_id;
+		view->parent->n_attached++;
 	return r;
 }
 
@@ -69,7 +64,7 @@ static int make_viommu(struct iommufd_dev *dev, struct iommufd_view *view)
 		.size = sizeof(arg),
 		.type = IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
 		.dev_id = dev->id,
-		.hwpt_id = view->hwpt,
+		.hwpt_id = view->parent->id,
 	};
 	int r = iommufd_call(dev->ctx, IOMMU_VIOMMU_ALLOC, &arg);
 
@@ -124,14 +119,14 @@ int iommufd_view_get(struct iommufd_dev *dev, struct iommufd_pt *parent,
 		return -ENOMEM;
 	view->unit = dev->slot->unit;
 	view->events = -1;
-	r = make_parent(dev, parent, view);
+	r = take_parent(dev, parent, view);
 	if (!r)
 		r = make_viommu(dev, view);
 	if (!r)
 		r = make_queue(dev->ctx, view);
 	if (r) {
 		/* Nobody else knows of them: what fails here has no reason to. */
-		for (int i = 0; i < IOMMUFD_TRIES && !view_try_end(dev->ctx, view); i++)
+		for (int i = 0; i < IOMMUFD_TRIES && !view_try_end(parent, view); i++)
 			;
 		free(view);
 		return r;
@@ -147,7 +142,7 @@ bool iommufd_views_try_end(struct iommufd_pt *parent)
 	struct iommufd_view *view;
 
 	while ((view = parent->views)) {
-		if (!view_try_end(parent->ctx, view))
+		if (!view_try_end(parent, view))
 			return false;
 		parent->views = view->next;
 		free(view);
@@ -157,7 +152,7 @@ bool iommufd_views_try_end(struct iommufd_pt *parent)
 
 void iommufd_views_free(struct iommufd_pt *parent)
 {
-	const struct iommufd_sys *sys = sys_of(parent->ctx);
+	const struct iommufd_sys *sys = iommufd_sys_of(parent->ctx);
 	struct iommufd_view *view;
 
 	while ((view = parent->views)) {
@@ -174,23 +169,11 @@ void iommufd_views_free(struct iommufd_pt *parent)
 int iommufd_view_commands(struct iommufd_ctx *ctx, const struct iommufd_view *view,
 			  const void *commands, size_t n, size_t *ret_done)
 {
-	struct iommufd_hwpt_invalidate arg = {
-		.size = sizeof(arg),
-		.hwpt_id = view->viommu,
-		.data_uptr = (uintptr_t)commands,
-		.data_type = IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
-		.entry_len = 16,
-		.entry_num = (uint32_t)n,
-	};
-	int r;
-
 	*ret_done = 0;
 	if (!n)
 		return 0;
-	r = iommufd_call(ctx, IOMMU_HWPT_INVALIDATE, &arg);
-	/* A call that failed before it began leaves the number as it was. */
-	*ret_done = !r || arg.entry_num < n ? arg.entry_num : 0;
-	return r;
+	return iommufd_invalidate(ctx, view->viommu, IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
+				  commands, 16, n, ret_done);
 }
 
 /* ---- vDEVICEs ---- */

@@ -3,7 +3,7 @@
 #define IOASID_IOMMUFD_VIOMMU_H
 
 /*
- * What a table of kind KERNEL is to the tables nested on it, behind one IOMMU: the hardware's
+ * What a table of kind KERNEL is to the tables nested on it, behind one SMMUv3: the hardware's
  * parent table, the kernel's vIOMMU on it with its queue of events, and the vDEVICE of each
  * device.  Made when the first device is attached to a child; ends with the parent.
  *
@@ -18,8 +18,8 @@
 struct iommufd_view {
 	struct iommufd_view *next;
 	const struct iommufd_unit *unit;
-	uint32_t hwpt; /* 0: none, of all four */
-	uint32_t viommu;
+	struct iommufd_hwpt *parent; /* one of its n_attached is the view */
+	uint32_t viommu;	     /* 0: none, of both */
 	uint32_t queue;
 	int events;	   /* the queue's descriptor; -1: none */
 	uint32_t expected; /* the number of the next event */

@@ -61,6 +61,8 @@ class World:
         listing = self.admin.ListDevices(with_capabilities=True, page_size=1024)
         # What the server says of itself decides what cannot be tried, not the runner's option.
         self.shim = self.admin.GetStatus().shim
+        if self.server.is_mock:
+            self.shim = "mock"
         self.inventory = Inventory(self.api.pb, listing.devices, self.shim)
         # What reservations hold while nothing is charged.
         self.idle_use = {(path, name): used for path, name, _, used in self.busy_counters()}

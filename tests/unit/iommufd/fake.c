@@ -1007,9 +1007,14 @@ static int sys_poll_new(void *user)
 
 static int sys_poll_add(void *user, int poll, int fd)
 {
+	struct fake *fake = user;
+	int r = fails(fake, FAKE_MEMORY);
+
 	assert_int_equal(poll, FD_POLL);
-	assert_in_range(fd, FD_EVENTS, FD_POLL - 1);
-	return fails(user, FAKE_MEMORY);
+	assert_in_range(fd, FD_QUEUE, FD_POLL - 1);
+	if (!r)
+		fake->watched++;
+	return r;
 }
 
 /* ---- the keeper ---- */

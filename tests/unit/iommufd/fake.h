@@ -142,7 +142,8 @@ struct fake {
 	/* What the next read of an event queue gives. */
 	char events[512];
 	size_t n_events;
-	unsigned polls; /* descriptors of sets that are open */
+	unsigned polls;	  /* descriptors of sets that are open */
+	unsigned watched; /* how often one was put into a set */
 	unsigned memories;
 	const char *memory;   /* the last that was made, */
 	uint64_t memory_iova; /* and where it was mapped */

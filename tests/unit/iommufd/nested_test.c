@@ -479,6 +479,34 @@ static void test_restart_after_bind(void **state)
 	}
 }
 
+/* And the kernel has given its number to another table since. */
+static void test_restart_after_bind_and_reuse(void **state)
+{
+	struct fixture *f = *state;
+	struct shim_saved old;
+	struct kept kept;
+	struct fake_object *first;
+	struct shim_pt_spec spec = {
+		.kind = SHIM_KIND_USER, .format = SHIM_FORMAT_X86_64_4L, .parent = f->parent};
+
+	/* One with page requests would be moved in any case. */
+	shim_pt_destroy(f->child);
+	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &f->child), 0);
+	assert_int_equal(bind(f, 0x5000, 0), 0);
+	assert_int_equal(shim_attach(f->dev, 4, f->child, f->reason), 0);
+	first = hwpt(f, 4);
+	shim_attach_save(f->dev, 4, &old);
+	assert_int_equal(bind(f, 0x6000, 0), 0);
+	assert_int_equal(shim_attach(f->dev, 5, f->parent, f->reason), 0);
+	assert_ptr_equal(hwpt(f, 5), first);
+	keep(f, &kept);
+	kept.at4 = old;
+	restart(f, &kept);
+	assert_int_equal(hwpt(f, 4)->data.pgtbl_addr, 0x6000);
+	assert_true(hwpt(f, 4)->parent);
+	assert_int_equal(hwpt(f, 5)->parent, 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -493,6 +521,7 @@ int main(void)
 		T(test_dirty),
 		T(test_restart),
 		T(test_restart_after_bind),
+		T(test_restart_after_bind_and_reuse),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,6 +48,8 @@ static int user_table(struct fixture *f, const struct shim_table *table, struct 
 		.input_bits = 39,
 		.parent = f->parent,
 		.table = table,
+		.devices = &f->dev,
+		.n_devices = 1,
 	};
 
 	return shim_pt_create(f->ctx, &spec, f->reason, ret_pt);
@@ -329,6 +331,40 @@ static void test_events(void **state)
 	assert_int_equal(shim_ctx_answer(f->ctx, 1, true), -ENOENT);
 }
 
+/* One descriptor, and one read, for what both queues of a context have. */
+static void test_events_and_requests(void **state)
+{
+	struct shim_pt_spec spec = {
+		.kind = SHIM_KIND_KERNEL, .format = SHIM_FORMAT_KERNEL_CHOSEN, .faults = true};
+	struct fixture *f = *state;
+	struct fake_device *d = fake_device(&f->fake, DEV);
+	struct shim_report r[4];
+	struct shim_pt *asks;
+	size_t n = 9;
+	int fd;
+
+	assert_int_equal(shim_pt_create(f->ctx, &spec, f->reason, &asks), 0);
+	fd = shim_ctx_report_fd(f->ctx);
+	assert_true(fd >= 0);
+	assert_int_equal(user_table(f, TBL, &f->user), 0);
+	assert_int_equal(shim_attach(f->dev, SHIM_NO_PASID, f->user, f->reason), 0);
+	assert_int_equal(shim_ctx_report_fd(f->ctx), fd);
+	assert_int_equal(f->fake.polls, 1);
+	assert_int_equal(f->fake.watched, 2);
+	put_event(&f->fake, 0, 0, 0x0000001800000010);
+	/* No device here asks by itself. */
+	d->bound->requests[d->bound->n_requests++] = (struct fake_request){
+		.fault = {.flags = IOMMU_PGFAULT_FLAGS_LAST_PAGE, .dev_id = d->id, .cookie = 1}};
+	assert_int_equal(shim_ctx_read_reports(f->ctx, r, 4, &n), 0);
+	assert_int_equal(n, 2);
+	assert_true(r[0].fault.recoverable && !r[1].fault.recoverable);
+	assert_ptr_equal(r[1].dev, f->dev);
+	assert_int_equal(shim_ctx_answer(f->ctx, r[0].cookie, false), 0);
+	/* Behind an SMMUv3 the table itself is for no device. */
+	assert_int_equal(shim_replace(f->dev, SHIM_NO_PASID, asks, f->reason), SHIM_E_INCOMPATIBLE);
+	shim_pt_destroy(asks);
+}
+
 /* ---- failures ---- */
 
 /* Every call of it fails once: what was bound stays, and everything can be given back. */
@@ -477,9 +513,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_probe),	 TEST(test_bind),	 TEST(test_refused),
-		TEST(test_invalidate),	 TEST(test_events),	 TEST(test_bind_fails),
-		TEST(test_attach_fails), TEST(test_two_parents), TEST(test_restart),
+		TEST(test_probe),      TEST(test_bind),		TEST(test_refused),
+		TEST(test_invalidate), TEST(test_events),	TEST(test_events_and_requests),
+		TEST(test_bind_fails), TEST(test_attach_fails), TEST(test_two_parents),
+		TEST(test_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
