@@ -105,6 +105,35 @@ static inline void copy_bytes(void *to, const void *from, size_t length)
 #endif
 }
 
+/* A fault within the sanitizer's own atomic operations would leave its locks taken. */
+static inline uint64_t load_word(const uint64_t *from)
+{
+#if defined(GUARD_TSAN) && defined(__x86_64__)
+	uint64_t value;
+
+	__asm__ volatile("movq %1, %0" : "=r"(value) : "m"(*from) : "memory");
+	return value;
+#else
+	return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+#endif
+}
+
+static inline bool swap_word(uint64_t *at, uint64_t *expected, uint64_t wanted)
+{
+#if defined(GUARD_TSAN) && defined(__x86_64__)
+	uint64_t was = *expected;
+
+	__asm__ volatile("lock cmpxchgq %2, %1"
+			 : "+a"(*expected), "+m"(*at)
+			 : "r"(wanted)
+			 : "memory");
+	return *expected == was;
+#else
+	return __atomic_compare_exchange_n(at, expected, wanted, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE);
+#endif
+}
+
 bool soft_guard_copy(void *to, const void *from, size_t length)
 {
 	struct guard *g = &guard;
@@ -146,7 +175,7 @@ bool soft_guard_load(const uint64_t *from, uint64_t *ret_value)
 	if (sigsetjmp(g->out, 0))
 		return false;
 	arm(g, from);
-	*ret_value = __atomic_load_n(from, __ATOMIC_ACQUIRE);
+	*ret_value = load_word(from);
 	disarm(g);
 	return true;
 }
@@ -159,8 +188,7 @@ bool soft_guard_swap(uint64_t *at, uint64_t *expected, uint64_t wanted, bool *re
 	if (sigsetjmp(g->out, 0))
 		return false;
 	arm(g, at);
-	*ret_swapped = __atomic_compare_exchange_n(at, &was, wanted, false, __ATOMIC_ACQ_REL,
-						   __ATOMIC_ACQUIRE);
+	*ret_swapped = swap_word(at, &was, wanted);
 	disarm(g);
 	*expected = was;
 	return true;

@@ -160,6 +160,55 @@ static void test_structures_and_the_parent(void **state)
 	fixture_close(&f);
 }
 
+/* The same of a table in the middle: what was found through its parent before is not used. */
+static void test_structures_in_the_middle(void **state)
+{
+	struct shim_pt *parent, *middle, *pt;
+	struct tenant above, other, t;
+	struct fixture f;
+
+	fixture_open(&f, NULL, 0, 16 * M2);
+	f.bytes[K4] = 1;
+	f.bytes[2 * K4] = 2;
+	parent = fixture_pt(&f, SHIM_FORMAT_VTDSS_4L, NULL);
+	/* The middle's tables: two sets, of which the parent shows one at BASE + 4M. */
+	assert_int_equal(fixture_map(&f, parent, BASE, 2 * M2, 0, RW), 0);
+	assert_int_equal(fixture_map(&f, parent, BASE + 2 * M2, M2, 2 * M2, RW), 0);
+	above = tenant_new(&f, BASE, SHIM_FORMAT_X86_64_4L, 2 * M2);
+	other = (struct tenant){
+		.f = &f,
+		.base = BASE - M2, /* what lies at 6M is seen where 4M was */
+		.levels = 4,
+		.table_bits = P | W | U,
+		.next = 3 * M2,
+	};
+	other.root = tenant_page(&other);
+	/* Other pages for the lower tables, so that a way that is kept leads astray. */
+	(void)tenant_page(&other);
+	for (uint64_t at = 0; at < M2; at += K4) {
+		tenant_set(&above, 1, 5 * G1 + at, (BASE + at) | P | W | U | A | D);
+		tenant_set(&other, 1, 5 * G1 + at, (BASE + (at ^ 3 * K4)) | P | W | U | A | D);
+	}
+	middle = tenant_pt(&f, SHIM_FORMAT_X86_64_4L, parent,
+			   &(struct shim_table){.root = above.root});
+	t = (struct tenant){.f = &f, .base = 5 * G1, .levels = 4, .table_bits = P | W | U};
+	t.next = TABLES;
+	t.root = tenant_page(&t);
+	tenant_set(&t, 1, 0, (5 * G1 + K4) | P | W | U);
+	/* Its tables are where both sets lead to: pages of four are turned round. */
+	for (uint64_t at = TABLES; at < TABLES + 4 * K4; at += K4)
+		memcpy(f.bytes + TABLES + 4 * K4 + ((at - TABLES) ^ 3 * K4), f.bytes + at, K4);
+	pt = tenant_pt(&f, SHIM_FORMAT_X86_64_4L, middle, &(struct shim_table){.root = t.root});
+	fixture_attach(f.dev0, SHIM_NO_PASID, pt);
+	expect_byte(f.dev0, SHIM_NO_PASID, 0, 1);
+	memcpy(f.bytes + TABLES, f.bytes + TABLES + 4 * K4, 4 * K4);
+	assert_int_equal(fixture_unmap(parent, BASE + 2 * M2, M2), 0);
+	expect_fault(f.dev0, SHIM_NO_PASID, 0, SHIM_FAULT_PARENT_NOT_PRESENT);
+	assert_int_equal(fixture_map(&f, parent, BASE + 2 * M2, M2, 3 * M2, RW), 0);
+	expect_byte(f.dev0, SHIM_NO_PASID, 0, 2);
+	fixture_close(&f);
+}
+
 /* ---- VT-d's own layout ---- */
 
 struct native {
@@ -526,6 +575,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_structures_are_stale),
 		cmocka_unit_test(test_structures_and_the_parent),
+		cmocka_unit_test(test_structures_in_the_middle),
 		cmocka_unit_test(test_native),
 		cmocka_unit_test(test_one_pasid),
 		cmocka_unit_test(test_pasid_table),
