@@ -240,15 +240,19 @@ struct mapper {
 	atomic_bool stop;
 };
 
-/* Other threads map and unmap under the accesses. */
+/*
+ * Other threads map and unmap under the accesses.  Unmapped is unreachable here: an address that
+ * is free could be another thread's at once.
+ */
 static void *map_and_unmap(void *data)
 {
 	struct mapper *m = data;
 
 	while (!m->stop) {
-		CHECK(!munmap(m->memory, 4 * PAGE));
+		CHECK(mmap(m->memory, 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+			   -1, 0) == m->memory);
 		CHECK(mmap(m->memory, 4 * PAGE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == m->memory);
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == m->memory);
 		CHECK(!mprotect(m->memory, 2 * PAGE, PROT_READ));
 	}
 	return NULL;
