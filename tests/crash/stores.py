@@ -11,6 +11,7 @@ import glob
 import multiprocessing
 import os
 import shutil
+import struct
 import subprocess
 import time
 import traceback
@@ -585,7 +586,9 @@ def newer_release(p):
         left = glob.glob(p.s.server.run + "/*.sock")
         check(not left, "sockets: %s", left)
         check(p.s.kept() == kept, "the keeper was asked to drop something")
-    p.says("the log was written by a newer release (schema 2; this one knows 1)")
+    written = struct.unpack_from("<I", data, len(b"ioasidrg"))[0]
+    p.says("the log was written by a newer release (schema %d; this one knows %d)" %
+           (written, written - 1))
     p.s.start(daemon="ioasidd_newer")
     p.a.lives()
     p.b.lives()
