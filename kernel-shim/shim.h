@@ -326,6 +326,7 @@ enum shim_fault_cause { /* the numbers of ioasid.v1.FaultCause */
 			SHIM_FAULT_BAD_ENTRY = 10,
 			SHIM_FAULT_PARENT_NOT_PRESENT = 11,
 			SHIM_FAULT_PARENT_PERMISSION = 12,
+			SHIM_FAULT_ACCESS_FLAG = 13,
 };
 
 struct shim_fault {

@@ -152,6 +152,11 @@ enum ioasid_fault_cause {
 	IOASID_FAULT_PARENT_NOT_PRESENT = 11,
 	/* Nested: the parent forbids the access. */
 	IOASID_FAULT_PARENT_PERMISSION = 12,
+	/*
+	 * The entry would have to be marked as used (accessed, dirty), and the IOMMU does not do
+	 * that (ARM, RISC-V).
+	 */
+	IOASID_FAULT_ACCESS_FLAG = 13,
 };
 
 /* What a DMA or walk asks for. */

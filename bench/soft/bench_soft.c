@@ -259,7 +259,7 @@ static double time_bare(const struct soft_window *window, uint64_t root)
 
 		for (unsigned int level = 4; level; level--)
 			table = ((const uint64_t *)soft_window_pointer(
-					window, table))[soft_level_index(level, at)] &
+					window, table))[at >> (3 + 9 * level) & 511] &
 				0x000ffffffffff000ull;
 		sum += table;
 	}

@@ -258,8 +258,9 @@ static enum shim_fault_cause cause_of(unsigned type)
 	case 0x04: /* C_BAD_STE */
 	case 0x08: /* C_BAD_SUBSTREAMID */
 	case 0x0a: /* C_BAD_CD */
-	case 0x12: /* F_ACCESS: AF is clear, and nobody may set it */
 		return SHIM_FAULT_BAD_ENTRY;
+	case 0x12: /* F_ACCESS */
+		return SHIM_FAULT_ACCESS_FLAG;
 	case 0x09: /* F_CD_FETCH */
 	case 0x0b: /* F_WALK_EABT */
 		return SHIM_FAULT_MEMORY_ERROR;

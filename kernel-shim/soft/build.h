@@ -18,17 +18,19 @@
 struct soft_builder {
 	struct soft_tables *tables;
 	const struct soft_format *format;
-	bool snoop; /* leaves enforce it */
-	bool clean; /* dirty pages are tracked: leaves begin without the dirty bit */
+	const struct soft_shape *shape;
+	struct soft_env env; /* output_bits is not looked at */
+	bool snoop;	     /* leaves enforce it */
+	bool clean;	     /* dirty pages are tracked: leaves begin without the dirty bit */
 	/* The table's state, kept by its owner. */
 	uint64_t *root;	    /* 0: none */
-	uint32_t *n_tables; /* pages in use */
+	uint32_t *n_tables; /* pages of 4 KiB in use */
 };
 
 /*
- * Maps [iova, iova + length) to target; both 4 KiB aligned, the range in one half of the
- * input space, length not 0.  SHIM_E_OVERLAP, -ENOMEM; on failure *ret_done says how much
- * from iova on has been mapped and must be taken out by soft_build_unmap().
+ * Maps [iova, iova + length) to target; both aligned to the format's granule, the range in one
+ * half of the input space, length not 0.  SHIM_E_OVERLAP, -ENOMEM; on failure *ret_done says how
+ * much from iova on has been mapped and must be taken out by soft_build_unmap().
  */
 int soft_build_map(const struct soft_builder *builder, uint64_t iova, uint64_t length,
 		   uint64_t target, uint32_t prot, uint64_t *ret_done);

@@ -70,22 +70,23 @@ static bool find_table(const struct search *s, uint64_t table, uint32_t access,
 	return true;
 }
 
-/* Takes the dirty bit out of an entry, or puts it in, whatever else changes in it meanwhile. */
+/* Makes a leaf clean, or dirty, whatever else changes in it meanwhile. */
 static void change(struct search *s, uint64_t table, unsigned int index, uint64_t raw)
 {
 	const struct soft_stage *stage = &s->changing[0];
-	uint64_t dirty = stage->format->dirty, physical;
+	const struct soft_format *format = stage->format;
+	uint64_t physical;
 
 	if (!find_table(s, table, SHIM_WRITE, &physical))
 		return;
 	physical += index * sizeof(raw);
-	for (unsigned int i = 0; !(raw & dirty) == s->soil; i++) {
+	for (unsigned int i = 0; format->is_dirty(raw) != s->soil; i++) {
 		int r;
 
 		/* Only a tenant changes an entry for so long. */
 		if (i > SOFT_WALK_RESTARTS && stage->tables_in_next)
 			return;
-		r = stage->update(stage->memory, physical, &raw, raw ^ dirty);
+		r = stage->update(stage->memory, physical, &raw, format->set_dirty(raw, s->soil));
 		if (r < 0)
 			return;
 		if (!r)
@@ -94,12 +95,15 @@ static void change(struct search *s, uint64_t table, unsigned int index, uint64_
 	s->cleared |= s->clear;
 }
 
-/* The part of [at, last] that this table maps; at lies in it.  SHIM_E_LIMIT. */
+static int search_below(struct search *s, const struct soft_entry *entry, unsigned int level,
+			uint64_t at, uint64_t last);
+
+/* [at, last], which lies in this table.  SHIM_E_LIMIT. */
 static int search_table(struct search *s, uint64_t table, unsigned int level, uint64_t at,
 			uint64_t last)
 {
 	const struct soft_stage *stage = &s->stages[0];
-	uint64_t size = 1ull << soft_level_shift(level), physical;
+	uint64_t size = 1ull << soft_format_shift(stage->format, level), physical;
 
 	if (stage->tables_in_next && !s->tables_left--) {
 		s->tables_left = 0;
@@ -109,8 +113,8 @@ static int search_table(struct search *s, uint64_t table, unsigned int level, ui
 	if (!find_table(s, table, SHIM_READ, &physical))
 		return 0;
 	for (;;) {
-		unsigned int index = soft_level_index(level, at);
-		uint64_t start = at & ~(size - 1), end = at | (size - 1), raw;
+		unsigned int index = soft_shape_index(stage->format, &stage->shape, level, at);
+		uint64_t end = at | (size - 1), leaf_size, raw;
 		struct soft_entry entry;
 		int r = 0;
 
@@ -118,20 +122,39 @@ static int search_table(struct search *s, uint64_t table, unsigned int level, ui
 			return 0;
 		stage->format->decode(&stage->env, level, raw, &entry);
 		if (entry.kind == SOFT_ENTRY_TABLE) {
-			r = search_table(s, entry.address, level - 1, at, end < last ? end : last);
-		} else if (entry.kind == SOFT_ENTRY_LEAF && raw & stage->format->dirty) {
-			mark(s, start, end);
-			if (s->clear && start >= s->first && end <= s->last)
+			r = search_below(s, &entry, level, at, end < last ? end : last);
+		} else if (entry.kind == SOFT_ENTRY_LEAF && stage->format->is_dirty(raw)) {
+			/* Any entry of a leaf of several tells that all of it was written. */
+			leaf_size = 1ull << entry.shift;
+			mark(s, at & ~(leaf_size - 1), at | (leaf_size - 1));
+			if (s->clear && (at & ~(leaf_size - 1)) >= s->first &&
+			    (at | (leaf_size - 1)) <= s->last)
 				change(s, table, index, raw);
 		} else if (entry.kind == SOFT_ENTRY_LEAF && s->soil && entry.prot & SHIM_WRITE) {
 			change(s, table, index, raw);
 		}
 		if (r)
 			return r;
-		if (end >= last || index == SOFT_TABLE_ENTRIES - 1)
+		if (end >= last)
 			return 0;
 		at = end + 1;
 	}
+}
+
+/* What a table maps that an entry leads to, which may leave levels out. */
+static int search_below(struct search *s, const struct soft_entry *entry, unsigned int level,
+			uint64_t at, uint64_t last)
+{
+	const struct soft_format *format = s->stages[0].format;
+	uint64_t size = 1ull << soft_format_shift(format, level);
+	uint64_t below = 1ull << soft_format_shift(format, entry->level + 1u);
+
+	/* Only the first part has an address that is 0 between. */
+	if ((at & (size - 1)) >= below)
+		return 0;
+	if (last - (at & ~(size - 1)) >= below)
+		last = (at & ~(size - 1)) + below - 1;
+	return search_table(s, entry->address, entry->level, at, last);
 }
 
 /*
@@ -149,7 +172,7 @@ static int search(struct soft_pt *pt, struct search s)
 		s.stages[i].update = NULL;
 	}
 	if (!s.stages[0].empty)
-		r = search_table(&s, s.stages[0].root, s.stages[0].format->levels, s.first, s.last);
+		r = search_table(&s, s.stages[0].root, s.stages[0].shape.levels, s.first, s.last);
 	if (!s.cleared)
 		return r;
 	pthread_rwlock_wrlock(&pt->ctx->flush);
@@ -163,9 +186,10 @@ static int search(struct soft_pt *pt, struct search s)
 static int search_all(struct soft_pt *pt, bool soil)
 {
 	const struct soft_format *format = soft_format_find(pt->format);
-	bool halves = format->sign_extend && pt->input_bits == format->input_bits;
+	bool halves =
+		format->input == SOFT_INPUT_CANONICAL && pt->shape.input_bits == format->input_bits;
 	struct search s = {
-		.last = (1ull << (pt->input_bits - halves)) - 1,
+		.last = soft_bits(0, pt->shape.input_bits - halves),
 		.page_shift = SOFT_PAGE_SHIFT,
 		.clear = !soil,
 		.soil = soil,

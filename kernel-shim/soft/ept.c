@@ -39,18 +39,18 @@ static bool type_is_reserved(uint64_t entry)
 static void ept_decode(const struct soft_env *env, unsigned int level, uint64_t entry,
 		       struct soft_entry *ret)
 {
-	unsigned int shift = soft_level_shift(level);
+	unsigned int shift = SOFT_PAGE_SHIFT + 9 * (level - 1);
 	uint64_t reserved = EPT_TYPE | EPT_IPAT;
 	bool wrong = !(entry & EPT_R);
 
-	ret->prot = 0;
-	ret->address = 0;
+	*ret = (struct soft_entry){.level = (uint8_t)(level - 1)};
 	if (!(entry & (EPT_R | EPT_W | EPT_X))) {
 		ret->kind = SOFT_ENTRY_EMPTY;
 		return;
 	}
 	if (level == 1 || (level <= 3 && (entry & EPT_PS))) {
 		ret->kind = SOFT_ENTRY_LEAF;
+		ret->shift = ret->group = (uint8_t)shift;
 		ret->address = entry & EPT_ADDR & ~((1ull << shift) - 1);
 		reserved = soft_bits(12, shift);
 		wrong = wrong || type_is_reserved(entry);
@@ -68,19 +68,28 @@ static void ept_decode(const struct soft_env *env, unsigned int level, uint64_t 
 		ret->kind = SOFT_ENTRY_WIDTH;
 }
 
-static uint64_t ept_make_table(uint64_t address)
+static uint64_t ept_make_table(const struct soft_env *env, unsigned int level, uint64_t address)
 {
 	return address | EPT_R | EPT_W | EPT_X;
 }
 
-static uint64_t ept_make_leaf(unsigned int level, uint64_t address, uint32_t prot, bool snoop)
+static uint64_t ept_make_leaf(const struct soft_env *env, unsigned int level, unsigned int shift,
+			      uint64_t address, uint32_t prot, bool snoop)
 {
 	return address | (prot & SHIM_READ ? EPT_R : 0) | (prot & SHIM_WRITE ? EPT_W : 0) |
 	       (prot & SHIM_EXEC ? EPT_X : 0) | (level > 1 ? EPT_PS : 0) | EPT_TYPE_WRITE_BACK;
 }
 
+static const struct soft_field fields[] = {
+	{"R", EPT_R, SOFT_IN_BOTH},	  {"W", EPT_W, SOFT_IN_BOTH},
+	{"X", EPT_X, SOFT_IN_BOTH},	  {"MT", EPT_TYPE, SOFT_IN_LEAF},
+	{"IPAT", EPT_IPAT, SOFT_IN_LEAF}, {"PS", EPT_PS, SOFT_IN_BOTH},
+	{"A", 1ull << 8, SOFT_IN_BOTH},	  {"D", 1ull << 9, SOFT_IN_LEAF},
+	{"XU", 1ull << 10, SOFT_IN_BOTH}, {0},
+};
+
 #define EPT_COMMON                                                                                 \
-	.execute = true, .needs_read = SHIM_WRITE | SHIM_EXEC,                                     \
+	.granule = 12, .fields = fields, .execute = true, .needs_read = SHIM_WRITE | SHIM_EXEC,    \
 	.page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30), .decode = ept_decode,            \
 	.make_table = ept_make_table, .make_leaf = ept_make_leaf
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The list of formats that the software IOMMU can walk and build.  Order is the order of
- * preference in a device's capabilities.
+ * The list of formats that can be walked and built, and the shapes that their tables can have.
+ * Order is the order of preference in a device's capabilities.
  */
 
 #include "soft/format.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct soft_format *const formats[] = {
@@ -38,4 +39,84 @@ const struct soft_format *soft_format_by_name(const char *name, size_t length)
 		if (strlen(format->name) == length && !memcmp(format->name, name, length))
 			return format;
 	return NULL;
+}
+
+#define REFUSE(reason, ...)                                                                        \
+	({                                                                                         \
+		if (reason)                                                                        \
+			snprintf(reason, SHIM_REASON_MAX, __VA_ARGS__);                            \
+		SHIM_E_INCOMPATIBLE;                                                               \
+	})
+
+/*
+ * The levels of a table whose input width chooses them (Arm ARM D8.2): each level but the root's
+ * takes a whole stride of the input, the root what is left.  Stage 2 may leave up to
+ * `concatenated` bits more to a root that stands one level lower.
+ */
+static int resize(const struct soft_format *format, const struct soft_shape_spec *spec,
+		  char *ret_reason, struct soft_shape *shape)
+{
+	unsigned int stride = soft_format_stride(format), above = shape->input_bits;
+	unsigned int most = stride + format->concatenated, levels, rest;
+
+	above -= format->granule;
+	levels = (above + stride - 1) / stride;
+	/* A root of 16K at level 0 has two entries, which only stage 1 and FEAT_LPA2 allow. */
+	if (format->concatenated && format->granule == 14 && levels == 4 && !spec->lpa2)
+		levels = 3;
+	if (spec->levels) {
+		if (!format->concatenated)
+			return REFUSE(ret_reason, "only a stage-2 table has a start level");
+		levels = spec->levels;
+	}
+	rest = stride * (levels - 1);
+	if (above <= rest || above - rest > most)
+		return REFUSE(ret_reason,
+			      "format %s: %u levels do not fit an input of %u bits, but one of %u "
+			      "to %u",
+			      format->name, levels, shape->input_bits, format->granule + rest + 1,
+			      format->granule + rest + most);
+	shape->levels = (uint8_t)levels;
+	shape->root_bits = (uint8_t)(above - rest);
+	return 0;
+}
+
+int soft_shape_init(const struct soft_format *format, const struct soft_shape_spec *spec,
+		    char *ret_reason, struct soft_shape *ret)
+{
+	bool resizes = format->input_bits_max;
+	bool wide = spec->lpa2 || format->granule == 16;
+	unsigned int low = resizes ? format->input_bits_min : format->granule + 1u;
+	unsigned int high = resizes && wide ? format->input_bits_max : format->input_bits;
+	struct soft_shape shape = {
+		.levels = format->levels,
+		.input_bits = spec->input_bits ? spec->input_bits : format->input_bits,
+		.root_bits = (uint8_t)(soft_format_stride(format) + format->root_extra),
+		.upper = spec->upper,
+		.top_byte_ignored = spec->top_byte_ignored,
+	};
+	unsigned int used;
+	int r;
+
+	if (shape.input_bits < low || shape.input_bits > high)
+		return REFUSE(ret_reason, "format %s takes addresses of %u to %u bits, not %u",
+			      format->name, low, high, shape.input_bits);
+	if (spec->lpa2 && (!resizes || format->granule == 16))
+		return REFUSE(ret_reason, "format %s has no FEAT_LPA2 descriptors", format->name);
+	if ((spec->upper || spec->top_byte_ignored) && format->input != SOFT_INPUT_HALVES)
+		return REFUSE(ret_reason, "format %s has neither halves nor a top byte to ignore",
+			      format->name);
+	if (resizes) {
+		r = resize(format, spec, ret_reason, &shape);
+		if (r)
+			return r;
+	} else if (spec->levels && spec->levels != format->levels) {
+		return REFUSE(ret_reason, "format %s has %u levels", format->name, format->levels);
+	}
+	/* AMD v1 with 6 levels: only 7 bits are left for the root. */
+	used = soft_format_shift(format, shape.levels);
+	if (used + shape.root_bits > 64)
+		shape.root_bits = (uint8_t)(64 - used);
+	*ret = shape;
+	return 0;
 }

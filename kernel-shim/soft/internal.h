@@ -113,11 +113,11 @@ struct soft_pt {
 	uint32_t n_tables;
 	uint32_t n_attached;
 	uint32_t n_children;
-	uint8_t kind;	/* enum shim_kind */
-	uint8_t format; /* enum shim_format */
-	uint8_t input_bits;
-	uint8_t depth;	     /* 1: a root */
-	uint8_t output_bits; /* what every device named at creation can put out */
+	uint8_t kind;		 /* enum shim_kind */
+	uint8_t format;		 /* enum shim_format */
+	struct soft_shape shape; /* of the table; all 0: kind PROCESS has none */
+	uint8_t depth;		 /* 1: a root */
+	uint8_t output_bits;	 /* what every device named at creation can put out */
 	bool snoop : 1;
 	bool snoop_control : 1;
 	bool device_tlb : 1;

@@ -96,7 +96,7 @@ static int invalidate_range(const struct soft_pt *pt, const struct shim_invalida
 			    uint64_t *ret_first, uint64_t *ret_last)
 {
 	const struct soft_format *format = soft_format_find(pt->format);
-	unsigned int bits = pt->input_bits;
+	struct soft_shape shape = pt->shape;
 	uint64_t first = entry->iova & ~(SOFT_PAGE_SIZE - 1), last;
 
 	if (!entry->length || __builtin_add_overflow(entry->iova, entry->length - 1, &last))
@@ -105,10 +105,10 @@ static int invalidate_range(const struct soft_pt *pt, const struct shim_invalida
 	/* The entries of a PASID table choose for themselves. */
 	if (soft_user_has_pasids(pt)) {
 		format = &soft_format_x86_64_5l;
-		bits = format->input_bits;
+		(void)soft_shape_init(format, &(struct soft_shape_spec){0}, NULL, &shape);
 	}
-	if (soft_format_check_input(format, bits, first) ||
-	    soft_format_check_input(format, bits, last))
+	if (soft_shape_check_input(format, &shape, first) ||
+	    soft_shape_check_input(format, &shape, last))
 		return SHIM_E_RANGE;
 	*ret_first = first;
 	*ret_last = last;

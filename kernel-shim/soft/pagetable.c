@@ -36,6 +36,8 @@ static struct soft_builder builder_of(struct soft_pt *pt)
 	return (struct soft_builder){
 		.tables = &shim_of(pt)->tables,
 		.format = format_of(pt),
+		.shape = &pt->shape,
+		.env = {.access_dirty = pt->dirty_tracking},
 		.snoop = pt->snoop && format_of(pt)->snoop_in_leaf,
 		.clean = pt->tracking,
 		.root = &pt->root,
@@ -68,8 +70,8 @@ static int check_process(const struct shim_pt_spec *spec, char *ret_reason)
 	return 0;
 }
 
-static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spec,
-		      const struct soft_format **ret_format, char *ret_reason)
+static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spec, char *ret_reason,
+		      struct soft_shape *ret_shape)
 {
 	static const char *const kinds[_SHIM_KIND_MAX] = {
 		[SHIM_KIND_KERNEL] = "KERNEL",
@@ -79,6 +81,7 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 	};
 	const struct soft_format *format = soft_format_find(spec->format);
 	const struct soft_pt *parent = spec->parent ? soft_pt_of(spec->parent) : NULL;
+	int r;
 
 	if (spec->kind == SHIM_KIND_PROCESS)
 		return check_process(spec, ret_reason);
@@ -105,14 +108,16 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 	     soft_vm_of(spec->vm)->ctx != ctx))
 		return -EINVAL;
 	/* It is shared: one table's tracking would clean what another one's is asked for. */
+	if (spec->dirty_tracking && !format->is_dirty)
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED, "format %s has no dirty bits",
+			      format->name);
 	if (spec->kind == SHIM_KIND_KVM && spec->dirty_tracking)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "a VM's table is the VM's: it tracks its dirty pages by itself");
-	if (spec->input_bits &&
-	    (spec->input_bits <= SOFT_PAGE_SHIFT || spec->input_bits > format->input_bits))
-		return refuse(ret_reason, SHIM_E_INCOMPATIBLE,
-			      "format %s takes addresses of %u to %u bits, not %u", format->name,
-			      SOFT_PAGE_SHIFT + 1, format->input_bits, spec->input_bits);
+	r = soft_shape_init(format, &(struct soft_shape_spec){.input_bits = spec->input_bits},
+			    ret_reason, ret_shape);
+	if (r)
+		return r;
 	if (parent && parent->depth == SOFT_DEPTH_MAX)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "page tables nest at most %d deep on the software IOMMU",
@@ -135,7 +140,6 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 				      "%s: IOMMU %s nests %u deep at most", info->address,
 				      info->iommu, info->caps.max_depth);
 	}
-	*ret_format = format;
 	return 0;
 }
 
@@ -144,7 +148,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 {
 	struct soft_shim *shim = soft_shim_of(base->shim);
 	struct soft_ctx *ctx = soft_ctx_of(base);
-	const struct soft_format *format = NULL;
+	struct soft_shape shape = {0};
 	struct soft_env env = {
 		.output_bits = 52,
 		.snoop_control = true,
@@ -154,7 +158,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	struct soft_pt *pt;
 	int r;
 
-	r = check_spec(ctx, spec, &format, ret_reason);
+	r = check_spec(ctx, spec, ret_reason, &shape);
 	if (r)
 		return r;
 	pt = calloc(1, sizeof(*pt));
@@ -177,7 +181,7 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	pt->pasid_tag = pt->tag;
 	pt->kind = (uint8_t)spec->kind;
 	pt->format = (uint8_t)spec->format;
-	pt->input_bits = spec->input_bits || !format ? spec->input_bits : format->input_bits;
+	pt->shape = shape;
 	pt->output_bits = env.output_bits;
 	pt->snoop = spec->enforce_snoop;
 	/* A leaf with the snoop bit is only read by IOMMUs that have it. */
@@ -251,22 +255,23 @@ bool soft_pt_range_fits(const struct soft_pt *pt, uint64_t iova, uint64_t length
 
 	if (!length || (iova | length) % SOFT_PAGE_SIZE || last < iova)
 		return false;
-	if (soft_format_check_input(format, pt->input_bits, iova) ||
-	    soft_format_check_input(format, pt->input_bits, last))
+	if (soft_shape_check_input(format, &pt->shape, iova) ||
+	    soft_shape_check_input(format, &pt->shape, last))
 		return false;
 	/* Both canonical, but in different halves: there is a hole between. */
-	return !((iova ^ last) >> 63) || !format->sign_extend;
+	return !((iova ^ last) >> 63) || format->input != SOFT_INPUT_CANONICAL;
 }
 
 /* Where the mapping goes: host-physical for a root, else an address of the parent. */
 static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_t *ret_target)
 {
 	const struct soft_mem *mem;
-	uint64_t end;
+	uint64_t end, granule;
 
 	if (pt->kind != SHIM_KIND_KERNEL)
 		return SHIM_E_UNSUPPORTED;
-	if (!soft_pt_range_fits(pt, map->iova, map->length))
+	granule = (1ull << format_of(pt)->granule) - 1;
+	if (!soft_pt_range_fits(pt, map->iova, map->length) || (map->iova | map->length) & granule)
 		return SHIM_E_RANGE;
 	if (!map->prot || map->prot & ~(SHIM_READ | SHIM_WRITE | SHIM_EXEC))
 		return -EINVAL;
@@ -277,7 +282,8 @@ static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_
 		if (map->mem)
 			return SHIM_E_UNSUPPORTED;
 		if (!soft_pt_range_fits(pt->parent, map->parent_address, map->length) ||
-		    (map->parent_address + map->length - 1) >> pt->output_bits)
+		    (map->parent_address + map->length - 1) >> pt->output_bits ||
+		    map->parent_address & granule)
 			return SHIM_E_RANGE;
 		*ret_target = map->parent_address;
 		return 0;
@@ -293,6 +299,8 @@ static int resolve(const struct soft_pt *pt, const struct shim_map *map, uint64_
 	/* Executing is reading; a memory has no permission of its own for it. */
 	if ((map->prot & SHIM_EXEC ? map->prot | SHIM_READ : map->prot) & ~(mem->prot | SHIM_EXEC))
 		return -EACCES;
+	if ((mem->piece.start + map->offset) & granule)
+		return SHIM_E_RANGE;
 	*ret_target = mem->piece.start + map->offset;
 	return 0;
 }
@@ -410,7 +418,7 @@ static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, 
 	struct soft_stage stage = {
 		.format = format_of(pt),
 		.env = iommu ? iommu->env : env_of(pt),
-		.input_bits = pt->input_bits,
+		.shape = pt->shape,
 		.empty = !root,
 		.root = root,
 		.load = soft_window_load,
@@ -418,8 +426,8 @@ static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, 
 		.memory = &shim_of(pt)->window,
 	};
 
-	stage.access_dirty =
-		stage.env.access_dirty && (stage.format->always_access_dirty || pt->dirty_tracking);
+	stage.env.access_dirty &= stage.format->always_access_dirty || pt->dirty_tracking;
+	stage.faults_unused = stage.format->faults_unused && !stage.env.access_dirty;
 	if (pt->kind == SHIM_KIND_USER)
 		soft_user_stage(pt, iommu, who, root, &stage);
 	return stage;

@@ -152,7 +152,8 @@ bool soft_pasid_table_resolve(struct soft_pt *pt, struct soft_iommu *iommu, uint
 	if (iommu && !(iommu->desc->formats & 1u << format))
 		return fail(&l, SHIM_FAULT_BAD_ENTRY, 0);
 	stages[0].format = soft_format_find(format);
-	stages[0].input_bits = stages[0].format->input_bits;
+	(void)soft_shape_init(stages[0].format, &(struct soft_shape_spec){0}, NULL,
+			      &stages[0].shape);
 	stages[0].root = root;
 	stages[0].flags = bits >> CACHED_FLAGS;
 	stages[0].empty = false;

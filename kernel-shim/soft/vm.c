@@ -44,11 +44,14 @@ static struct soft_shim *shim_of(const struct soft_vm *vm)
 	return soft_shim_of(vm->base.shim);
 }
 
+static const struct soft_shape ept_5l_shape = {.levels = 5, .input_bits = 57, .root_bits = 9};
+
 static struct soft_builder builder_of(struct soft_vm *vm)
 {
 	return (struct soft_builder){
 		.tables = &shim_of(vm)->tables,
 		.format = &soft_format_ept_5l,
+		.shape = &ept_5l_shape,
 		.root = &vm->root,
 		.n_tables = &vm->n_tables,
 	};
@@ -266,9 +269,11 @@ uint64_t soft_vm_slot_bound(struct shim_vm *base, uint64_t address, uint64_t len
 	uint64_t target = soft_mem_of(mem)->piece.start + offset;
 
 	(void)base;
-	for (unsigned int level = 3; level <= 5; level++)
-		pages += (last >> soft_level_shift(level)) - (address >> soft_level_shift(level)) +
-			 1;
+	for (unsigned int level = 3; level <= 5; level++) {
+		unsigned int shift = soft_format_shift(&soft_format_ept_5l, level);
+
+		pages += (last >> shift) - (address >> shift) + 1;
+	}
 	if ((address ^ target) % LARGE)
 		pages += last / LARGE - address / LARGE + 1;
 	else

@@ -28,17 +28,17 @@
 static void vtdss_decode(const struct soft_env *env, unsigned int level, uint64_t entry,
 			 struct soft_entry *ret)
 {
-	unsigned int shift = soft_level_shift(level);
+	unsigned int shift = SOFT_PAGE_SHIFT + 9 * (level - 1);
 	uint64_t reserved = VTDSS_SNP | VTDSS_TM;
 
-	ret->prot = 0;
-	ret->address = 0;
+	*ret = (struct soft_entry){.level = (uint8_t)(level - 1)};
 	if (!(entry & (VTDSS_R | VTDSS_W))) {
 		ret->kind = SOFT_ENTRY_EMPTY;
 		return;
 	}
 	if (level == 1 || (level <= 3 && (entry & VTDSS_PS))) {
 		ret->kind = SOFT_ENTRY_LEAF;
+		ret->shift = ret->group = (uint8_t)shift;
 		ret->address = entry & VTDSS_ADDR & ~((1ull << shift) - 1);
 		reserved = soft_bits(12, shift) | (env->snoop_control ? 0 : VTDSS_SNP) |
 			   (env->device_tlb ? 0 : VTDSS_TM);
@@ -56,21 +56,52 @@ static void vtdss_decode(const struct soft_env *env, unsigned int level, uint64_
 		ret->kind = SOFT_ENTRY_WIDTH;
 }
 
-static uint64_t vtdss_make_table(uint64_t address)
+static uint64_t vtdss_use(unsigned int level, bool leaf, uint64_t entry, uint32_t access)
+{
+	return entry | VTDSS_A | (leaf && access & SHIM_WRITE ? VTDSS_D : 0);
+}
+
+static bool vtdss_is_dirty(uint64_t entry)
+{
+	return entry & VTDSS_D;
+}
+
+static uint64_t vtdss_set_dirty(uint64_t entry, bool dirty)
+{
+	return dirty ? entry | VTDSS_D : entry & ~VTDSS_D;
+}
+
+static uint64_t vtdss_make_table(const struct soft_env *env, unsigned int level, uint64_t address)
 {
 	return address | VTDSS_R | VTDSS_W;
 }
 
-static uint64_t vtdss_make_leaf(unsigned int level, uint64_t address, uint32_t prot, bool snoop)
+static uint64_t vtdss_make_leaf(const struct soft_env *env, unsigned int level, unsigned int shift,
+				uint64_t address, uint32_t prot, bool snoop)
 {
 	return address | (prot & SHIM_READ ? VTDSS_R : 0) | (prot & SHIM_WRITE ? VTDSS_W : 0) |
 	       (level > 1 ? VTDSS_PS : 0) | (snoop ? VTDSS_SNP : 0);
 }
 
+static const struct soft_field fields[] = {
+	{"R", VTDSS_R, SOFT_IN_BOTH},
+	{"W", VTDSS_W, SOFT_IN_BOTH},
+	{"X", 1ull << 2, SOFT_IN_BOTH},
+	{"EMT", 7ull << 3, SOFT_IN_LEAF},
+	{"IPAT", 1ull << 6, SOFT_IN_LEAF},
+	{"PS", VTDSS_PS, SOFT_IN_BOTH},
+	{"A", VTDSS_A, SOFT_IN_BOTH},
+	{"D", VTDSS_D, SOFT_IN_LEAF},
+	{"SNP", VTDSS_SNP, SOFT_IN_BOTH},
+	{"TM", VTDSS_TM, SOFT_IN_BOTH},
+	{0},
+};
+
 #define VTDSS_COMMON                                                                               \
-	.accessed = VTDSS_A, .dirty = VTDSS_D, .snoop_in_leaf = true,                              \
-	.page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30), .decode = vtdss_decode,          \
-	.make_table = vtdss_make_table, .make_leaf = vtdss_make_leaf
+	.granule = 12, .accessed = VTDSS_A, .snoop_in_leaf = true,                                 \
+	.page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30), .fields = fields,                \
+	.decode = vtdss_decode, .use = vtdss_use, .is_dirty = vtdss_is_dirty,                      \
+	.set_dirty = vtdss_set_dirty, .make_table = vtdss_make_table, .make_leaf = vtdss_make_leaf
 
 const struct soft_format soft_format_vtdss_3l = {
 	.id = SHIM_FORMAT_VTDSS_3L,

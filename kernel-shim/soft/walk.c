@@ -18,15 +18,19 @@ struct walk {
 	struct shim_fault *fault;
 };
 
-static const char *size_name(unsigned int level)
+/* "4K", "2M", "512G". */
+static void size_name(unsigned int shift, char ret_name[8])
 {
-	static const char *const names[] = {"", "4K", "2M", "1G"};
+	static const char units[] = "KMGTPE";
+	unsigned int unit = (shift - 10) / 10;
 
-	return level < 4 ? names[level] : "?";
+	snprintf(ret_name, 8, "%u%c", 1u << (shift - 10) % 10, units[unit]);
 }
 
 static void describe(struct shim_walk_level *out, const struct soft_entry *entry)
 {
+	char size[8];
+
 	switch (entry->kind) {
 	case SOFT_ENTRY_EMPTY:
 		snprintf(out->decoded, sizeof(out->decoded), "not present");
@@ -35,9 +39,10 @@ static void describe(struct shim_walk_level *out, const struct soft_entry *entry
 		snprintf(out->decoded, sizeof(out->decoded), "table");
 		break;
 	case SOFT_ENTRY_LEAF:
-		snprintf(out->decoded, sizeof(out->decoded), "page %s %s%s%s%s",
-			 size_name(out->level), entry->prot & SHIM_READ ? "R" : "",
-			 entry->prot & SHIM_WRITE ? "W" : "", entry->prot & SHIM_EXEC ? "X" : "",
+		size_name(entry->shift, size);
+		snprintf(out->decoded, sizeof(out->decoded), "page %s %s%s%s%s", size,
+			 entry->prot & SHIM_READ ? "R" : "", entry->prot & SHIM_WRITE ? "W" : "",
+			 entry->prot & SHIM_EXEC ? "X" : "",
 			 entry->prot & SOFT_USER ? "" : " supervisor");
 		break;
 	case SOFT_ENTRY_RESERVED:
@@ -50,7 +55,7 @@ static void describe(struct shim_walk_level *out, const struct soft_entry *entry
 }
 
 static void trace_level(struct shim_walk *trace, unsigned int stage, unsigned int level,
-			uint64_t input, uint64_t table, uint64_t raw,
+			unsigned int index, uint64_t input, uint64_t table, uint64_t raw,
 			const struct soft_entry *entry)
 {
 	struct shim_walk_level *out;
@@ -63,7 +68,7 @@ static void trace_level(struct shim_walk *trace, unsigned int stage, unsigned in
 		.level = (uint8_t)level,
 		.input = input,
 		.table = table,
-		.index = soft_level_index(level, input),
+		.index = index,
 		.entry = raw,
 	};
 	describe(out, entry);
@@ -86,13 +91,25 @@ static bool fail(struct walk *walk, enum shim_fault_cause cause, unsigned int st
 /* ---- the paging-structure cache ---- */
 
 /*
- * An entry of level n that leads to a table is kept as a "page" of the size that it maps:
- * SOFT_IOTLB_2M for level 2, and so on.
+ * An entry that leads to a table is kept as a "page" of the largest size of the cache that is
+ * not larger than what the entry maps: with tables of 4 KiB just that, SOFT_IOTLB_2M for level 2
+ * and so on; with larger ones a part of it, around the address that was asked for.  No two
+ * levels of a format come to the same size.  False: it is not kept (AMD v1, level 6).
  */
-static enum soft_iotlb_size structure_size(unsigned int level)
+static bool structure_size(const struct soft_format *format, unsigned int level,
+			   enum soft_iotlb_size *ret_size)
 {
-	return (enum soft_iotlb_size)(level - 1);
+	unsigned int steps = (soft_format_shift(format, level) - SOFT_PAGE_SHIFT) / 9;
+
+	if (steps > SOFT_IOTLB_256T)
+		return false;
+	*ret_size = (enum soft_iotlb_size)steps;
+	return true;
 }
+
+/* Beside the permissions, which leave these bits free: the level of the table. */
+#define KEPT_LEVEL_SHIFT 3
+#define KEPT_LEVEL	 7u
 
 /*
  * Where to begin: at the lowest table that is known from entries which allow the access.
@@ -101,23 +118,35 @@ static enum soft_iotlb_size structure_size(unsigned int level)
 static void begin(const struct soft_stage *stage, uint64_t address, uint32_t wanted,
 		  unsigned int *level, uint64_t *table, uint32_t *prot)
 {
+	enum soft_iotlb_size size;
 	uint64_t value;
 
-	*level = stage->format->levels;
+	*level = stage->shape.levels;
 	*table = stage->root;
-	*prot = SHIM_READ | SHIM_WRITE | SHIM_EXEC | SOFT_USER;
+	*prot = SOFT_PROT_ALL;
 	if (!stage->structures)
 		return;
-	for (unsigned int known = 2; known <= stage->format->levels; known++) {
-		if (!soft_iotlb_lookup_size(stage->structures, stage->tag, stage->who, address,
-					    structure_size(known), &value) ||
+	for (unsigned int known = 2; known <= stage->shape.levels; known++) {
+		if (!structure_size(stage->format, known, &size) ||
+		    !soft_iotlb_lookup_size(stage->structures, stage->tag, stage->who, address,
+					    size, &value) ||
 		    (wanted & ~value))
 			continue;
-		*level = known - 1;
+		*level = value >> KEPT_LEVEL_SHIFT & KEPT_LEVEL;
 		*table = soft_iotlb_address(value);
-		*prot = soft_iotlb_prot(value);
+		*prot = soft_iotlb_prot(value) & SOFT_PROT_ALL;
 		return;
 	}
+}
+
+static void keep(const struct soft_stage *stage, uint64_t address, unsigned int level,
+		 const struct soft_entry *entry, uint32_t prot)
+{
+	enum soft_iotlb_size size;
+
+	if (stage->structures && structure_size(stage->format, level, &size))
+		soft_iotlb_put(stage->structures, stage->tag, stage->who, address, size,
+			       entry->address, prot | (uint32_t)entry->level << KEPT_LEVEL_SHIFT);
 }
 
 /* ---- one entry ---- */
@@ -152,32 +181,29 @@ static void decode(const struct soft_stage *stage, struct step *step)
 		step->entry.prot |= SHIM_WRITE;
 }
 
-/* The bits that this use of the entry leaves in it and that are not there yet. */
-static uint64_t bits_to_set(const struct soft_stage *stage, const struct step *step)
+/* What this use makes of the entry. */
+static uint64_t used(const struct soft_stage *stage, const struct step *step)
 {
 	const struct soft_format *format = stage->format;
-	uint64_t bits = format->accessed;
+	uint64_t raw = step->raw;
 
-	if (!stage->access_dirty ||
+	if (!stage->env.access_dirty || !format->use ||
 	    (step->entry.kind != SOFT_ENTRY_TABLE && step->entry.kind != SOFT_ENTRY_LEAF))
-		return 0;
+		return raw;
 	/* What is refused is not used. */
 	if (step->wanted & ~(step->prot & step->entry.prot))
-		return 0;
-	if (stage->flags & SHIM_TABLE_EXTENDED_ACCESS)
-		bits |= format->extended;
-	if (step->entry.kind == SOFT_ENTRY_LEAF && step->access & SHIM_WRITE)
-		bits |= format->dirty;
-	return bits & ~step->raw;
+		return raw;
+	raw = format->use(step->level, step->entry.kind == SOFT_ENTRY_LEAF, raw, step->access);
+	return stage->flags & SHIM_TABLE_EXTENDED_ACCESS ? raw | format->extended : raw;
 }
 
-/* Reads the entry and sets the bits that are to be set. */
+/* Reads the entry and notes its use in it. */
 static bool take_entry(struct walk *walk, struct step *step)
 {
 	const struct soft_stage *stage = &walk->stages[step->index];
 	unsigned int restarts = 0;
 	bool writable = !stage->tables_in_next;
-	uint64_t physical = step->slot, bits;
+	uint64_t physical = step->slot, wanted;
 	struct soft_translation where;
 
 	if (stage->tables_in_next) {
@@ -193,8 +219,8 @@ static bool take_entry(struct walk *walk, struct step *step)
 		int r;
 
 		decode(stage, step);
-		bits = bits_to_set(stage, step);
-		if (!bits)
+		wanted = used(stage, step);
+		if (wanted == step->raw)
 			return true;
 		if (!writable) {
 			if (!walk_from(walk, step->index + 1, step->slot, SHIM_WRITE | SOFT_USER,
@@ -205,20 +231,45 @@ static bool take_entry(struct walk *walk, struct step *step)
 		}
 		if (!stage->update)
 			return true;
-		/* Somebody changes it again and again, and not to set these bits. */
+		/* Somebody changes it again and again, and not to note a use. */
 		if (restarts == SOFT_WALK_RESTARTS)
 			return fail_step(walk, SHIM_FAULT_BAD_ENTRY, step, step->raw);
-		r = stage->update(stage->memory, physical, &step->raw, step->raw | bits);
+		r = stage->update(stage->memory, physical, &step->raw, wanted);
 		if (r < 0)
 			return fail_step(walk, SHIM_FAULT_MEMORY_ERROR, step, step->raw);
 		if (!r) {
-			step->raw |= bits;
+			step->raw = wanted;
 			return true;
 		}
 	}
 }
 
 /* ---- a stage ---- */
+
+/* What the access asks of the permissions. */
+static uint32_t wanted_of(const struct soft_stage *stage, uint32_t access)
+{
+	const struct soft_format *format = stage->format;
+	uint32_t wanted = access;
+
+	if (stage->flags & SHIM_TABLE_SUPERVISOR)
+		wanted &= ~SOFT_USER;
+	if (!access || wanted & SOFT_USER)
+		return wanted;
+	if (format->tells_privileged)
+		wanted |= SOFT_PRIVILEGED;
+	if (format->tells_privileged_exec && wanted & SHIM_EXEC)
+		wanted = (wanted & ~SHIM_EXEC) | SOFT_PRIVILEGED_EXEC;
+	return wanted;
+}
+
+/* An entry may lead to a table more than one level below, for an address that is 0 there. */
+static bool skips(const struct soft_format *format, const struct step *step)
+{
+	unsigned int low = soft_format_shift(format, step->entry.level + 1u);
+
+	return step->address & soft_bits(low, soft_format_shift(format, step->level));
+}
 
 static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, uint32_t access,
 		      struct soft_translation *ret)
@@ -230,19 +281,22 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 	uint64_t table, denied_entry = 0, size;
 	enum shim_fault_cause cause;
 
-	step.wanted = stage->flags & SHIM_TABLE_SUPERVISOR ? access & ~SOFT_USER : access;
-	cause = soft_format_check_input(format, stage->input_bits, address);
+	step.wanted = wanted_of(stage, access);
+	cause = soft_shape_check_input(format, &stage->shape, address);
 	if (cause != SHIM_FAULT_NONE)
 		return fail(walk, cause, index, 0, access, address, 0);
 	if (stage->empty)
-		return fail(walk, SHIM_FAULT_NOT_PRESENT, index, format->levels, access, address,
-			    0);
-	for (begin(stage, address, step.wanted, &step.level, &table, &step.prot);; step.level--) {
-		step.slot = table + soft_level_index(step.level, address) * sizeof(step.raw);
+		return fail(walk, SHIM_FAULT_NOT_PRESENT, index, stage->shape.levels, access,
+			    address, 0);
+	begin(stage, address, step.wanted, &step.level, &table, &step.prot);
+	for (;;) {
+		unsigned int slot = soft_shape_index(format, &stage->shape, step.level, address);
+
+		step.slot = table + slot * sizeof(step.raw);
 		if (!take_entry(walk, &step))
 			return false;
 		if (walk->trace)
-			trace_level(walk->trace, index, step.level, address, table, step.raw,
+			trace_level(walk->trace, index, step.level, slot, address, table, step.raw,
 				    &step.entry);
 		/* The entry that takes a wanted permission away is the one at fault. */
 		if ((step.wanted & step.prot & ~step.entry.prot) && !denied_level) {
@@ -252,11 +306,13 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		step.prot &= step.entry.prot;
 		switch (step.entry.kind) {
 		case SOFT_ENTRY_TABLE:
-			/* Level 1 has no tables: a format never decodes one there. */
+			/* Level 1 has no tables, and each is below the last: it ends. */
+			if (step.entry.level + 1u != step.level && skips(format, &step))
+				return fail_step(walk, SHIM_FAULT_NOT_PRESENT, &step, step.raw);
 			table = step.entry.address;
-			if (stage->structures && !denied_level)
-				soft_iotlb_put(stage->structures, stage->tag, stage->who, address,
-					       structure_size(step.level), table, step.prot);
+			if (!denied_level)
+				keep(stage, address, step.level, &step.entry, step.prot);
+			step.level = step.entry.level;
 			continue;
 		case SOFT_ENTRY_LEAF:
 			break;
@@ -269,18 +325,24 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		}
 		break;
 	}
+	/* The order of ARM: a page that nobody may use yet comes before permissions. */
+	if (stage->faults_unused && format->accessed & ~step.raw)
+		return fail_step(walk, SHIM_FAULT_ACCESS_FLAG, &step, step.raw);
 	if (denied_level)
 		return fail(walk, SHIM_FAULT_PERMISSION, index, denied_level, access, address,
 			    denied_entry);
+	/* What is left to note is a first write. */
+	if (stage->faults_unused && format->use(step.level, true, step.raw, access) != step.raw)
+		return fail_step(walk, SHIM_FAULT_ACCESS_FLAG, &step, step.raw);
 
-	size = 1ull << soft_level_shift(step.level);
+	size = 1ull << step.entry.shift;
 	*ret = (struct soft_translation){
 		.output = step.entry.address | (address & (size - 1)),
 		.page_size = size,
 		.prot = step.prot,
 		.cached = step.prot,
 	};
-	if (stage->access_dirty && !(step.raw & format->dirty))
+	if (stage->env.access_dirty && format->is_dirty && !format->is_dirty(step.raw))
 		ret->cached &= ~SHIM_WRITE;
 	if (index + 1 < walk->n_stages) {
 		struct soft_translation next;
@@ -345,11 +407,12 @@ uint64_t soft_walk_bound(const struct soft_stage *stages, unsigned int n_stages)
 	 */
 	for (unsigned int i = n_stages; i--;) {
 		const struct soft_stage *stage = &stages[i];
-		bool writes = stage->access_dirty && stage->update;
-		uint64_t walks = stage->tables_in_next ? 1 + stage->access_dirty : 0;
+		bool notes = stage->env.access_dirty && stage->format->use;
+		bool writes = notes && stage->update;
+		uint64_t walks = stage->tables_in_next ? 1 + notes : 0;
 		uint64_t entry = 1 + (writes ? SOFT_WALK_RESTARTS : 0) + walks * next;
 
-		next += stage->format->levels * entry;
+		next += stage->shape.levels * entry;
 	}
 	return next;
 }

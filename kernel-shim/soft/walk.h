@@ -25,16 +25,17 @@
 struct soft_stage {
 	const struct soft_format *format;
 	struct soft_env env;
-	uint8_t input_bits; /* <= the format's */
-	bool empty;	    /* there is no table yet: nothing is present */
+	struct soft_shape shape;
+	bool empty; /* there is no table yet: nothing is present */
 	/*
 	 * Table addresses, the root's too, are input of the next stage (a table that the
 	 * tenant wrote), and are translated there, for reading, before each load; for
 	 * writing, before a bit is set.
 	 */
 	bool tables_in_next;
-	bool access_dirty; /* accessed and dirty bits are kept in this table */
-	uint32_t flags;	   /* SHIM_TABLE_* */
+	/* An entry whose use would have to be noted in it, and is not, is a fault. */
+	bool faults_unused;
+	uint32_t flags; /* SHIM_TABLE_* */
 	/*
 	 * Not 0: the root is that of a PASID table of so many bits, and the stage counts as
 	 * empty until pasidtable.c has found the entry.
@@ -72,8 +73,9 @@ struct soft_translation {
 
 /*
  * Translates address for an access: one of SHIM_READ, SHIM_WRITE, SHIM_EXEC, with or
- * without SOFT_USER.  False: *ret_fault says why, else *ret is set.  trace, if not NULL,
- * gets the entries that were read (levels and n_levels only), as many as fit.
+ * without SOFT_USER; 0: nothing is asked of the permissions, *ret tells them.  False: *ret_fault
+ * says why, else *ret is set.  trace, if not NULL, gets the entries that were read (levels and
+ * n_levels only), as many as fit.
  */
 bool soft_walk(const struct soft_stage *stages, unsigned int n_stages, uint64_t address,
 	       uint32_t access, struct shim_walk *trace, struct soft_translation *ret,

@@ -30,17 +30,17 @@
 static void x86_64_decode(const struct soft_env *env, unsigned int level, uint64_t entry,
 			  struct soft_entry *ret)
 {
-	unsigned int shift = soft_level_shift(level);
+	unsigned int shift = SOFT_PAGE_SHIFT + 9 * (level - 1);
 	uint64_t reserved = 0;
 
-	ret->prot = 0;
-	ret->address = 0;
+	*ret = (struct soft_entry){.level = (uint8_t)(level - 1)};
 	if (!(entry & X86_P)) {
 		ret->kind = SOFT_ENTRY_EMPTY;
 		return;
 	}
 	if (level == 1 || (level <= 3 && (entry & X86_PS))) {
 		ret->kind = SOFT_ENTRY_LEAF;
+		ret->shift = ret->group = (uint8_t)shift;
 		ret->address = entry & X86_ADDR & ~((1ull << shift) - 1);
 		reserved = soft_bits(13, shift);
 	} else {
@@ -57,24 +57,52 @@ static void x86_64_decode(const struct soft_env *env, unsigned int level, uint64
 		ret->kind = SOFT_ENTRY_WIDTH;
 }
 
-static uint64_t x86_64_make_table(uint64_t address)
+static uint64_t x86_64_use(unsigned int level, bool leaf, uint64_t entry, uint32_t access)
+{
+	return entry | X86_A | (leaf && access & SHIM_WRITE ? X86_D : 0);
+}
+
+static bool x86_64_is_dirty(uint64_t entry)
+{
+	return entry & X86_D;
+}
+
+static uint64_t x86_64_set_dirty(uint64_t entry, bool dirty)
+{
+	return dirty ? entry | X86_D : entry & ~X86_D;
+}
+
+static uint64_t x86_64_make_table(const struct soft_env *env, unsigned int level, uint64_t address)
 {
 	return address | X86_P | X86_RW | X86_US | X86_A;
 }
 
-static uint64_t x86_64_make_leaf(unsigned int level, uint64_t address, uint32_t prot, bool snoop)
+static uint64_t x86_64_make_leaf(const struct soft_env *env, unsigned int level, unsigned int shift,
+				 uint64_t address, uint32_t prot, bool snoop)
 {
 	return address | X86_P | X86_US | X86_A | (prot & SHIM_WRITE ? X86_RW | X86_D : 0) |
 	       (prot & SHIM_EXEC ? 0 : X86_XD) | (level > 1 ? X86_PS : 0);
 }
 
+static const struct soft_field fields[] = {
+	{"P", X86_P, SOFT_IN_BOTH},	  {"RW", X86_RW, SOFT_IN_BOTH},
+	{"US", X86_US, SOFT_IN_BOTH},	  {"PWT", 1ull << 3, SOFT_IN_BOTH},
+	{"PCD", 1ull << 4, SOFT_IN_BOTH}, {"A", X86_A, SOFT_IN_BOTH},
+	{"D", X86_D, SOFT_IN_LEAF},	  {"PS", X86_PS, SOFT_IN_BOTH},
+	{"G", 1ull << 8, SOFT_IN_LEAF},	  {"PKEY", 0xfull << 59, SOFT_IN_LEAF},
+	{"XD", X86_XD, SOFT_IN_BOTH},	  {0},
+};
+
 #define X86_64_COMMON                                                                              \
-	.accessed = X86_A, .dirty = X86_D, .extended = X86_EA, .always_access_dirty = true,        \
+	.granule = 12, .input = SOFT_INPUT_CANONICAL, .accessed = X86_A, .extended = X86_EA,       \
+	.always_access_dirty = true,                                                               \
 	.table_flags =                                                                             \
 		SHIM_TABLE_SUPERVISOR | SHIM_TABLE_WRITE_PROTECT | SHIM_TABLE_EXTENDED_ACCESS,     \
-	.sign_extend = true, .execute = true, .needs_read = SHIM_WRITE | SHIM_EXEC,                \
-	.page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30), .decode = x86_64_decode,         \
-	.make_table = x86_64_make_table, .make_leaf = x86_64_make_leaf
+	.execute = true, .needs_read = SHIM_WRITE | SHIM_EXEC,                                     \
+	.page_sizes = (1ull << 12) | (1ull << 21) | (1ull << 30), .fields = fields,                \
+	.decode = x86_64_decode, .use = x86_64_use, .is_dirty = x86_64_is_dirty,                   \
+	.set_dirty = x86_64_set_dirty, .make_table = x86_64_make_table,                            \
+	.make_leaf = x86_64_make_leaf
 
 const struct soft_format soft_format_x86_64_4l = {
 	.id = SHIM_FORMAT_X86_64_4L,

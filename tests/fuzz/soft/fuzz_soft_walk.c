@@ -78,11 +78,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				},
 			.tables_in_next = h.stage[i].flags & 4,
 			.empty = h.stage[i].flags & 8,
-			.input_bits = format->input_bits,
 			.root = (uint64_t)h.stage[i].root << 12,
 			.load = load,
 			.memory = &memory,
 		};
+		must(!soft_shape_init(format, &(struct soft_shape_spec){0}, NULL,
+				      &stages[i].shape));
 	}
 	/*
 	 * Entries that a walk from stage i reads at most: its levels, each after a walk from
@@ -108,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must((where.output & (SOFT_PAGE_SIZE - 1)) == (address & (SOFT_PAGE_SIZE - 1)));
 		must(!(where.output >> stages[n - 1].env.output_bits));
 	} else {
-		must(fault.cause > SHIM_FAULT_NONE && fault.cause <= SHIM_FAULT_PARENT_PERMISSION);
+		must(fault.cause > SHIM_FAULT_NONE && fault.cause <= SHIM_FAULT_ACCESS_FLAG);
 		must(fault.stage >= 1 && fault.stage <= n);
 		must(fault.level <= stages[fault.stage - 1].format->levels);
 	}

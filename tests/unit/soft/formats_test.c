@@ -22,6 +22,46 @@
 
 static const struct soft_env env48 = {.output_bits = 48, .device_tlb = true};
 
+/* Those of Intel, whose tables are alike. */
+static const struct soft_format *format_at(size_t index)
+{
+	static const struct soft_format *const formats[] = {
+		&soft_format_x86_64_4l, &soft_format_x86_64_5l, &soft_format_vtdss_4l,
+		&soft_format_vtdss_5l,	&soft_format_vtdss_3l,	&soft_format_ept_4l,
+		&soft_format_ept_5l,
+	};
+
+	return index < sizeof(formats) / sizeof(formats[0]) ? formats[index] : NULL;
+}
+
+static struct soft_shape shape_of(const struct soft_format *format, uint8_t input_bits)
+{
+	struct soft_shape shape = {0};
+
+	assert_int_equal(soft_shape_init(format,
+					 &(struct soft_shape_spec){.input_bits = input_bits}, NULL,
+					 &shape),
+			 0);
+	return shape;
+}
+
+static uint64_t leaf_of(const struct soft_format *format, unsigned int level, uint64_t address,
+			uint32_t prot, bool snoop)
+{
+	return format->make_leaf(&env48, level, soft_format_shift(format, level), address, prot,
+				 snoop);
+}
+
+static uint64_t table_of(const struct soft_format *format, uint64_t address)
+{
+	return format->make_table(&env48, 2, address);
+}
+
+static unsigned int index_of(unsigned int level, uint64_t address)
+{
+	return address >> (12 + 9 * (level - 1)) & 511;
+}
+
 /* ---- entries ---- */
 
 static void test_samples(void **state)
@@ -30,17 +70,17 @@ static void test_samples(void **state)
 	const struct soft_format *ept = &soft_format_ept_4l;
 	uint32_t rw = SHIM_READ | SHIM_WRITE;
 
-	assert_int_equal(x86->make_leaf(1, 0x12345000, rw | SHIM_EXEC, false), 0x12345067);
-	assert_int_equal(x86->make_leaf(2, 0x40000000, rw | SHIM_EXEC, false), 0x400000e7);
-	assert_int_equal(x86->make_leaf(1, 0x12345000, SHIM_READ, false), 0x8000000012345025ull);
-	assert_int_equal(x86->make_table(0x12345000), 0x12345027);
-	assert_int_equal(ss->make_leaf(1, 0x12345000, rw, false), 0x12345003);
-	assert_int_equal(ss->make_leaf(2, 0x40000000, rw, true), 0x40000883);
-	assert_int_equal(ss->make_leaf(1, 0x12345000, SHIM_WRITE, false), 0x12345002);
-	assert_int_equal(ss->make_table(0x12345000), 0x12345003);
-	assert_int_equal(ept->make_leaf(1, 0x12345000, rw | SHIM_EXEC, false), 0x12345037);
-	assert_int_equal(ept->make_leaf(2, 0x40000000, SHIM_READ, false), 0x400000b1);
-	assert_int_equal(ept->make_table(0x12345000), 0x12345007);
+	assert_int_equal(leaf_of(x86, 1, 0x12345000, rw | SHIM_EXEC, false), 0x12345067);
+	assert_int_equal(leaf_of(x86, 2, 0x40000000, rw | SHIM_EXEC, false), 0x400000e7);
+	assert_int_equal(leaf_of(x86, 1, 0x12345000, SHIM_READ, false), 0x8000000012345025ull);
+	assert_int_equal(table_of(x86, 0x12345000), 0x12345027);
+	assert_int_equal(leaf_of(ss, 1, 0x12345000, rw, false), 0x12345003);
+	assert_int_equal(leaf_of(ss, 2, 0x40000000, rw, true), 0x40000883);
+	assert_int_equal(leaf_of(ss, 1, 0x12345000, SHIM_WRITE, false), 0x12345002);
+	assert_int_equal(table_of(ss, 0x12345000), 0x12345003);
+	assert_int_equal(leaf_of(ept, 1, 0x12345000, rw | SHIM_EXEC, false), 0x12345037);
+	assert_int_equal(leaf_of(ept, 2, 0x40000000, SHIM_READ, false), 0x400000b1);
+	assert_int_equal(table_of(ept, 0x12345000), 0x12345007);
 }
 
 struct mask {
@@ -90,8 +130,8 @@ static void test_reserved_bits(void **state)
 		const struct mask *m = &masks[i];
 		enum soft_entry_kind plain = m->leaf ? SOFT_ENTRY_LEAF : SOFT_ENTRY_TABLE;
 		uint64_t base =
-			m->leaf ? m->format->make_leaf(m->level, G1, SHIM_READ | SHIM_WRITE, false)
-				: m->format->make_table(G1);
+			m->leaf ? leaf_of(m->format, m->level, G1, SHIM_READ | SHIM_WRITE, false)
+				: table_of(m->format, G1);
 
 		assert_int_equal(kind_of(m, &env48, base), plain);
 		for (unsigned int bit = 0; bit < 64; bit++) {
@@ -166,6 +206,7 @@ struct bench {
 	struct soft_window window;
 	struct soft_tables tables;
 	const struct soft_format *format;
+	struct soft_shape shape;
 	uint64_t root;
 	uint32_t n_tables;
 	bool snoop;
@@ -177,6 +218,7 @@ static void bench_init(struct bench *b, const struct soft_format *format, uint64
 	assert_int_equal(soft_window_init(&b->window, 1ull << 30, false, NULL), 0);
 	assert_int_equal(soft_tables_init(&b->tables, &b->window, limit), 0);
 	b->format = format;
+	b->shape = shape_of(format, 0);
 }
 
 static struct soft_builder builder_of(struct bench *b)
@@ -184,6 +226,7 @@ static struct soft_builder builder_of(struct bench *b)
 	return (struct soft_builder){
 		.tables = &b->tables,
 		.format = b->format,
+		.shape = &b->shape,
 		.snoop = b->snoop,
 		.root = &b->root,
 		.n_tables = &b->n_tables,
@@ -226,7 +269,7 @@ static struct soft_stage stage_of(const struct bench *b)
 	return (struct soft_stage){
 		.format = b->format,
 		.env = {.output_bits = 52, .snoop_control = true, .device_tlb = true},
-		.input_bits = b->format->input_bits,
+		.shape = b->shape,
 		.empty = !b->root,
 		.root = b->root,
 		.load = soft_window_load,
@@ -248,9 +291,9 @@ static uint64_t *entry_at(const struct bench *b, uint64_t address, unsigned int 
 	uint64_t table = b->root;
 
 	for (unsigned int l = b->format->levels; l > level; l--)
-		table = soft_table_entries(&b->tables, table)[soft_level_index(l, address)] &
+		table = soft_table_entries(&b->tables, table)[index_of(l, address)] &
 			0x000ffffffffff000ull;
-	return &soft_table_entries(&b->tables, table)[soft_level_index(level, address)];
+	return &soft_table_entries(&b->tables, table)[index_of(level, address)];
 }
 
 /* ---- the input space ---- */
@@ -282,9 +325,10 @@ static void test_input_edges(void **state)
 	const struct soft_format *format;
 	struct bench b;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		unsigned int bits = format->input_bits;
-		uint64_t top = format->sign_extend ? 1ull << (bits - 1) : 1ull << bits;
+		uint64_t top =
+			format->input == SOFT_INPUT_CANONICAL ? 1ull << (bits - 1) : 1ull << bits;
 
 		bench_init(&b, format, 0);
 		assert_int_equal(map(&b, 0, K4, 0x1000, SHIM_READ), 0);
@@ -292,9 +336,9 @@ static void test_input_edges(void **state)
 		expect_page(&b, 0, 0x1000);
 		expect_page(&b, top - 1, 0x2fff);
 		expect_fault(&b, top,
-			     format->sign_extend ? SHIM_FAULT_NON_CANONICAL
-						 : SHIM_FAULT_ADDRESS_WIDTH);
-		if (format->sign_extend) {
+			     format->input == SOFT_INPUT_CANONICAL ? SHIM_FAULT_NON_CANONICAL
+								   : SHIM_FAULT_ADDRESS_WIDTH);
+		if (format->input == SOFT_INPUT_CANONICAL) {
 			assert_int_equal(map(&b, -top, K4, 0x3000, SHIM_READ), 0);
 			assert_int_equal(map(&b, -K4, K4, 0x4000, SHIM_READ), 0);
 			expect_page(&b, -top, 0x3000);
@@ -313,19 +357,20 @@ static void test_narrowed_input(void **state)
 {
 	const struct soft_format *format;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		for (unsigned int bits = 13; bits < format->input_bits; bits++) {
+			struct soft_shape shape = shape_of(format, (uint8_t)bits);
 			enum shim_fault_cause inside, outside, upper;
 
-			inside = soft_format_check_input(format, bits, (1ull << bits) - 1);
-			outside = soft_format_check_input(format, bits, 1ull << bits);
-			upper = soft_format_check_input(format, bits, UINT64_MAX);
+			inside = soft_shape_check_input(format, &shape, (1ull << bits) - 1);
+			outside = soft_shape_check_input(format, &shape, 1ull << bits);
+			upper = soft_shape_check_input(format, &shape, UINT64_MAX);
 			assert_int_equal(inside, SHIM_FAULT_NONE);
 			/* The top bit of a canonical format is its sign. */
-			assert_int_equal(outside,
-					 format->sign_extend && bits == format->input_bits - 1u
-						 ? SHIM_FAULT_NON_CANONICAL
-						 : SHIM_FAULT_ADDRESS_WIDTH);
+			assert_int_equal(outside, format->input == SOFT_INPUT_CANONICAL &&
+								  bits == format->input_bits - 1u
+							  ? SHIM_FAULT_NON_CANONICAL
+							  : SHIM_FAULT_ADDRESS_WIDTH);
 			assert_int_equal(upper, SHIM_FAULT_ADDRESS_WIDTH);
 		}
 	}
@@ -340,7 +385,7 @@ static void test_not_present_at_each_level(void **state)
 	struct shim_fault fault = {0};
 	struct bench b;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		bench_init(&b, format, 0);
 		assert_false(walk(&b, 0x5000, SHIM_READ, &where, &fault));
 		assert_int_equal(fault.cause, SHIM_FAULT_NOT_PRESENT);
@@ -368,7 +413,7 @@ static void test_permission_is_anded(void **state)
 	struct shim_fault fault = {0};
 	struct bench b;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		bench_init(&b, format, 0);
 		assert_int_equal(map(&b, 0x5000, K4, 0x1000, SHIM_READ | SHIM_WRITE), 0);
 		assert_true(walk(&b, 0x5000, SHIM_WRITE | SOFT_USER, &where, &fault));
@@ -385,7 +430,7 @@ static void test_permission_is_anded(void **state)
 			assert_true(fault.entry == *entry);
 			assert_int_equal(fault.access, SHIM_WRITE);
 			*entry = was;
-			if (!format->sign_extend)
+			if (format->input != SOFT_INPUT_CANONICAL)
 				continue;
 			/* x86-64: U/S, and XD in a table. */
 			*entry = was & ~4ull;
@@ -408,7 +453,7 @@ static void test_bent_entries(void **state)
 	struct shim_fault fault = {0};
 	struct bench b;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		uint64_t *entry, was;
 
 		bench_init(&b, format, 0);
@@ -424,7 +469,7 @@ static void test_bent_entries(void **state)
 		/* A table that is its own entry ends at the lowest level. */
 		entry = entry_at(&b, 0, format->levels);
 		was = *entry;
-		*entry = format->make_table(b.root);
+		*entry = table_of(format, b.root);
 		assert_true(walk(&b, 0, SHIM_READ, &where, &fault));
 		assert_true(where.output == b.root);
 		*entry = was;
@@ -471,7 +516,7 @@ static void test_page_sizes(void **state)
 	const struct soft_format *format;
 	struct bench b;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		uint32_t upper = format->levels - 3u;
 
 		bench_init(&b, format, 0);
@@ -512,7 +557,7 @@ static void test_overlap_and_split(void **state)
 	struct soft_table_list dead = {0};
 	struct bench b;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		struct soft_builder builder;
 		uint64_t done;
 
@@ -552,7 +597,7 @@ static void test_out_of_tables(void **state)
 	const struct soft_format *format;
 	struct bench b;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		for (uint64_t limit = 1; limit < 24; limit++) {
 			struct soft_table_list dead = {0};
 			struct soft_builder builder;
@@ -719,7 +764,7 @@ static void test_random_maps(void **state)
 {
 	const struct soft_format *format;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++)
+	for (size_t i = 0; (format = format_at(i)); i++)
 		for (seed = 1; seed < 4; seed++) {
 			uint64_t was = seed;
 
@@ -736,8 +781,8 @@ static void test_two_stages(void **state)
 	struct soft_translation where;
 	struct shim_fault fault;
 
-	for (size_t c = 0; (child_format = soft_format_at(c)); c++) {
-		for (size_t p = 0; (parent_format = soft_format_at(p)); p++) {
+	for (size_t c = 0; (child_format = format_at(c)); c++) {
+		for (size_t p = 0; (parent_format = format_at(p)); p++) {
 			struct bench child, parent;
 			struct soft_stage stages[2];
 			struct shim_walk trace = {0};
@@ -789,7 +834,7 @@ static void test_tables_in_parent(void **state)
 	struct shim_fault fault;
 	const uint64_t shift = 1ull << 38;
 
-	for (size_t i = 0; (format = soft_format_at(i)); i++) {
+	for (size_t i = 0; (format = format_at(i)); i++) {
 		struct bench b, parent;
 		struct soft_stage stages[2];
 		uint64_t first;

@@ -70,7 +70,7 @@ static void test_walks_are_bounded(void **state)
 			stages[i] = (struct soft_stage){
 				.format = format,
 				.env = {.output_bits = 52},
-				.input_bits = format->input_bits,
+				.shape = {.levels = 5, .input_bits = 57, .root_bits = 9},
 				.tables_in_next = i + 1 < n,
 				.load = endless_load,
 				.update = endless_update,
@@ -83,7 +83,7 @@ static void test_walks_are_bounded(void **state)
 		assert_int_equal(e.accesses, quiet[n - 1]);
 		/* Bits are to be set, and are, or somebody is always faster. */
 		for (unsigned int i = 0; i < n; i++)
-			stages[i].access_dirty = true;
+			stages[i].env.access_dirty = true;
 		assert_int_equal(soft_walk_bound(stages, n), moving[n - 1]);
 		e.entry = P | W | U;
 		e.accesses = 0;

@@ -799,13 +799,15 @@ static uint64_t *leaf_of(struct shim_pt *table, uint64_t iova)
 {
 	struct soft_pt *pt = soft_pt_of(table);
 	const struct soft_tables *tables = &soft_shim_of(table->shim)->tables;
-	unsigned int level = soft_format_find(pt->format)->levels;
+	const struct soft_format *format = soft_format_find(pt->format);
+	unsigned int level = pt->shape.levels;
 	uint64_t at = pt->root;
 
 	for (; level > 1; level--)
-		at = soft_table_entries(tables, at)[soft_level_index(level, iova)] &
+		at = soft_table_entries(tables,
+					at)[soft_shape_index(format, &pt->shape, level, iova)] &
 		     0x000ffffffffff000ull;
-	return &soft_table_entries(tables, at)[soft_level_index(1, iova)];
+	return &soft_table_entries(tables, at)[soft_shape_index(format, &pt->shape, 1, iova)];
 }
 
 static int invalidate(struct shim_pt *pt, struct shim_invalidate entry)

@@ -101,12 +101,13 @@ static bool walk(struct set *set, uint64_t va, uint32_t access, struct soft_tran
 	struct soft_stage stage = {
 		.format = set->format,
 		.env = {.output_bits = 52},
-		.input_bits = set->format->input_bits,
 		.root = set->root,
 		.load = load,
 		.memory = set,
 	};
 
+	assert_int_equal(
+		soft_shape_init(set->format, &(struct soft_shape_spec){0}, NULL, &stage.shape), 0);
 	return soft_walk(&stage, 1, va, access, NULL, ret, ret_fault);
 }
 
