@@ -235,6 +235,13 @@ static inline enum shim_fault_cause soft_shape_check_input(const struct soft_for
 								      : SHIM_FAULT_NONE;
 }
 
+/* Whether the address is the one that caches name it by: its ignored top byte is as it should be.
+ */
+static inline bool soft_shape_is_plain(const struct soft_shape *shape, uint64_t address)
+{
+	return !shape->top_byte_ignored || (uint64_t)((int64_t)(address << 8) >> 8) == address;
+}
+
 /* ---- the list ---- */
 
 /* NULL: not built here. */

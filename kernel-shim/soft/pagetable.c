@@ -470,7 +470,7 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 		for (unsigned int i = 0; i < n; i++)
 			stages[i].update = NULL;
 		/* A PASID table is asked as by a device without PASID. */
-		found = !stages[0].pasid_bits ||
+		found = !stages[0].pasids ||
 			soft_pasid_table_resolve(pt, NULL, 0, stages, n, iova, ret, &ret->fault);
 		if (found &&
 		    soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))

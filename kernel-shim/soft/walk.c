@@ -281,6 +281,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 	uint64_t table, denied_entry = 0, size;
 	enum shim_fault_cause cause;
 
+	if (stage->identity && index + 1 < walk->n_stages)
+		return walk_from(walk, index + 1, address, access, ret);
 	step.wanted = wanted_of(stage, access);
 	cause = soft_shape_check_input(format, &stage->shape, address);
 	if (cause != SHIM_FAULT_NONE)
