@@ -16,7 +16,8 @@
  *	16K	16K	32M; 64G with FEAT_LPA2				47:14
  *	64K	64K	512M; 4T where physical addresses have 52 bits	47:16, 51:48 in 15:12
  *
- * With FEAT_LPA2 (4K, 16K): 49:12 or 49:14, and 51:50 in 9:8, where else SH is.
+ * With FEAT_LPA2 (4K, 16K): 49:12 or 49:14, and 51:50 in 9:8, where else SH is (the fields as in
+ * QEMU's target/arm/ptw.c, get_phys_addr_lpae()).
  *
  * The contiguous bit makes a group of 16 entries (4K, levels 1 to 3), 128 (16K, level 1), 32
  * (16K, level 2; 64K, levels 1 and 2), and is ignored elsewhere (pseudocode ContiguousBit,
@@ -24,9 +25,8 @@
  * an entry never translates more than its own part, so that none is given what another has.
  *
  * Readings taken, where the manual leaves a choice or names no fault:
- *  - A block where there are none, and 01 at the lowest level, are translation faults (QEMU
- *    target/arm/ptw.c, lpae_block_desc_valid(); 01 at level 3, which QEMU takes for a page, is
- *    reserved and invalid in the Arm ARM).
+ *  - A block where there are none, and 01 at the lowest level, are translation faults
+ *    (pseudocode DecodeDescriptorType, BlockDescSupported; QEMU lpae_block_desc_valid()).
  *  - Bits that are RES0 where an address could lie are refused as reserved: those below the
  *    address of a page or block but nT, and 49:48 without LPA2.  QEMU ignores them; tables that
  *    kernels write do not have them.  Other bits that mean nothing are ignored.

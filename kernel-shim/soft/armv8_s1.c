@@ -15,11 +15,12 @@
  * that only waits for its first write counts as one that can be written.  SCTLR.WXN, PAN and
  * HPD have no counterpart here.
  *
- * APTable[0] takes the unprivileged's access away, APTable[1] writing.
+ * APTable[0] takes the unprivileged's access away, APTable[1] writing (pseudocode
+ * S1ApplyTablePerms; QEMU as well).
  *
  * Dirty state (FEAT_HAFDBS): DBM makes of AP[2] "not written yet": DBM = 1 and AP[2] = 0 is
  * dirty, AP[2] = 1 can be written where the IOMMU keeps the bit, which clears AP[2].  Without DBM
- * it keeps nothing, and a page is as AP[2] says.
+ * it keeps nothing, and a page is as AP[2] says (pseudocode S1ApplyOutputPerms).
  *
  * PXN is bit 53 and UXN 54 (QEMU get_phys_addr_lpae(), Linux arch/arm64 pgtable-hwdef.h).
  * What is built here has both or neither, is for the unprivileged, not global, has AttrIndx 1,

@@ -7,12 +7,12 @@
  *
  * Tables have no permissions.  Write-only and execute-only are legal.  XN as with FEAT_XNX:
  * 0 everyone executes, 1 only the unprivileged, 2 nobody, 3 only the privileged (QEMU
- * get_S2prot()).  Units without it look at bit 54 alone; for DMA, which is unprivileged, both
- * readings are alike except where bit 53 is set alone, which they do not define.
+ * get_S2prot()).  Units without it look at bit 54 alone, which comes to the same for the
+ * unprivileged, as DMA is.
  *
  * Dirty state (FEAT_HAFDBS): DBM makes of S2AP[1] "written": DBM = 1 and S2AP[1] = 1 is dirty,
  * S2AP[1] = 0 can be written where the IOMMU keeps the bit, which sets S2AP[1].  Without DBM it
- * keeps nothing, and a page is as S2AP[1] says.
+ * keeps nothing, and a page is as S2AP[1] says (pseudocode S2ApplyOutputPerms).
  *
  * What is built here has MemAttr 15, write-back that stage 1 may lower (without FWB, as Linux
  * io-pgtable-arm.c); XN is 2 where nothing is executed: nobody's by either reading (Linux writes

@@ -9,6 +9,7 @@
 #include "soft/build.h"
 #include "soft/walk.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -228,7 +229,7 @@ static void check_size(struct bench *b, unsigned int shift)
 {
 	uint64_t size = BIT(shift), at = base_of(b) + size, target = 5 * BIT(40) & -size;
 	unsigned int own = own_shift(b->format, shift), level = level_of(b->format, shift);
-	uint64_t part = BIT(own), n = size >> own;
+	uint64_t part = BIT(own), n = size >> own, page = BIT(b->format->granule);
 
 	assert_int_equal(map(b, at, size, target, RW), 0);
 	for (uint64_t i = 0; i < n; i++) {
@@ -261,6 +262,15 @@ static void check_size(struct bench *b, unsigned int shift)
 	assert_int_equal(map(b, at, size / 2, target, RW), 0);
 	expect_page(b, at, target, BIT(own_shift(b->format, shift - 1)));
 	unmap(b, at, size / 2);
+	/* Smaller ones before it and behind, as far as they must. */
+	if (2 * size + page - 1 < space_of(b)) {
+		assert_int_equal(map(b, at - page, size + 2 * page, target - page, RW), 0);
+		expect_page(b, at - 1, target - 1, page);
+		expect_page(b, at, target, part);
+		assert_int_equal((*entry_at(b, at, level) & CONTIGUOUS) != 0, n > 1);
+		expect_page(b, at + size, target + size, page);
+		unmap(b, at - page, size + 2 * page);
+	}
 	assert_int_equal(b->root, 0);
 	assert_int_equal(soft_tables_used(&b->tables), 0);
 }
@@ -445,6 +455,21 @@ static void test_out_of_tables(void **state)
 			bench_deinit(&b);
 		}
 	}
+}
+
+/* A root of 1 MiB: 16 concatenated tables of 64K.  It can be walked, but is not built. */
+static void test_largest_root(void **state)
+{
+	static const struct variant variant = {
+		&soft_format_armv8_s2_64k,
+		{.input_bits = 46, .levels = 2},
+	};
+	struct bench b;
+
+	bench_init(&b, &variant, 0);
+	assert_int_equal(map(&b, 0, 0x10000, 0x10000, SHIM_READ), -ENOMEM);
+	assert_int_equal(b.root, 0);
+	bench_deinit(&b);
 }
 
 /* ---- dirty ---- */
@@ -646,7 +671,8 @@ int main(void)
 		cmocka_unit_test(test_page_sizes),   cmocka_unit_test(test_unlike_group),
 		cmocka_unit_test(test_wide_targets), cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_table_sizes),  cmocka_unit_test(test_out_of_tables),
-		cmocka_unit_test(test_dirty),	     cmocka_unit_test(test_random_maps),
+		cmocka_unit_test(test_largest_root), cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_random_maps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
