@@ -175,6 +175,21 @@ static uint64_t count_empty(const uint64_t *entries, uint64_t n)
 	return i;
 }
 
+/* How many of n leaves of the level's own size stand before a larger one could. */
+static uint64_t before_larger(const struct mapping *m, unsigned int level, uint64_t n)
+{
+	unsigned int own = level_shift(m->b, level);
+	uint64_t larger = level_sizes(m->b, level) >> own >> 1, rest, until;
+
+	if (!larger)
+		return n;
+	rest = (2ull << own << __builtin_ctzll(larger)) - 1;
+	if ((m->at ^ m->target) & rest)
+		return n;
+	until = (rest - (m->at & rest) + 1) >> own;
+	return until < n ? until : n;
+}
+
 /*
  * Leaves from m->at on, of 2^shift bytes each: as many as are alike and fit in the table.
  * fresh: its entries' old bytes do not matter.  SHIM_E_OVERLAP: what was free before is mapped.
@@ -187,10 +202,11 @@ static int map_leaves(struct mapping *m, uint64_t table, unsigned int level, uns
 	uint64_t *entries = soft_table_entries(b->tables, table) + index;
 	uint64_t n, free;
 
-	if (shift == own && !(level_sizes(b, level) >> own >> 1)) {
+	if (shift == own) {
 		n = ((last - m->at) >> own) + (slot_last(b, level, last) == last);
 		if (n > entries_of(b, level) - index)
 			n = entries_of(b, level) - index;
+		n = before_larger(m, level, n);
 	} else {
 		n = 1ull << (shift - own);
 	}

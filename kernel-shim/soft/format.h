@@ -24,8 +24,9 @@
 #define SOFT_USER (1u << 8)
 /*
  * In the permissions of an entry only; the walk asks for them in place of what the request
- * says.  Executing, privileged, where a format tells it apart from SHIM_EXEC (ARM); and
- * privileged use at all, where a page can be the unprivileged's alone (RISC-V).
+ * says.  Executing, privileged, where a format tells it apart from SHIM_EXEC (ARM), which then
+ * is the unprivileged's, whether or not they have SOFT_USER to read; and privileged use at all,
+ * where a page can be the unprivileged's alone (RISC-V).
  */
 #define SOFT_PRIVILEGED_EXEC (1u << 9)
 #define SOFT_PRIVILEGED	     (1u << 10)
@@ -104,6 +105,9 @@ struct soft_format {
 	bool snoop_in_leaf;
 	/* SOFT_PRIVILEGED_EXEC, SOFT_PRIVILEGED mean something in its entries. */
 	bool tells_privileged_exec, tells_privileged;
+	/* What the unprivileged can write by all entries of the walk, the privileged never execute.
+	 */
+	bool guards_privileged_exec;
 	/*
 	 * The accessed bit of leaves: a mask, 0: there is none.  faults_unused: where nobody sets
 	 * it, a leaf without it is a fault (ARM, RISC-V).
@@ -257,5 +261,11 @@ extern const struct soft_format soft_format_vtdss_4l;
 extern const struct soft_format soft_format_vtdss_5l;
 extern const struct soft_format soft_format_ept_4l;
 extern const struct soft_format soft_format_ept_5l;
+extern const struct soft_format soft_format_armv8_s1_4k;
+extern const struct soft_format soft_format_armv8_s1_16k;
+extern const struct soft_format soft_format_armv8_s1_64k;
+extern const struct soft_format soft_format_armv8_s2_4k;
+extern const struct soft_format soft_format_armv8_s2_16k;
+extern const struct soft_format soft_format_armv8_s2_64k;
 
 #endif

@@ -173,7 +173,12 @@ static bool fail_step(struct walk *walk, enum shim_fault_cause cause, const stru
 
 static void decode(const struct soft_stage *stage, struct step *step)
 {
+	const uint32_t written = SHIM_WRITE | SOFT_USER;
+
 	stage->format->decode(&stage->env, step->level, step->raw, &step->entry);
+	if (stage->format->guards_privileged_exec && step->entry.kind == SOFT_ENTRY_LEAF &&
+	    !(written & ~(step->prot & step->entry.prot)))
+		step->entry.prot &= ~SOFT_PRIVILEGED_EXEC;
 	if (!(stage->flags & SHIM_TABLE_SUPERVISOR))
 		return;
 	/* Without WPE, a supervisor's writes do not ask for R/W, as without CR0.WP. */
@@ -254,6 +259,9 @@ static uint32_t wanted_of(const struct soft_stage *stage, uint32_t access)
 
 	if (stage->flags & SHIM_TABLE_SUPERVISOR)
 		wanted &= ~SOFT_USER;
+	/* The unprivileged may execute what they cannot read. */
+	if (format->tells_privileged_exec && wanted & SHIM_EXEC && wanted & SOFT_USER)
+		return wanted & ~SOFT_USER;
 	if (!access || wanted & SOFT_USER)
 		return wanted;
 	if (format->tells_privileged)
@@ -344,8 +352,13 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		.prot = step.prot,
 		.cached = step.prot,
 	};
-	if (stage->env.access_dirty && format->is_dirty && !format->is_dirty(step.raw))
+	/* A page without a dirty bit of its own (ARM without DBM) has nothing to set. */
+	if (stage->env.access_dirty && format->use &&
+	    format->use(step.level, true, step.raw, SHIM_WRITE) != step.raw)
 		ret->cached &= ~SHIM_WRITE;
+	/* Whoever got here without SOFT_USER being asked for may execute, and no more. */
+	if (access & SOFT_USER & ~step.prot && !(stage->flags & SHIM_TABLE_SUPERVISOR))
+		ret->cached &= SHIM_EXEC;
 	if (index + 1 < walk->n_stages) {
 		struct soft_translation next;
 
