@@ -121,6 +121,7 @@ static enum shim_fault_cause apply(const struct soft_pasid_entry *entry, enum sh
 		return SHIM_FAULT_BAD_ENTRY;
 	(void)soft_shape_init(stage->format, &(struct soft_shape_spec){0}, NULL, &stage->shape);
 	stage->root = (fsc & FSC_PPN) << 12;
+	stage->faults_unused = stage->format->faults_unused && !stage->env.access_dirty;
 	stage->flags = 0;
 	return SHIM_FAULT_NONE;
 }

@@ -23,7 +23,12 @@
 #define DEVICE_TLB_MAX	4096
 
 /* VT-d's first stage. */
-#define X86_64_FORMATS (1u << SHIM_FORMAT_X86_64_4L | 1u << SHIM_FORMAT_X86_64_5L)
+/* Formats of one architecture, from the first to the last. */
+#define FORMATS(first, last) ((2u << (last)) - (1u << (first)))
+#define X86_64_FORMATS	     FORMATS(SHIM_FORMAT_X86_64_4L, SHIM_FORMAT_X86_64_5L)
+#define AMDV1_FORMATS	     FORMATS(SHIM_FORMAT_AMDV1_1L, SHIM_FORMAT_AMDV1_6L)
+#define ARMV8_S1_FORMATS     FORMATS(SHIM_FORMAT_ARMV8_S1_4K, SHIM_FORMAT_ARMV8_S1_64K)
+#define RISCV_FORMATS	     FORMATS(SHIM_FORMAT_SV39, SHIM_FORMAT_SV57)
 
 struct parser {
 	/* Its path is where we are. */
@@ -656,6 +661,36 @@ static bool is_ept(enum shim_format format)
 	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
 }
 
+/* What belongs to tables that tenants write, by the architecture that the formats are of. */
+static void fill_tenant_caps(struct soft_device_desc *desc)
+{
+	static const struct {
+		uint32_t formats, beside, not_beside; /* of each group one; none */
+		uint32_t native, pasid_table;
+	} rules[] = {
+		{X86_64_FORMATS, X86_64_FORMATS, AMDV1_FORMATS, 1u << SHIM_NATIVE_VTD_S1,
+		 1u << SHIM_PASID_VTD},
+		{X86_64_FORMATS, AMDV1_FORMATS, 0, 0, 1u << SHIM_PASID_AMD_GCR3},
+		{ARMV8_S1_FORMATS, ARMV8_S1_FORMATS, 0, 1u << SHIM_NATIVE_SMMUV3,
+		 1u << SHIM_PASID_SMMUV3_CD},
+		{RISCV_FORMATS, RISCV_FORMATS, 0, 0, 1u << SHIM_PASID_RISCV_PDT},
+	};
+	struct shim_caps *caps = &desc->info.caps;
+
+	if (caps->max_depth < 2)
+		return;
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		if (!(desc->formats & rules[i].formats) || !(desc->formats & rules[i].beside) ||
+		    desc->formats & rules[i].not_beside)
+			continue;
+		caps->native_invalidations |= rules[i].native;
+		if (caps->pasid_bits)
+			caps->pasid_tables |= rules[i].pasid_table;
+	}
+	if (caps->pasid_tables)
+		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID_CACHE;
+}
+
 static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_desc *iommu)
 {
 	struct shim_caps *caps = &desc->info.caps;
@@ -683,13 +718,7 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID;
 	if (caps->device_tlb)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_DEVICE_TLB;
-	if (caps->max_depth > 1 && desc->formats & X86_64_FORMATS) {
-		caps->native_invalidations |= 1u << SHIM_NATIVE_VTD_S1;
-		if (caps->pasid_bits) {
-			caps->pasid_tables |= 1u << SHIM_PASID_VTD;
-			caps->invalidations |= 1u << SHIM_INVALIDATE_PASID_CACHE;
-		}
-	}
+	fill_tenant_caps(desc);
 	if (caps->max_depth < 2)
 		snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX,
 			 "kind USER needs a parent, and the topology lets %s not nest",
