@@ -79,8 +79,9 @@ static void test_dma(void **state)
 /* A child's addresses are its parent's, of whatever granule. */
 static void test_nested(void **state)
 {
-	for (size_t c = 0; c < N_FORMATS; c++) {
-		for (size_t p = 0; p < N_FORMATS; p++) {
+	/* Stage 1 on stage 2. */
+	for (size_t c = 0; c < N_FORMATS / 2; c++) {
+		for (size_t p = N_FORMATS / 2; p < N_FORMATS; p++) {
 			uint64_t granule = granule_of(formats[c]);
 			struct shim_pt *parent, *child;
 			struct fixture f;
