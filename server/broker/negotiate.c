@@ -305,6 +305,12 @@ static struct verdict try_device(struct broker_call *call, const struct negotiat
 			scratch_printf(a, "its IOMMU %s does not have this format", d->info->iommu);
 		return v;
 	}
+	if (n->kind != SHIM_KIND_USER && cap->nest_child && !cap->nest_parent) {
+		v.reason = scratch_printf(
+			a, "its IOMMU %s has this format only for tables that a tenant writes",
+			d->info->iommu);
+		return v;
+	}
 	if (n->parent && !cap->nest_child) {
 		v.reason =
 			scratch_printf(a, "its IOMMU %s cannot nest this format", d->info->iommu);
