@@ -64,12 +64,12 @@ struct dma {
 	int code;
 	uint32_t op, length, done;
 	unsigned int cause;
-	uint8_t data[LENGTH_MAX]; /* READ: what the device got */
 	/* By the model. */
 	bool over;
 	uint32_t wanted_done;
 	unsigned int wanted_cause;
-	uint8_t wanted[LENGTH_MAX];
+	/* READ: what the device got, and what it should have. */
+	uint8_t data[LENGTH_MAX], wanted[LENGTH_MAX];
 };
 
 /* What the process was asked for and has not answered, by the model. */
@@ -90,8 +90,8 @@ struct process {
 	int fd; /* its end */
 	uint64_t last_id;
 	struct asked asked[ACCESSES_MAX];
-	struct dma dmas[CALLS_MAX];
 	size_t n_dmas;
+	struct dma dmas[CALLS_MAX];
 };
 
 static struct {
@@ -328,10 +328,14 @@ static void begin(struct process *p, uint32_t op, uint32_t length)
 	static uint8_t packed[LENGTH_MAX + 256], bytes[LENGTH_MAX];
 	struct dma *d;
 
+	/* What was sent before is looked at before. */
+	pump();
 	if (p->n_dmas == CALLS_MAX)
 		return;
 	d = &p->dmas[p->n_dmas++];
-	*d = (struct dma){.op = op, .length = length % LENGTH_MAX ?: 1};
+	memset(d, 0, offsetof(struct dma, data));
+	d->op = op;
+	d->length = length % LENGTH_MAX ?: 1;
 	q.device = (char *)p->device;
 	q.iova = ADDRESS;
 	q.access =
@@ -579,7 +583,7 @@ static void process_start(struct process *p, const char *device, uid_t uid, pid_
 	char *devices[] = {(char *)device};
 	bool refused;
 
-	memset(p, 0, sizeof(*p));
+	memset(p, 0, offsetof(struct process, dmas));
 	p->device = device;
 	p->peer = (struct broker_peer){.socket = "tenants", .uid = uid, .gid = uid, .pid = pid};
 	REQUIRE(!broker_session_open(run.broker, &p->peer, NULL, &refused, &p->session) &&
