@@ -1107,7 +1107,9 @@ struct ioasid_dirty_bitmap {
  * clear: take the marks away.  At most 2^32 pages.
  *
  * With clear it is not sent again after a restart of the broker but fails with -ECONNRESET:
- * marks may be gone with the answer, so take every page of the range for written.
+ * marks may be gone with the answer, so take every page of the range for written.  The same
+ * holds for any other failure.  WRONG_STATE: not tracked now, or a table that the tenant wrote
+ * has more than 16384 pages in the range; smaller ranges help.
  */
 int ioasid_dirty_read(struct ioasid_client *client, const struct ioasid_scope *scope,
 		      uint64_t ioasid, uint64_t iova, uint64_t length, uint64_t page_size,

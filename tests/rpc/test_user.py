@@ -399,3 +399,67 @@ class Stale(Guest):
         for bad in (b"", native((0, 1, 0, 0))[:-1]):
             self.refused("INVALID_FIELD", self.a.Invalidate, ioasid=self.child, native=bad,
                          native_type=pb.NATIVE_INVALIDATION_VTD_S1, field=None)
+
+
+class Dirty(Guest):
+    """Dirty bits of a tenant's own table: work is bounded, whatever the table looks like."""
+    LIMIT = 16384  # kernel-shim/shim.h, SHIM_DIRTY_TABLES_MAX
+
+    def setUp(self):
+        super().setUp()
+        able = [d for d in (self.dev1, self.dev2)
+                if self.inventory.all[d].capabilities.dirty_tracking]
+        if not able:
+            self.skipTest("no device that nests tenants' tables keeps dirty bits")
+        self.dev = able[0]
+        self.table = self.tables()
+        self.table.map(0x7000, 5 * PAGE)
+        self.child = self.user([self.dev], self.table.root, dirty_tracking=True)
+        self.a.Attach(device=self.dev, ioasid=self.child)
+
+    def track(self, enable=True):
+        return self.a.attempt("SetDirtyTracking", ioasid=self.child, enable=enable)
+
+    def dirty(self, iova, length, page_size=PAGE, **more):
+        """The first message of the stream: a part, or the refusal."""
+        return self.a.watch("ReadDirtyBitmap", ioasid=self.child, iova=iova, length=length,
+                            page_size=page_size, **more).next(20 * self.slow)
+
+    def write_a_maze(self):
+        """Three pages that are 512 * 512 tables to who walks them: half of the space."""
+        second, third = self.table.page(), self.table.page()
+        for n in range(512):
+            self.table.write(third + n * 8, third | self.table.table_bits)
+            self.table.write(second + n * 8, third | self.table.table_bits)
+        for n in range(1, 256):
+            self.table.write(self.table.root + n * 8, second | self.table.table_bits)
+
+    def test_bits_of_its_own_table(self):
+        self.track()
+        self.dma_write(self.a, self.dev, 0x7000, b"x")
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\x80\0")
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\0\0")
+
+    def limited(self, refusal):
+        self.check_refusal(refusal, "WRONG_STATE", text=str(self.LIMIT))
+
+    def test_table_with_too_many_pages(self):
+        self.track()
+        self.write_a_maze()
+        self.limited(self.dirty(0, 1 << 47, 1 << 30))
+        self.limited(self.dirty(1 << 39, 1 << 39, 1 << 30, no_clear=True))
+        # Other tenants and the IOASID go on; a range that is small enough is read.
+        self.assertReads(self.a, self.dev, 0x7000, self.page(5))
+        self.dma_write(self.a, self.dev, 0x7000, b"x")
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\x80\0")
+        self.assertEqual(len(self.dirty(1 << 39, 1 << 31).bitmap), 65536)
+        # Switched on, all of the table is looked through; that fails, and it stays off.
+        self.assertFalse(hasattr(self.track(False), "reason"))
+        self.limited(self.track())
+        self.assertFalse(self.a.GetIoasid(ioasid=self.child).ioasid.tracking)
+        self.check_refusal(self.dirty(0, 16 * PAGE), "WRONG_STATE")
+        # As soon as the tenant has put its table in order it is as any other.
+        for n in range(1, 256):
+            self.table.write(self.table.root + n * 8, 0)
+        self.assertFalse(hasattr(self.track(), "reason"))
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\0\0")
