@@ -18,6 +18,7 @@ SESSION_CLEANUP(ioasid_objects, ioasid_objects_free)
 SESSION_CLEANUP(ioasid_leases, ioasid_leases_free)
 SESSION_CLEANUP(ioasid_devices, ioasid_devices_free)
 SESSION_CLEANUP(ioasid_memories, ioasid_memories_free)
+SESSION_CLEANUP(ioasid_vms, ioasid_vms_free)
 SESSION_CLEANUP(ioasid_infos, ioasid_infos_free)
 SESSION_CLEANUP(ioasid_attachments, ioasid_attachments_free)
 SESSION_CLEANUP(ioasid_mappings, ioasid_mappings_free)
@@ -42,6 +43,7 @@ static const struct cli_column ioasid_columns[] = {
 	{"ioasid", ""},
 	{"kind", ""},
 	{"choice.format", ""},
+	{"vm", "vm", .optional = true},
 	{"mappings", "mappings", .optional = true},
 	{"mapped_bytes", "mapped", RENDER_SIZE, .optional = true},
 	{"label", "label", .optional = true},
@@ -62,9 +64,18 @@ static const struct cli_column memory_columns[] = {
 	{"label", "label", .optional = true},
 	{},
 };
+static const struct cli_column vm_columns[] = {
+	{"vm", ""},
+	{"slots", "slots", .optional = true},
+	{"slot_bytes", "", RENDER_SIZE},
+	{"ioasids", "ioasids", .optional = true},
+	{"label", "label", .optional = true},
+	{},
+};
 static const struct cli_section lease_sections[] = {
 	{"device_list", "device", device_columns},
 	{"memory_list", "memory", memory_columns},
+	{"vm_list", "vm", vm_columns},
 	{"ioasid_list", "ioasid", ioasid_columns, ioasid_sections},
 	{},
 };
@@ -197,6 +208,15 @@ static void put_memories(struct json_object *lease, const struct ioasid_memory *
 	doc_put(lease, "memory_list", list);
 }
 
+static void put_vms(struct json_object *lease, const struct ioasid_vm *const *items, size_t n)
+{
+	struct json_object *list = doc_array();
+
+	for (size_t i = 0; i < n; i++)
+		doc_put(list, NULL, object_vm(items[i]));
+	doc_put(lease, "vm_list", list);
+}
+
 /* ---- all tenants ---- */
 
 static struct json_object *leases_of(const struct ioasid_objects *objects, const char *tenant,
@@ -213,6 +233,7 @@ static struct json_object *leases_of(const struct ioasid_objects *objects, const
 		o = lease_object(l->lease, totals);
 		put_devices(o, l->devices, l->n_devices);
 		put_memories(o, l->memories, l->n_memories);
+		put_vms(o, l->vms, l->n_vms);
 		forest = ioasid_forest(l->ioasids, l->n_ioasids);
 		put_attached(forest, l->attachments, l->n_attachments);
 		doc_put(o, "ioasid_list", forest);
@@ -307,6 +328,7 @@ static int put_current(struct cli *cli, struct session_call *c, struct json_obje
 	_cleanup_with_(ioasid_memories_free) struct ioasid_memories *memories = NULL;
 	_cleanup_with_(ioasid_devices_free) struct ioasid_devices *devices = NULL;
 	_cleanup_with_(ioasid_infos_free) struct ioasid_infos *infos = NULL;
+	_cleanup_with_(ioasid_vms_free) struct ioasid_vms *vms = NULL;
 	const struct ioasid_scope no_lease = session_scope_without_lease(cli);
 	_cleanup_free_ const char **claimed = NULL;
 	struct json_object *forest;
@@ -314,6 +336,7 @@ static int put_current(struct cli *cli, struct session_call *c, struct json_obje
 
 	if (ioasid_device_list(c->client, &no_lease, false, &devices, &c->error) < 0 ||
 	    ioasid_memory_list(c->client, &c->scope, &memories, &c->error) < 0 ||
+	    ioasid_vm_list(c->client, &c->scope, &vms, &c->error) < 0 ||
 	    ioasid_list(c->client, &c->scope, &infos, &c->error) < 0 ||
 	    ioasid_attachment_list(c->client, &c->scope, &attachments, &c->error) < 0)
 		return session_fail(cli, c->error);
@@ -324,6 +347,7 @@ static int put_current(struct cli *cli, struct session_call *c, struct json_obje
 			claimed[n++] = devices->items[i]->address;
 	put_devices(lease, claimed, n);
 	put_memories(lease, memories->items, memories->n);
+	put_vms(lease, vms->items, vms->n);
 	forest = ioasid_forest(infos->items, infos->n);
 	put_attached(forest, attachments->items, attachments->n);
 	doc_put(lease, "ioasid_list", forest);
@@ -402,7 +426,7 @@ static const struct cli_param tree_args[] = {
 const struct cli_command cmd_tree = {
 	.noun = "tree",
 	.roles = "tenant, agent, observer, admin",
-	.summary = "show everything: tenants, leases, devices, memory, IOASIDs, attachments",
+	.summary = "show everything: tenants, leases, devices, memory, VMs, IOASIDs, attachments",
 	.help = "A tenant sees the lease that it acts in down to the mappings, and sums of its "
 		"others.",
 	.args = tree_args,

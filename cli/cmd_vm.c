@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vm create, vm slot, vm destroy: the memory of a virtual machine, which IOASIDs of kind kvm
+ * vm create, slot, destroy, list: the memory of a virtual machine, which IOASIDs of kind kvm
  * share.
  */
 #include "args.h"
 #include "families.h"
+#include "objects.h"
 #include "output.h"
 #include "session.h"
+
+SESSION_CLEANUP(ioasid_vms, ioasid_vms_free)
 
 static const struct cli_column vm_form[] = {{"vm", "vm"}, {}};
 static const struct cli_view vm_view = {.form = vm_form, .id = "vm"};
@@ -19,6 +22,20 @@ static const struct cli_column slot_form[] = {
 	{},
 };
 static const struct cli_view slot_view = {.form = slot_form, .id = "slot"};
+
+static const struct cli_column list_columns[] = {
+	{"vm", "VM"},
+	{"slots", "SLOTS"},
+	{"slot_bytes", "MEMORY", RENDER_SIZE},
+	{"ioasids", "IOASIDS"},
+	{"label", "LABEL", .optional = true},
+	{},
+};
+static const struct cli_section list_sections[] = {
+	{"vms", NULL, list_columns, .empty = "no VM in this lease"},
+	{},
+};
+static const struct cli_view list_view = {.sections = list_sections, .id = "vm"};
 
 static int show_vm(struct cli *cli, const char *type, uint64_t vm)
 {
@@ -82,6 +99,25 @@ static int vm_slot(struct cli *cli, const struct cli_args *args)
 	return cli_show(cli, document);
 }
 
+static int vm_list(struct cli *cli, const struct cli_args *args)
+{
+	_cleanup_with_(ioasid_vms_free) struct ioasid_vms *vms = NULL;
+	struct json_object *document, *list;
+	_cleanup_call_ struct session_call c = {};
+	int r = session_begin(cli, &c);
+
+	if (r)
+		return r;
+	if (ioasid_vm_list(c.client, &c.scope, &vms, &c.error) < 0)
+		return session_fail(cli, c.error);
+	document = doc_new("vm-list");
+	list = doc_array();
+	for (size_t i = 0; i < vms->n; i++)
+		doc_put(list, NULL, object_vm(vms->items[i]));
+	doc_put(document, "vms", list);
+	return cli_show(cli, document);
+}
+
 static const struct cli_param create_options[] = {
 	{"label", CLI_TEXT, .help = "for people, at most 64 bytes", .max = 64},
 	{},
@@ -134,4 +170,12 @@ const struct cli_command cmd_vm_destroy = {
 	.args = one_vm,
 	.view = &vm_view,
 	.run = vm_destroy,
+};
+const struct cli_command cmd_vm_list = {
+	.noun = "vm",
+	.verb = "list",
+	.roles = "tenant, agent",
+	.summary = "list the VMs of the lease",
+	.view = &list_view,
+	.run = vm_list,
 };

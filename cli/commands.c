@@ -44,6 +44,7 @@ const struct cli_command *const cli_commands[] = {
 	&cmd_vm_create,
 	&cmd_vm_slot,
 	&cmd_vm_destroy,
+	&cmd_vm_list,
 	&cmd_dma_read,
 	&cmd_dma_write,
 	&cmd_translate,

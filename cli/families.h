@@ -24,7 +24,7 @@ extern const struct cli_command cmd_bind_table, cmd_unbind_table, cmd_bind_pasid
 	cmd_unbind_pasid_table;
 extern const struct cli_command cmd_dirty_on, cmd_dirty_off, cmd_dirty_read;
 extern const struct cli_command cmd_fault_watch, cmd_fault_respond;
-extern const struct cli_command cmd_vm_create, cmd_vm_slot, cmd_vm_destroy;
+extern const struct cli_command cmd_vm_create, cmd_vm_slot, cmd_vm_destroy, cmd_vm_list;
 extern const struct cli_command cmd_attach_add, cmd_attach_list, cmd_detach, cmd_replace,
 	cmd_invalidate;
 extern const struct cli_command cmd_dma_read, cmd_dma_write, cmd_translate;

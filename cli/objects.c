@@ -145,6 +145,18 @@ struct json_object *object_memory(const struct ioasid_memory *m)
 	return o;
 }
 
+struct json_object *object_vm(const struct ioasid_vm *v)
+{
+	struct json_object *o = doc_object();
+
+	doc_put_u64(o, "vm", v->id);
+	doc_put_u64(o, "slots", v->slots);
+	doc_put_u64(o, "slot_bytes", v->slot_bytes);
+	doc_put_u64(o, "ioasids", v->ioasids);
+	doc_put_text_if(o, "label", v->label);
+	return o;
+}
+
 struct json_object *object_choice(const struct ioasid_choice *c)
 {
 	struct json_object *o = doc_object(), *list = doc_array();
@@ -182,6 +194,8 @@ struct json_object *object_ioasid(const struct ioasid_info *i)
 		doc_put_u64(o, "parent", i->parent);
 	else
 		doc_put(o, "parent", NULL);
+	if (i->vm)
+		doc_put_u64(o, "vm", i->vm);
 	doc_put_u64(o, "depth", i->depth);
 	doc_put(o, "devices", object_texts(i->devices, i->n_devices));
 	doc_put_u64(o, "mappings", i->mappings);

@@ -12,6 +12,7 @@
 
 struct json_object *object_device(const struct ioasid_device *device);
 struct json_object *object_memory(const struct ioasid_memory *memory);
+struct json_object *object_vm(const struct ioasid_vm *vm);
 struct json_object *object_choice(const struct ioasid_choice *choice);
 struct json_object *object_ioasid(const struct ioasid_info *info);
 struct json_object *object_mapping(const struct ioasid_mapping *mapping);

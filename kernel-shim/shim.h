@@ -360,6 +360,9 @@ struct shim_report {
 	struct shim_fault fault;
 };
 
+/* Pages of a tenant's tables that one look for dirty bits goes into: it ends, whatever is there. */
+#define SHIM_DIRTY_TABLES_MAX 16384
+
 #define SHIM_WALK_MAX 64
 struct shim_walk_level {
 	uint8_t stage;
@@ -500,14 +503,17 @@ struct shim_ops {
 	/*
 	 * Dirty tracking; optional (NULL: none).  [blocking] Of tables made with dirty_tracking.
 	 * Switched on, everything is clean; or, all_dirty, everything that is mapped is dirty once:
-	 * what was written before is not known.
+	 * what was written before is not known.  LIMIT: a table that a tenant wrote has more than
+	 * SHIM_DIRTY_TABLES_MAX pages; then it is off.
 	 */
 	int (*pt_track_dirty)(struct shim_pt *pt, bool enable, bool all_dirty);
 	/*
 	 * [blocking] Sets bit n of bitmap (byte n / 8, least significant first) when something in
 	 * the n-th piece of 1 << page_shift bytes from iova was written; other bits stay as they
 	 * are.  A large page that is dirty is dirty as a whole.  clear: they are clean from now
-	 * on; a write that is not in the bitmap will be in the next one.  RANGE.
+	 * on; a write that is not in the bitmap will be in the next one.  RANGE; LIMIT: a table
+	 * that a tenant wrote has more than SHIM_DIRTY_TABLES_MAX pages for this range.  Then
+	 * some of it may have been cleaned: those bits are in the bitmap.
 	 */
 	int (*pt_read_dirty)(struct shim_pt *pt, uint64_t iova, uint64_t length,
 			     unsigned int page_shift, bool clear, uint8_t *bitmap);

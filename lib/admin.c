@@ -175,6 +175,9 @@ static void convert_objects(struct result *result, const void *message, void *re
 	to->devices = list_strings(from->devices);
 	to->omitted = from->omitted;
 	to->pending = from->pending;
+	to->n_vms = from->n_vms;
+	to->vms = list_convert(result, from->n_vms, (void **)from->vms, sizeof(**to->vms),
+			       convert_vm);
 }
 
 int ioasid_object_list(struct ioasid_client *client, const struct ioasid_scope *scope,

@@ -11,6 +11,7 @@
 
 void convert_device(struct result *result, const void *message, void *ret_device);
 void convert_memory(struct result *result, const void *message, void *ret_memory);
+void convert_vm(struct result *result, const void *message, void *ret_vm);
 void convert_choice(struct result *result, const void *message, void *ret_choice);
 void convert_info(struct result *result, const void *message, void *ret_info);
 void convert_attachment(struct result *result, const void *message, void *ret_attachment);

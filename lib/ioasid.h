@@ -879,6 +879,8 @@ struct ioasid_info {
 	const struct ioasid_pasid_table *pasid_table;
 	/* Dirty pages are tracked now. */
 	bool tracking;
+	/* Kind KVM: the VM, which may have been destroyed since; else 0. */
+	uint64_t vm;
 };
 
 struct ioasid_infos {
@@ -1110,7 +1112,9 @@ struct ioasid_dirty_bitmap {
  * clear: take the marks away.  At most 2^32 pages.
  *
  * With clear it is not sent again after a restart of the broker but fails with -ECONNRESET:
- * marks may be gone with the answer, so take every page of the range for written.
+ * marks may be gone with the answer, so take every page of the range for written.  The same
+ * holds for any other failure.  WRONG_STATE: not tracked now, or a table that the tenant wrote
+ * has more than 16384 pages in the range; smaller ranges help.
  */
 int ioasid_dirty_read(struct ioasid_client *client, const struct ioasid_scope *scope,
 		      uint64_t ioasid, uint64_t iova, uint64_t length, uint64_t page_size,
@@ -1363,6 +1367,25 @@ int ioasid_vm_set_slot(struct ioasid_client *client, const struct ioasid_scope *
 		       const struct ioasid_memory_slot *slot, struct ioasid_error **ret_error);
 int ioasid_vm_destroy(struct ioasid_client *client, const struct ioasid_scope *scope, uint64_t vm,
 		      struct ioasid_error **ret_error);
+
+struct ioasid_vm {
+	uint64_t id;
+	const char *label;
+	uint32_t slots;
+	/* Sum of the sizes of the slots. */
+	uint64_t slot_bytes;
+	/* IOASIDs of it, those included that were freed and are still in use. */
+	uint64_t ioasids;
+};
+struct ioasid_vms {
+	size_t n;
+	const struct ioasid_vm *const *items;
+};
+/* Those of the lease, by id.  A destroyed one is not listed, though IOASIDs may still use it. */
+int ioasid_vm_list(struct ioasid_client *client, const struct ioasid_scope *scope,
+		   struct ioasid_vms **ret_vms, struct ioasid_error **ret_error);
+void ioasid_vms_free(struct ioasid_vms *vms);
+
 /* Kind PROCESS: a socket on which accesses arrive, the caller's to close. */
 int ioasid_dma_service_open(struct ioasid_client *client, const struct ioasid_scope *scope,
 			    int *ret_fd, struct ioasid_error **ret_error);
@@ -1453,8 +1476,10 @@ struct ioasid_lease_objects {
 	const char *const *devices;
 	/* Left out because the message would have been too long. */
 	uint64_t omitted;
-	/* Freed and still referred to: charged, in none of the lists above. */
+	/* Freed and still referred to: charged, in none of the lists. */
 	uint64_t pending;
+	size_t n_vms;
+	const struct ioasid_vm *const *vms;
 };
 
 struct ioasid_objects {

@@ -63,6 +63,7 @@ void convert_info(struct result *result, const void *message, void *ret_info)
 	to->pasid_table = convert_optional(result, from->pasid_table, sizeof(*to->pasid_table),
 					   pasid_table_convert);
 	to->tracking = from->tracking;
+	to->vm = from->vm;
 }
 
 /* The request as a message, in memory of the call. */

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Virtual machines, for IOASIDs of kind KVM, and the DMA service of kind PROCESS. */
+#include "convert.h"
 #include "fd_pass.h"
+#include "list.h"
+
+LIST_LAYOUT(Ioasid__V1__ListVmsResponse, vms, struct ioasid_vms);
 
 int ioasid_vm_create(struct ioasid_client *client, const struct ioasid_scope *scope,
 		     const char *label, uint64_t *ret_vm, struct ioasid_error **ret_error)
@@ -66,6 +70,40 @@ int ioasid_vm_destroy(struct ioasid_client *client, const struct ioasid_scope *s
 	request.scope = call_scope(&call);
 	request.vm = vm;
 	return call_unary(&call, &method, &request.base, &response);
+}
+
+void convert_vm(struct result *result, const void *message, void *ret_vm)
+{
+	const Ioasid__V1__Vm *from = message;
+	struct ioasid_vm *to = ret_vm;
+
+	to->id = from->vm;
+	to->label = from->label;
+	to->slots = from->slots;
+	to->slot_bytes = from->slot_bytes;
+	to->ioasids = from->ioasids;
+}
+
+int ioasid_vm_list(struct ioasid_client *client, const struct ioasid_scope *scope,
+		   struct ioasid_vms **ret_vms, struct ioasid_error **ret_error)
+{
+	static const struct method method =
+		METHOD("Broker", "ListVms", list_vms_response, false, IN_LEASE);
+	Ioasid__V1__ListVmsRequest request = IOASID__V1__LIST_VMS_REQUEST__INIT;
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, sizeof(**ret_vms), ret_error);
+
+	if (r < 0)
+		return r;
+	request.scope = call_scope(&call);
+	r = list_call(&call, &method, &request.base, &request.page_token, sizeof(struct ioasid_vm),
+		      convert_vm);
+	return r < 0 ? r : call_publish(&call, ret_vms);
+}
+
+void ioasid_vms_free(struct ioasid_vms *vms)
+{
+	result_free_root(vms);
 }
 
 static int ask_ticket(struct call *call, struct ioasid_ticket *ret_ticket)

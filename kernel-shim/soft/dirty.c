@@ -15,16 +15,13 @@
  * would be clean for who asks for the rest, so it is told dirty and stays so.
  *
  * USER tables: the bits are the tenant's own, found through the parent as a walk finds them.
- * Work is bounded by TENANT_TABLES_MAX; a bit in a page that the parent lets only read stays.
+ * Work is bounded by SHIM_DIRTY_TABLES_MAX; a bit in a page that the parent lets only read stays.
  * The bits of second-stage tables are kept only where dirty tracking was asked for.
  */
 
 #include "soft/internal.h"
 
 #include <errno.h>
-
-/* Table pages of a tenant that one call looks into. */
-#define TENANT_TABLES_MAX 16384
 
 struct search {
 	/* To look into tables without a trace, and to change them. */
@@ -165,7 +162,7 @@ static int search(struct soft_pt *pt, struct search s)
 {
 	int r = 0;
 
-	s.tables_left = TENANT_TABLES_MAX;
+	s.tables_left = SHIM_DIRTY_TABLES_MAX;
 	s.n_stages = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, s.stages);
 	for (unsigned int i = 0; i < s.n_stages; i++) {
 		s.changing[i] = s.stages[i];

@@ -7,6 +7,12 @@
 /* pasid: SHIM_NO_PASID for the RID.  NULL: not attached. */
 struct attachment *attachment_find(struct lease *lease, const struct device *device,
 				   uint32_t pasid);
+/*
+ * That through which an access with this PASID goes: its own, else the device's if a PASID
+ * table of the tenant's is bound there, which has all PASIDs.  NULL: none.
+ */
+struct attachment *attachment_reached(struct lease *lease, const struct device *device,
+				      uint32_t pasid);
 /* Into the lease's tree, counted by its device and IOASID. */
 void attachment_insert(struct lease *lease, struct attachment *attachment);
 /* The shim's side is gone: the record goes, the IOASID is let go. */

@@ -25,6 +25,23 @@
 
 /* ---- SetDirtyTracking ---- */
 
+static int refuse_ioasid(struct broker_call *call, uint64_t id, const char *why)
+{
+	return refuse_precondition(
+		call, OUTCOME_WRONG_STATE,
+		scratch_printf(&call->scratch, "ioasid %llu", (unsigned long long)id) ?: "ioasid",
+		"%s", why);
+}
+
+/* A table that a tenant wrote, with more pages than one look may take: no quota of anybody's. */
+static int refuse_large(struct broker_call *call, uint64_t id, const char *advice)
+{
+	return refuse_ioasid(call, id,
+			     scratch_printf(&call->scratch, "its table has more than %d pages%s",
+					    SHIM_DIRTY_TABLES_MAX, advice)
+				     ?: "its table is too large");
+}
+
 struct track_work {
 	struct ioasid *ioasid;
 	bool enable;
@@ -43,6 +60,10 @@ static void track_complete(struct op *op)
 	struct broker_call *call = call_of_op(op);
 	struct track_work *w = call->data;
 
+	if (w->result == SHIM_E_LIMIT) {
+		call_end(call, refuse_large(call, w->ioasid->object.id.value, ""));
+		return;
+	}
 	if (w->result) {
 		call_end(call, refuse_shim(call, w->result, "dirty tracking", NULL));
 		return;
@@ -50,14 +71,6 @@ static void track_complete(struct op *op)
 	w->ioasid->tracking = w->enable;
 	ioasid_result(call, w->ioasid);
 	call_end(call, OUTCOME_OK);
-}
-
-static int refuse_untracked(struct broker_call *call, uint64_t id, const char *why)
-{
-	return refuse_precondition(
-		call, OUTCOME_WRONG_STATE,
-		scratch_printf(&call->scratch, "ioasid %llu", (unsigned long long)id) ?: "ioasid",
-		"%s", why);
 }
 
 int rpc_set_dirty_tracking(struct broker_call *call)
@@ -73,7 +86,7 @@ int rpc_set_dirty_tracking(struct broker_call *call)
 	if (!w->ioasid)
 		return refuse_id(call, "ioasid", "IOASID", q->ioasid);
 	if (!w->ioasid->dirty_tracking)
-		return refuse_untracked(call, q->ioasid, "it was allocated without dirty_tracking");
+		return refuse_ioasid(call, q->ioasid, "it was allocated without dirty_tracking");
 	call->note = q->enable ? "on" : "off";
 	call->data = w;
 	journal_intent(call)->ioasid = q->ioasid;
@@ -138,6 +151,11 @@ static void dirty_complete(struct op *op)
 					    "the range does not fit into the IOASID's space"));
 		return;
 	}
+	if (d->result == SHIM_E_LIMIT) {
+		call_end(call,
+			 refuse_large(call, d->id, " in this range: read it in smaller ones"));
+		return;
+	}
 	if (d->result) {
 		call_end(call, refuse_shim(call, d->result, "dirty bitmap", NULL));
 		return;
@@ -156,7 +174,7 @@ static int dirty_turn(struct broker_call *call)
 	if (!d->ioasid)
 		return refuse_id(call, "ioasid", "IOASID", d->id);
 	if (!d->ioasid->tracking)
-		return refuse_untracked(call, d->id, "dirty pages are not tracked now");
+		return refuse_ioasid(call, d->id, "dirty pages are not tracked now");
 	d->part = d->left < most ? d->left : most;
 	return call_run(call, dirty_run, dirty_complete, d->part >> 12 > OP_LIGHT_PAGES);
 }

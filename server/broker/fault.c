@@ -230,13 +230,24 @@ void faults_drop_ioasid(const struct ioasid *ioasid)
 	}
 }
 
+/* Also through a PASID table that is bound there; a PASID with an attachment of its own was not. */
+static bool came_through(const struct fault *f, const struct attachment *a)
+{
+	if (f->where.device != a->device)
+		return false;
+	if (f->where.pasid == a->pasid)
+		return true;
+	return a->pasid == SHIM_NO_PASID && f->where.ioasid == a->ioasid &&
+	       !attachment_find(f->lease, a->device, f->where.pasid);
+}
+
 void faults_drop_attachment(const struct attachment *a)
 {
 	struct fault *f, *next;
 
 	for (f = TAILQ_FIRST(&a->ioasid->object.lease->faults); f; f = next) {
 		next = TAILQ_NEXT(f, of_lease);
-		if (f->where.device != a->device || f->where.pasid != a->pasid)
+		if (!came_through(f, a))
 			continue;
 		/* A kernel has answered what waited there when it detached the device. */
 		if (f->call)
@@ -281,7 +292,7 @@ static void take_report(struct lease *lease, const struct shim_report *report)
 	where.device = device_of(lease, report->dev);
 	if (!where.device)
 		return;
-	a = attachment_find(lease, where.device, where.pasid);
+	a = attachment_reached(lease, where.device, where.pasid);
 	where.ioasid = a ? a->ioasid : NULL;
 	if (!report->cookie) {
 		fault_record(lease, &where);

@@ -94,6 +94,7 @@ static const struct broker_method methods[] = {
 	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, rpc_create_vm},
 	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, rpc_set_memory_slot},
 	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, rpc_destroy_vm},
+	{BROKER(ListVms), UNARY(list_vms), ROLES_TA, READS, rpc_list_vms},
 	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES | METHOD_TRANSIENT,
 	 rpc_open_dma_service},
 

@@ -16,6 +16,7 @@
 #include "server/broker/rpc_lease.h"
 #include "server/broker/rpc_quota.h"
 #include "server/broker/ticket.h"
+#include "server/broker/vm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -388,7 +389,28 @@ static bool describe_memory(struct broker_call *call, struct lease *lease,
 		after = o->id.value;
 	}
 	d->omitted += lease->n_memory - lease->n_pending_memory - d->n_memory;
-	d->pending += lease->n_pending_memory + lease->n_pending_vms;
+	d->pending += lease->n_pending_memory;
+	return true;
+}
+
+static bool describe_vms(struct broker_call *call, struct lease *lease, Ioasid__V1__LeaseObjects *d)
+{
+	uint64_t after = 0;
+	struct object *o;
+
+	d->vms = scratch_calloc(&call->scratch, SHOWN_MAX, sizeof(*d->vms));
+	if (!d->vms)
+		return false;
+	while (d->n_vms < SHOWN_MAX && (o = lease_object_after(lease, OBJECT_VM, after))) {
+		Ioasid__V1__Vm *v = vm_describe(&call->scratch, CONTAINER_OF(o, struct vm, object));
+
+		if (!v)
+			return false;
+		d->vms[d->n_vms++] = v;
+		after = o->id.value;
+	}
+	d->omitted += lease->n_vms - lease->n_pending_vms - d->n_vms;
+	d->pending += lease->n_pending_vms;
 	return true;
 }
 
@@ -423,7 +445,7 @@ static Ioasid__V1__LeaseObjects *objects_describe(struct broker_call *call, stru
 	ioasid__v1__lease_objects__init(d);
 	d->lease = lease_describe(call, lease);
 	if (!d->lease || !describe_ioasids(call, lease, d) || !describe_memory(call, lease, d) ||
-	    !describe_devices(call, lease, d))
+	    !describe_vms(call, lease, d) || !describe_devices(call, lease, d))
 		return NULL;
 	return d;
 }

@@ -138,6 +138,7 @@ struct vm {
 	struct vm_place_tree places;
 	uint32_t n_slots;
 	uint32_t n_ioasids;
+	uint64_t slot_bytes;	 /* the slots' sizes together */
 	uint64_t table_bytes;	 /* of all slots */
 	bool freed;		 /* pending */
 	LIST_ENTRY(vm) retiring; /* lease->retiring_vms */

@@ -20,6 +20,7 @@
 #include "server/broker/lease.h"
 #include "server/broker/memory.h"
 #include "server/broker/negotiate.h"
+#include "server/broker/page.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -98,6 +99,7 @@ static void slot_insert(struct vm *vm, struct vm_slot *slot)
 	RB_INSERT(vm_slot_tree, &vm->slots, slot);
 	RB_INSERT(vm_place_tree, &vm->places, slot);
 	vm->n_slots++;
+	vm->slot_bytes += slot->length;
 	vm->table_bytes += slot->table_bytes;
 }
 
@@ -108,6 +110,7 @@ void vm_slot_free(struct vm *vm, struct vm_slot *slot)
 	RB_REMOVE(vm_slot_tree, &vm->slots, slot);
 	RB_REMOVE(vm_place_tree, &vm->places, slot);
 	vm->n_slots--;
+	vm->slot_bytes -= slot->length;
 	vm->table_bytes -= slot->table_bytes;
 	charge_release(&slot->charge);
 	free(slot);
@@ -625,6 +628,50 @@ int rpc_destroy_vm(struct broker_call *call)
 		return r;
 	vm_retire(vm);
 	return ioasids_finish_retiring(call);
+}
+
+/* ---- ListVms ---- */
+
+Ioasid__V1__Vm *vm_describe(struct scratch *scratch, const struct vm *vm)
+{
+	Ioasid__V1__Vm *d = scratch_alloc(scratch, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	ioasid__v1__vm__init(d);
+	d->vm = vm->object.id.value;
+	d->label = (char *)vm->label;
+	d->slots = vm->n_slots;
+	d->slot_bytes = vm->slot_bytes;
+	d->ioasids = vm->n_ioasids;
+	return d;
+}
+
+int rpc_list_vms(struct broker_call *call)
+{
+	const Ioasid__V1__ListVmsRequest *q = (const void *)call->request;
+	Ioasid__V1__ListVmsResponse *p = call_response(call);
+	struct object *o;
+	struct page page;
+	int r;
+
+	r = page_start(call, q->page_size, q->page_token, &page);
+	if (r)
+		return r;
+	if (p)
+		p->vms = scratch_calloc(&call->scratch, page.size, sizeof(*p->vms));
+	if (!p || !p->vms)
+		return refuse_no_memory(call);
+	while ((o = lease_object_after(call->lease, OBJECT_VM, page.after))) {
+		if (p->n_vms == page.size)
+			return page_continue(call, &page, &p->next_page_token);
+		p->vms[p->n_vms] = vm_describe(&call->scratch, CONTAINER_OF(o, struct vm, object));
+		if (!p->vms[p->n_vms])
+			return refuse_no_memory(call);
+		p->n_vms++;
+		page.after = o->id.value;
+	}
+	return OUTCOME_OK;
 }
 
 /* ---- a start ---- */

@@ -32,8 +32,12 @@ void vm_slot_free(struct vm *vm, struct vm_slot *slot);
 int vm_restore(struct lease *lease, const Ioasid__Registry__Vm *record, struct vm **ret_vm);
 int vm_slot_restore(struct vm *vm, const Ioasid__Registry__Slot *record, struct memory *memory);
 
+/* NULL: no memory. */
+Ioasid__V1__Vm *vm_describe(struct scratch *scratch, const struct vm *vm);
+
 int rpc_create_vm(struct broker_call *call);
 int rpc_set_memory_slot(struct broker_call *call);
 int rpc_destroy_vm(struct broker_call *call);
+int rpc_list_vms(struct broker_call *call);
 
 #endif

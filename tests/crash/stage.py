@@ -182,6 +182,7 @@ class Stage:
                 look("ListMappings %d" % i.ioasid,
                      conn.attempt("ListMappings", ioasid=i.ioasid, page_size=1024, **scope))
             look("ListMemory " + name, conn.attempt("ListMemory", page_size=1024, **scope))
+            look("ListVms " + name, conn.attempt("ListVms", page_size=1024, **scope))
             look("ListAttachments " + name,
                  conn.attempt("ListAttachments", page_size=1024, **scope))
         for device, scope in devices:

@@ -1012,6 +1012,13 @@ static int step_translate_guest(struct run *run)
 	return good ? OK : 99;
 }
 
+static int step_list_vms(struct run *run)
+{
+	Ioasid__V1__ListVmsRequest m = IOASID__V1__LIST_VMS_REQUEST__INIT;
+
+	return call(run, run->red, B "ListVms", &m);
+}
+
 static int step_destroy_vm(struct run *run)
 {
 	Ioasid__V1__DestroyVmRequest m = IOASID__V1__DESTROY_VM_REQUEST__INIT;
@@ -1346,6 +1353,7 @@ const struct step sequence[] = {
 	{"Translate, of the VM", step_translate_guest, OK},
 	{"SetMemorySlot, moved", step_slot_moved, OK},
 	{"SetMemorySlot, deleted", step_slot_deleted, OK},
+	{"ListVms", step_list_vms, OK},
 	{"DestroyVm, in use", step_destroy_vm, OK},
 	{"Free, the last of a VM", step_free_guest, OK},
 	{"OpenDmaService", step_open_service, OK},

@@ -69,6 +69,32 @@ class Requests(Waiting):
         self.assertEqual(answer.data, pattern(PAGE)[0x40:0x80])
         self.assertEqual(self.slots(), 0)
 
+    def test_F6_the_answer_reaches_the_device_and_pasid_that_asked(self):
+        spaces = {None: self.ioasid, 3: self.alloc(self.a, [self.dev], faults=True),
+                  4: self.alloc(self.a, [self.dev], faults=True)}
+        for pasid in (3, 4):
+            self.a.Attach(device=self.dev, ioasid=spaces[pasid], pasid={"value": pasid})
+        waiting, events = {}, {}
+        for pasid in spaces:
+            waiting[pasid] = self.begin(**({} if pasid is None else {"pasid": {"value": pasid}}))
+        for _ in spaces:
+            event = self.event()
+            pasid = event.pasid.value if event.HasField("pasid") else None
+            self.assertEqual((event.device, event.ioasid), (self.dev, spaces[pasid]))
+            events[pasid] = event
+        self.assertEqual(set(events), set(spaces))
+        self.assertEqual(len({e.cookie for e in events.values()}), 3)
+        for n, pasid in enumerate((4, None, 3)):
+            self.map(self.a, spaces[pasid], self.entry(0x10000, self.mem, 1, n * PAGE))
+        # Each waits for its own, whatever the others were answered.
+        for n, pasid in enumerate((4, None, 3)):
+            self.assertEqual(self.slots(), 3 - n)
+            self.respond(events[pasid])
+            answer = waiting[pasid].result()
+            self.assertFalse(answer.HasField("fault"), answer)
+            self.assertEqual(answer.data, pattern(3 * PAGE)[n * PAGE:n * PAGE + 64])
+        self.assertEqual(self.slots(), 0)
+
     def test_an_access_over_two_pages_asks_twice(self):
         dma = self.begin(iova=0x10010ff0, length=32)
         for page in (0x10010000, 0x10011000):

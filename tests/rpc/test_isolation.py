@@ -100,7 +100,8 @@ class Isolation(Case):
     def test_lease_names_of_another_tenant(self):
         secret = self.a.OpenLease(name="vm-of-a").secret
         for method, fields in (("Alloc", dict(kind=self.pb.IOASID_KIND_KERNEL)),
-                               ("ListIoasids", {}), ("ListMemory", {}), ("CloseLease", {}),
+                               ("ListIoasids", {}), ("ListMemory", {}), ("ListVms", {}),
+                               ("CloseLease", {}),
                                ("ListAttachments", {}), ("ClaimDevice", dict(devices=[self.dev])),
                                ("OpenTicket", dict(purpose=self.pb.TICKET_PURPOSE_MEMORY))):
             with self.subTest(method):

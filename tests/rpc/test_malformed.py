@@ -184,7 +184,7 @@ class Bytes(Case):
 
     def test_pages_that_nobody_gave(self):
         for name, fields in (("ListIoasids", {}), ("ListMemory", {}), ("ListAttachments", {}),
-                             ("ListLeases", {}), ("ListDevices", {})):
+                             ("ListLeases", {}), ("ListDevices", {}), ("ListVms", {})):
             for token in ("x", "\u00e9", "0x10", "-5", "1" * 40):
                 with self.subTest(method=name, token=token[:6]):
                     self.check_refusal(self.a.attempt(name, page_token=token, **fields),

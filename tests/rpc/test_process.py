@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kind PROCESS: the service protocol (docs/process.md) spoken by hand, well and badly."""
+"""
+Kind PROCESS: the service protocol (docs/process.md) spoken by hand, well and badly, and by
+libioasid in a process to which things happen.
+"""
 import os
 import random
+import shutil
+import signal
 import struct
+import threading
 import time
 
-from support import fdpass, policy
+from support import fdpass, policy, process
 from support.case import MIB, PAGE, Case, pattern
+from support.client import Refused
 
 POLICY = policy.default()
 BASE = 0x7f0000000000
@@ -423,3 +430,198 @@ class Quotas(Processes):
         self.conn.Free(ioasid=ids[0])
         self.space()
         self.assertEqual(self.used("org/a", "ioasids_process"), 2)
+
+
+class Real(Processes):
+    """
+    A process with libioasid's service. Whatever becomes of it, another tenant's calls and DMA,
+    through memory and through a process of its own, go on in time and byte for byte.
+    """
+    NOT_PRESENT, PERMISSION, MEMORY_ERROR = 1, 2, 9
+
+    def setUp(self):
+        super().setUp()
+        actor = self.fresh_actor(policy.B)
+        self.other = self.connect(policy.B, actor=actor)
+        self.other_devices = [self.device(self.other, n) for n in (1, 2)]
+        self.other_memory = self.memory(self.other, pages=16, fill=pattern(16 * PAGE, 2))
+        space = self.alloc(self.other, self.other_devices[:1])
+        self.map(self.other, space, self.entry(0x10000, self.other_memory, 16))
+        self.other.Attach(device=self.other_devices[0], ioasid=space)
+        status, (fd,) = actor.exchange(self.other.path, fdpass.request(
+            fdpass.TAKE, self.other.OpenDmaService().ticket))
+        self.assertEqual(status, fdpass.OK)
+        actor.service_serve(actor.service(fd), BASE, pattern(SIZE, 3), SIZE)
+        space = self.space(self.other, self.other_devices[1:])
+        self.other.Attach(device=self.other_devices[1], ioasid=space)
+        # The device that the process gets is another one than this class's own.
+        self.conn.ReleaseDevice(devices=[self.dev])
+
+    def run_process(self, lease=""):
+        p = process.Process(self.world.server, policy.A, self.dev, lease, self.slow)
+        self.addCleanup(p.kill)
+        self.assertEqual(p.read(100, 2 * PAGE), (0, 2 * PAGE, process.PATTERN[100:100 + 2 * PAGE]))
+        return p
+
+    def unaffected(self, rounds=5):
+        for n in range(rounds):
+            began = time.monotonic()
+            self.assertReads(self.other, self.other_devices[0], 0x10000 + n * PAGE,
+                             pattern(16 * PAGE, 2)[n * PAGE:][:PAGE])
+            self.assertReads(self.other, self.other_devices[1], BASE + n * PAGE,
+                             pattern(SIZE, 3)[n * PAGE:][:PAGE])
+            self.dma_write(self.other, self.other_devices[0], 0x10000 + n * PAGE,
+                           pattern(PAGE, 2 + n))
+            self.assertEqual(self.other_memory.read(PAGE, n * PAGE), pattern(PAGE, 2 + n))
+            self.other_memory.write(pattern(16 * PAGE, 2))
+            self.other.ListIoasids()
+            self.conn.GetStatus()
+            # Shorter than what one access of a stalled process costs.
+            self.assertLess(time.monotonic() - began, 0.9 * self.slow)
+
+    def unaffected_meanwhile(self, p, *words):
+        """The process's answer to what takes a while."""
+        p.say(*words)
+        answers = []
+        reader = threading.Thread(target=lambda: answers.append(p.answer()))
+        reader.start()
+        while reader.is_alive():
+            self.unaffected(1)
+        reader.join()
+        self.assertTrue(answers, "no answer")
+        self.unaffected()
+        return p.moved(answers[0])
+
+    def blocked_for_good(self, p):
+        """Another process adopts the lease: its device reaches nothing any more."""
+        heir = self.connect(actor=self.fresh_actor(policy.A))
+        end = time.monotonic() + 10 * self.slow
+        while isinstance(heir.attempt("AdoptLease", name="kept", secret=p.secret), Refused):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+        while True:
+            got = self.dma_read(heir, self.dev, p.address, 8, lease="kept")
+            if got.HasField("fault"):
+                break
+            # Its memory is there until the kernel has ended it.
+            self.assertLess(time.monotonic(), end)
+        self.assertBlocked(got, "NOT_ATTACHED")
+        self.unaffected()
+        self.assertEqual(self.used("org/a", "kept_fds"), 0)
+        # The device and the lease are as good as before, for another process.
+        Service(self, heir, lease="kept")
+        space = self.alloc(heir, [self.dev], self.pb.IOASID_KIND_PROCESS, lease="kept")
+        heir.Replace(device=self.dev, ioasid=space, lease="kept")
+        self.assertReads(heir, self.dev, BASE, pattern(PAGE), lease="kept")
+        heir.CloseLease(lease="kept")
+        self.unaffected()
+
+    def test_both_ways(self):
+        p = self.run_process()
+        self.assertEqual(p.write(PAGE - 3, b"across a page"), (0, 13))
+        self.assertEqual(p.peek(PAGE - 3, 13), b"across a page")
+        self.assertEqual(p.read(0, process.SIZE)[:2], (0, process.SIZE))
+        self.unaffected()
+
+    def test_exit(self):
+        p = self.run_process("kept")
+        p.say("exit")
+        self.assertEqual(p.exits(), 0)
+        self.blocked_for_good(p)
+
+    def test_kill(self):
+        p = self.run_process("kept")
+        p.kill()
+        self.blocked_for_good(p)
+
+    def test_exec(self):
+        p = self.run_process("kept")
+        p.say("exec", "/bin/sleep", 60)
+        self.blocked_for_good(p)
+        # The same process, and not the same program.
+        self.assertIsNone(p.process.poll())
+        with open("/proc/%d/comm" % p.process.pid) as f:
+            self.assertEqual(f.read(), "sleep\n")
+
+    def test_exec_of_a_setuid_program(self):
+        p = self.run_process("kept")
+        program = os.path.join(self.world.server.folder, "setuid-sleep")
+        shutil.copy("/bin/sleep", program)
+        self.addCleanup(os.unlink, program)
+        os.chown(program, 65534, 65534)
+        os.chmod(program, 0o6755)
+        self.assertEqual(p.effective_uid(), policy.A)
+        p.say("exec", program, 60)
+        end = time.monotonic() + 10 * self.slow
+        while p.effective_uid() != 65534:
+            self.assertLess(time.monotonic(), end, "the program did not get its owner's rights")
+            time.sleep(0.01)
+        self.blocked_for_good(p)
+        self.assertEqual(p.effective_uid(), 65534)
+
+    def test_page_that_never_resolves(self):
+        p = self.run_process()
+        p.must("missing", 2)
+        began = time.monotonic()
+        self.assertEqual(self.unaffected_meanwhile(p, "read", 2 * PAGE, 8),
+                         (self.MEMORY_ERROR, 0, b""))
+        self.assertGreater(time.monotonic() - began, 0.9)
+        # Its thread still waits: every other page of it, too, costs the device a fault.
+        self.assertEqual(self.unaffected_meanwhile(p, "read", 0, 8)[0], self.MEMORY_ERROR)
+        self.assertEqual(p.service()[0], True)
+        p.must("resolve", 2)
+        end = time.monotonic() + 20 * self.slow
+        while p.read(0, 8) != (0, 8, process.PATTERN[:8]):
+            self.assertLess(time.monotonic(), end)
+        self.assertEqual(p.read(2 * PAGE, 8), (0, 8, bytes(8)))
+        self.unaffected()
+
+    def test_process_that_ends_with_a_page_that_never_resolves(self):
+        p = self.run_process("kept")
+        p.must("missing", 2)
+        p.say("read", 2 * PAGE, 8)
+        time.sleep(0.2)
+        p.kill()
+        self.blocked_for_good(p)
+
+    def test_read_only(self):
+        p = self.run_process()
+        p.must("protect", 1, "read")
+        self.assertEqual(p.read(PAGE, 8), (0, 8, process.PATTERN[PAGE:PAGE + 8]))
+        self.assertEqual(p.write(PAGE, b"no"), (self.PERMISSION, 0))
+        self.assertEqual(p.write(PAGE - 2, b"half of it"), (self.PERMISSION, 2))
+        self.assertEqual(p.peek(PAGE - 2, 10), b"ha" + process.PATTERN[PAGE:PAGE + 8])
+        self.unaffected()
+        p.must("protect", 1, "write")
+        self.assertEqual(p.write(PAGE, b"yes"), (0, 3))
+        self.assertEqual(p.peek(PAGE, 3), b"yes")
+
+    def test_not_accessible(self):
+        p = self.run_process()
+        p.must("protect", 3, "none")
+        self.assertEqual(p.read(3 * PAGE - 4, 8),
+                         (self.NOT_PRESENT, 4, process.PATTERN[3 * PAGE - 4:3 * PAGE]))
+        self.assertEqual(p.write(3 * PAGE, b"x"), (self.NOT_PRESENT, 0))
+        self.unaffected()
+
+    def test_stopped(self):
+        """All of its threads, at rest and with an access under way."""
+        p = self.run_process("kept")
+        p.process.send_signal(signal.SIGSTOP)
+        self.unaffected()
+        p.process.send_signal(signal.SIGCONT)
+        self.assertEqual(p.read(0, 8), (0, 8, process.PATTERN[:8]))
+        p.say("read", 0, process.SIZE)
+        p.process.send_signal(signal.SIGSTOP)
+        # Longer than an access may take.
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            self.unaffected(1)
+        p.process.send_signal(signal.SIGCONT)
+        cause, done, data = p.moved(p.answer())
+        self.assertIn(cause, (0, self.MEMORY_ERROR))
+        self.assertEqual(data, process.PATTERN[:done])
+        self.assertEqual(p.read(0, 8), (0, 8, process.PATTERN[:8]))
+        p.say("exit")
+        self.assertEqual(p.exits(), 0)
+        self.blocked_for_good(p)

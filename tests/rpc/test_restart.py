@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from support import fdpass, policy
+from support import fdpass, policy, process
 from support.case import PAGE, Case, pattern
 
 KEEPER = True
@@ -158,6 +158,52 @@ class Restart(Restarts):
         self.check_counters()
         a.Replace(device=device, ioasid=lost)
         self.assertBlocked(self.dma_read(a, device, base, 8), "NOT_ATTACHED")
+
+    def test_libioasid_opens_its_service_again(self):
+        """The program does nothing for it, whether the broker was killed or ended in order."""
+        self.need_simulated("no kernel offers SVA to a broker")
+        for lease in ("", "kept"):
+            with self.subTest(lease=lease):
+                self.libioasid_opens_its_service_again(lease)
+
+    def libioasid_opens_its_service_again(self, lease):
+        device = self.inventory.single[0].address
+        p = process.Process(self.world.server, policy.A, device, lease, self.slow)
+        self.addCleanup(p.kill)
+        self.assertEqual(p.read(0, process.SIZE), (0, process.SIZE, process.PATTERN))
+        for n, orderly in enumerate((False, True, False), 1):
+            if orderly:
+                self.assertEqual(self.world.server.terminate(), 0)
+                self.world.server.clear()
+                self.world.start_again()
+            else:
+                self.restart()
+            # Until it is open again the device gets faults, and never wrong bytes.
+            end = time.monotonic() + 20 * self.slow
+            while True:
+                cause, done, data = p.read(0, process.SIZE)
+                self.assertEqual(data, process.PATTERN[:done])
+                if not cause:
+                    break
+                self.assertEqual(self.pb.FaultCause.Name(cause), "FAULT_CAUSE_NOT_ATTACHED")
+                self.assertLess(time.monotonic(), end, "the service was not opened again")
+            self.assertEqual(done, process.SIZE)
+            self.assertEqual(p.service(), (True, n))
+            text = b"after restart %d" % n
+            self.assertEqual(p.write(100 * n, text), (0, len(text)))
+            self.assertEqual(p.peek(100 * n, len(text)), text)
+            p.write(100 * n, process.PATTERN[100 * n:100 * n + len(text)])
+            self.check_counters()
+        p.say("exit")
+        self.assertEqual(p.exits(), 0)
+        if lease:
+            heir = self.connect(policy.A)
+            heir.AdoptLease(name=lease, secret=p.secret)
+            self.assertBlocked(self.dma_read(heir, device, p.address, 8, lease=lease),
+                               "NOT_ATTACHED")
+            heir.CloseLease(lease=lease)
+        self.wait_used("org/a", "kept_fds", 0)
+        self.world.wait_free()
 
     def test_named_lease_is_adopted(self):
         a = self.connect(policy.A)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kind USER: tables that a tenant writes, nested on a parent; flows F4, F5, F5b and F7."""
 import struct
+import time
 
 from support import policy
 from support.case import PAGE, Case, pattern
@@ -60,6 +61,20 @@ class Guest(Case):
     def page(self, n):
         return self.bytes[n * PAGE:(n + 1) * PAGE]
 
+    def watch_faults(self):
+        stream = self.a.watch("WatchFaults", timeout=60)
+        self.addCleanup(stream.cancel)
+        return stream
+
+    def fault_of_pasid(self, stream, ioasid, pasid, address):
+        """A blocked access is told with its PASID and the IOASID that it met there, once."""
+        self.assertTrue(self.dma_read(self.a, self.dev1, address, 8, pasid).HasField("fault"))
+        event = stream.next(5 * self.slow)
+        self.assertIsNotNone(event, "no fault was told")
+        self.assertEqual((event.ioasid, event.device, event.HasField("pasid"), event.pasid.value,
+                          event.fault.address, event.cookie),
+                         (ioasid, self.dev1, True, pasid, address, 0))
+
 
 class Flows(Guest):
     def test_F4_hardware_nesting(self):
@@ -86,6 +101,14 @@ class Flows(Guest):
         self.assertReads(self.a, self.dev2, 0x7800, self.bytes[5 * PAGE + 0x800:][:64])
         self.invalidate(child, 0x7000, leaf=True)
         self.assertReads(self.a, self.dev2, 0x7000, self.page(6))
+        # The pages of the table are the guest's addresses, too: the parent is asked for each.
+        if self.has_levels:
+            walk = self.a.Translate(ioasid=child, iova=0x7000, access=self.pb.ACCESS_READ)
+            own = [(level.level, level.table) for level in walk.levels if level.stage == 1]
+            self.assertEqual([level for level, _ in own], [4, 3, 2, 1])
+            self.assertEqual(own[0][1], t.root)
+            self.assertEqual((walk.memory, walk.offset), (self.mem.id, 6 * PAGE))
+            self.assertTrue(any(level.stage == 2 for level in walk.levels))
         # Binding on a root is refused.
         self.refused("NOT_FOUND", self.a.BindPageTable, ioasid=self.gpa,
                      table=dict(root=t.root, format=self.SS))
@@ -112,6 +135,11 @@ class Flows(Guest):
         self.a.Invalidate(ioasid=spaces[7], entries=[by_pasid])
         self.assertReads(self.a, self.dev1, 0x400000, self.page(10), 7)
         self.assertReads(self.a, self.dev1, 0x400000, self.page(4), 9)
+        if self.told:
+            faults = self.watch_faults()
+            for pasid, ioasid in spaces.items():
+                self.fault_of_pasid(faults, ioasid, pasid, 0x500000 + pasid * PAGE)
+            self.assertIsNone(faults.next(0.1))
         self.a.Detach(device=self.dev1, pasid={"value": 7})
         self.assertBlocked(self.dma_read(self.a, self.dev1, 0x400000, 8, 7), "NOT_ATTACHED")
         self.assertReads(self.a, self.dev1, 0x400000, self.page(4), 9)
@@ -150,12 +178,74 @@ class Flows(Guest):
             dict(granularity=self.pb.INVALIDATE_GRANULARITY_PASID_CACHE, pasid={"value": 7}),
             dict(granularity=self.pb.INVALIDATE_GRANULARITY_PASID, pasid={"value": 7})])
         self.assertReads(self.a, self.dev1, 0x400000, self.page(4), 7)
+        if self.told:
+            faults = self.watch_faults()
+            for pasid in (7, 300):
+                self.fault_of_pasid(faults, ioasid, pasid, 0x500000 + pasid * PAGE)
+            self.assertIsNone(faults.next(0.1))
         got = self.a.GetIoasid(ioasid=ioasid).ioasid
         self.assertEqual((got.pasid_table.root, got.pasid_table.pasid_bits), (table.root, bits))
         self.assertFalse(got.HasField("table"))
         self.a.UnbindPasidTable(ioasid=ioasid)
         self.assertTrue(self.dma_read(self.a, self.dev1, 0x400000, 8, 7).HasField("fault"))
         self.refused("WRONG_STATE", self.a.UnbindPasidTable, ioasid=ioasid)
+
+    def test_F5b_page_request_through_the_guests_pasid_table(self):
+        """Told with its PASID and IOASID; it ends with the attachment that it came through."""
+        self.need_pasids()
+        able = [d for d in (self.dev1, self.dev2)
+                if self.inventory.all[d].capabilities.recoverable_faults]
+        if not able:
+            self.skipTest("no device that nests tenants' tables has page requests")
+        self.dev1 = able[0]
+        bits = self.inventory.all[self.dev1].capabilities.pasid_bits
+        first, second = self.tables(range(64, 80)), self.tables(range(80, 96))
+        table = PasidTable(self.tables(range(96, 104)))
+        table.set(7, first.root)
+        table.set(9, second.root)
+        ioasid = self.user([self.dev1], faults=True)
+        other = self.user([self.dev1], second.root, faults=True)
+        self.a.BindPasidTable(ioasid=ioasid, root=table.root, pasid_bits=bits,
+                              format=self.pb.PASID_TABLE_FORMAT_VTD)
+        self.a.Attach(device=self.dev1, ioasid=ioasid)
+        # One PASID is tracked, by a space of its own.
+        self.a.Attach(device=self.dev1, ioasid=other, pasid={"value": 9})
+        faults = self.watch_faults()
+
+        def waits(pasid):
+            return self.a.start("DeviceDma", device=self.dev1, access=self.pb.ACCESS_READ,
+                                iova=0x500000, length=8, pasid={"value": pasid})
+
+        def told(pasid, where):
+            event = faults.next(5 * self.slow)
+            self.assertTrue(event and event.cookie, event)
+            self.assertEqual((event.ioasid, event.pasid.value), (where, pasid))
+            return event
+
+        waiting = waits(7)
+        event = told(7, ioasid)
+        first.map(0x500000, 4 * PAGE)
+        self.a.RespondFault(cookie=event.cookie, code=self.pb.FAULT_RESPONSE_CODE_SUCCESS)
+        self.assertEqual(waiting.result().data, self.page(4)[:8])
+        first.unmap(0x500000)
+        self.invalidate(ioasid, granularity=self.pb.INVALIDATE_GRANULARITY_PASID,
+                        pasid={"value": 7})
+        waiting, remains = waits(7), waits(9)
+        seen = {}
+        for _ in range(2):
+            event = faults.next(5 * self.slow)
+            seen[event.pasid.value] = event
+        self.assertEqual({p: e.ioasid for p, e in seen.items() if e.cookie},
+                         {7: ioasid, 9: other})
+        began = time.monotonic()
+        self.a.Detach(device=self.dev1)
+        self.assertTrue(waiting.result().HasField("fault"))
+        # At once, and not by the time-out of page requests.
+        self.assertLess(time.monotonic() - began, 2 * self.slow)
+        self.assertEqual(self.used("org/a", "fault_slots"), 1)
+        self.a.RespondFault(cookie=seen[9].cookie, code=self.pb.FAULT_RESPONSE_CODE_INVALID)
+        self.assertTrue(remains.result().HasField("fault"))
+        self.assertEqual(self.used("org/a", "fault_slots"), 0)
 
     def test_F7_pasid_table_with_spaces_that_are_tracked(self):
         ioasid, bits = self.pasid_table()
@@ -166,14 +256,22 @@ class Flows(Guest):
         self.a.BindPasidTable(ioasid=ioasid, root=table.root, pasid_bits=bits,
                               format=self.pb.PASID_TABLE_FORMAT_VTD)
         self.a.Attach(device=self.dev1, ioasid=ioasid)
+        written = self.mem.read(8 * PAGE, 96 * PAGE)
         # The VMM has seen the new entry: a space of its own for it, which is tracked only.
         space = self.user(root=first.root)
         self.a.Attach(device=self.dev1, ioasid=space, pasid={"value": 7})
+        self.assertEqual({(x.pasid.value if x.HasField("pasid") else None): x.ioasid
+                          for x in self.a.ListAttachments().attachments},
+                         {None: ioasid, 7: space})
         self.assertReads(self.a, self.dev1, 0x400000, self.page(3), 7)
         first.map(0x400000, 12 * PAGE)
         self.assertReads(self.a, self.dev1, 0x400000, self.page(3), 7)
         self.a.Invalidate(ioasid=space, entries=[
             dict(granularity=self.pb.INVALIDATE_GRANULARITY_PASID, pasid={"value": 7})])
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(12), 7)
+        # The guest's table is the guest's: nobody wrote an entry, and none is taken out.
+        self.a.Detach(device=self.dev1, pasid={"value": 7})
+        self.assertEqual(self.mem.read(8 * PAGE, 96 * PAGE), written)
         self.assertReads(self.a, self.dev1, 0x400000, self.page(12), 7)
 
 
@@ -400,3 +498,67 @@ class Stale(Guest):
         for bad in (b"", native((0, 1, 0, 0))[:-1]):
             self.refused("INVALID_FIELD", self.a.Invalidate, ioasid=self.child, native=bad,
                          native_type=pb.NATIVE_INVALIDATION_VTD_S1, field=None)
+
+
+class Dirty(Guest):
+    """Dirty bits of a tenant's own table: work is bounded, whatever the table looks like."""
+    LIMIT = 16384  # kernel-shim/shim.h, SHIM_DIRTY_TABLES_MAX
+
+    def setUp(self):
+        super().setUp()
+        able = [d for d in (self.dev1, self.dev2)
+                if self.inventory.all[d].capabilities.dirty_tracking]
+        if not able:
+            self.skipTest("no device that nests tenants' tables keeps dirty bits")
+        self.dev = able[0]
+        self.table = self.tables()
+        self.table.map(0x7000, 5 * PAGE)
+        self.child = self.user([self.dev], self.table.root, dirty_tracking=True)
+        self.a.Attach(device=self.dev, ioasid=self.child)
+
+    def track(self, enable=True):
+        return self.a.attempt("SetDirtyTracking", ioasid=self.child, enable=enable)
+
+    def dirty(self, iova, length, page_size=PAGE, **more):
+        """The first message of the stream: a part, or the refusal."""
+        return self.a.watch("ReadDirtyBitmap", ioasid=self.child, iova=iova, length=length,
+                            page_size=page_size, **more).next(20 * self.slow)
+
+    def write_a_maze(self):
+        """Three pages that are 512 * 512 tables to who walks them: half of the space."""
+        second, third = self.table.page(), self.table.page()
+        for n in range(512):
+            self.table.write(third + n * 8, third | self.table.table_bits)
+            self.table.write(second + n * 8, third | self.table.table_bits)
+        for n in range(1, 256):
+            self.table.write(self.table.root + n * 8, second | self.table.table_bits)
+
+    def test_bits_of_its_own_table(self):
+        self.track()
+        self.dma_write(self.a, self.dev, 0x7000, b"x")
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\x80\0")
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\0\0")
+
+    def limited(self, refusal):
+        self.check_refusal(refusal, "WRONG_STATE", text=str(self.LIMIT))
+
+    def test_table_with_too_many_pages(self):
+        self.track()
+        self.write_a_maze()
+        self.limited(self.dirty(0, 1 << 47, 1 << 30))
+        self.limited(self.dirty(1 << 39, 1 << 39, 1 << 30, no_clear=True))
+        # Other tenants and the IOASID go on; a range that is small enough is read.
+        self.assertReads(self.a, self.dev, 0x7000, self.page(5))
+        self.dma_write(self.a, self.dev, 0x7000, b"x")
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\x80\0")
+        self.assertEqual(len(self.dirty(1 << 39, 1 << 31).bitmap), 65536)
+        # Switched on, all of the table is looked through; that fails, and it stays off.
+        self.assertFalse(hasattr(self.track(False), "reason"))
+        self.limited(self.track())
+        self.assertFalse(self.a.GetIoasid(ioasid=self.child).ioasid.tracking)
+        self.check_refusal(self.dirty(0, 16 * PAGE), "WRONG_STATE")
+        # As soon as the tenant has put its table in order it is as any other.
+        for n in range(1, 256):
+            self.table.write(self.table.root + n * 8, 0)
+        self.assertFalse(hasattr(self.track(), "reason"))
+        self.assertEqual(self.dirty(0, 16 * PAGE).bitmap, b"\0\0")

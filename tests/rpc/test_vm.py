@@ -380,3 +380,87 @@ class Lives(Vms):
         forbidden = self.connect(policy.D)
         self.refused("POLICY_FORBIDDEN", forbidden.CreateVm)
         self.assertEqual(self.used("org/d", "leases"), 0)
+
+
+class Lists(Vms):
+    def test_list(self):
+        (listed,) = self.a.ListVms().vms
+        self.assertEqual((listed.vm, listed.label, listed.slots, listed.slot_bytes, listed.ioasids),
+                         (self.vm, "guest", 0, 0, 0))
+        self.slot(0, GPA, pages=4)
+        self.slot(9, 2 * GPA, pages=16)
+        space = self.space()
+        (listed,) = self.a.ListVms().vms
+        self.assertEqual((listed.slots, listed.slot_bytes, listed.ioasids), (2, 20 * PAGE, 1))
+        self.slot(0, 3 * GPA, pages=4)
+        self.drop(9)
+        self.a.Free(ioasid=space)
+        (listed,) = self.a.ListVms().vms
+        self.assertEqual((listed.slots, listed.slot_bytes, listed.ioasids), (1, 4 * PAGE, 0))
+        # A slot that is refused is not counted.
+        self.refused_slot("OVERLAP", 2, 3 * GPA)
+        self.assertEqual(self.a.ListVms().vms[0].slots, 1)
+        self.a.DestroyVm(vm=self.vm)
+        self.assertEqual(len(self.a.ListVms().vms), 0)
+
+    def test_an_ioasid_says_which(self):
+        other = self.a.CreateVm().vm
+        spaces = {self.space(): self.vm, self.space(other): other,
+                  self.alloc(self.a, [self.dev]): 0}
+        self.assertEqual({i.ioasid: i.vm for i in self.a.ListIoasids().ioasids}, spaces)
+
+    def test_destroyed_is_pending_and_in_no_list(self):
+        space = self.space()
+        self.a.DestroyVm(vm=self.vm)
+        self.assertEqual(len(self.a.ListVms().vms), 0)
+        (lease,) = self.admin.ListObjects().leases
+        self.assertEqual((len(lease.vms), lease.pending), (0, 1))
+        # What is of it still says of which it is.
+        self.assertEqual(self.a.GetIoasid(ioasid=space).ioasid.vm, self.vm)
+        self.a.Free(ioasid=space)
+        (lease,) = self.admin.ListObjects().leases
+        self.assertEqual(lease.pending, 0)
+
+    def test_pages(self):
+        ids = [self.vm] + [self.a.CreateVm().vm for _ in range(4)]
+        seen, token = [], ""
+        while True:
+            page = self.a.ListVms(page_size=2, page_token=token)
+            self.assertLessEqual(len(page.vms), 2)
+            seen += [v.vm for v in page.vms]
+            token = page.next_page_token
+            if not token:
+                break
+        self.assertEqual(seen, ids)
+
+    def test_a_tenant_sees_its_leases_own(self):
+        self.assertEqual(len(self.b.ListVms().vms), 0)
+        self.a.OpenLease(name="second")
+        self.assertEqual(len(self.a.ListVms(lease="second").vms), 0)
+        second = self.a.CreateVm(label="two", lease="second").vm
+        self.assertEqual([v.vm for v in self.a.ListVms(lease="second").vms], [second])
+        self.assertEqual([v.label for v in self.a.ListVms().vms], ["guest"])
+        self.refused("NOT_FOUND", self.b.ListVms, lease="second")
+        self.a.CloseLease(lease="second")
+
+    def test_admin_and_observer_see_all(self):
+        """By ListObjects; ListVms is of a lease, and they have none."""
+        self.slot(0, GPA, pages=4)
+        mine = self.b.CreateVm(label="of b").vm
+        watcher = self.connect(policy.OBSERVER, "watch")
+        for who in (self.admin, watcher):
+            seen = {x.lease.tenant: [(v.vm, v.label, v.slots, v.slot_bytes) for v in x.vms]
+                    for x in who.ListObjects().leases}
+            self.assertEqual(seen, {"org/a": [(self.vm, "guest", 1, 4 * PAGE)],
+                                    "org/b": [(mine, "of b", 0, 0)]})
+            self.refused("ROLE_FORBIDDEN", who.ListVms)
+        (lease,) = watcher.ListObjects(subtree="org/b").leases
+        self.assertEqual([v.vm for v in lease.vms], [mine])
+        self.b.DestroyVm(vm=mine)
+
+    def test_agent_sees_its_tenants(self):
+        agent = self.connect(policy.AGENT, "agents")
+        vm = agent.CreateVm(label="pod", tenant="org/b").vm
+        self.assertEqual([v.vm for v in agent.ListVms(tenant="org/b").vms], [vm])
+        self.assertEqual(len(agent.ListVms(tenant="org/a").vms), 0)
+        self.refused("ROLE_FORBIDDEN", agent.ListVms, tenant="lab/c")

@@ -456,6 +456,17 @@ static void check_info(const struct ioasid_info *info)
 	N(info->table->flags, (B(3) ? IOASID_TABLE_SUPERVISOR_REQUEST : 0) |
 				      (B(4) ? IOASID_TABLE_WRITE_PROTECT : 0) |
 				      (B(5) ? IOASID_TABLE_EXTENDED_ACCESS : 0));
+	N(info->tracking, B(15));
+	N(info->vm, 16);
+}
+
+static void check_vm(const struct ioasid_vm *vm)
+{
+	N(vm->id, 1);
+	S(vm->label, "label");
+	N(vm->slots, 3);
+	N(vm->slot_bytes, 4);
+	N(vm->ioasids, 5);
 }
 
 static void check_memory(const struct ioasid_memory *memory)
@@ -543,6 +554,7 @@ static void answers_of_tenants(void)
 	struct ioasid_translation *translation;
 	struct ioasid_quota_answer *answer;
 	struct ioasid_memories *memories;
+	struct ioasid_vms *vms;
 	struct ioasid_mappings *mappings;
 	struct ioasid_devices *devs;
 	struct ioasid_device *device;
@@ -596,6 +608,9 @@ static void answers_of_tenants(void)
 	SENT(ioasid_memory_list(c, &scope, &memories, &error), "ListMemory " R);
 	CHECK_LIST(memories, check_memory);
 	ioasid_memories_free(memories);
+	SENT(ioasid_vm_list(c, &scope, &vms, &error), "ListVms " R);
+	CHECK_LIST(vms, check_vm);
+	ioasid_vms_free(vms);
 
 	assert_int_equal(ioasid_negotiate(c, &scope, &alloc, &offer, &error), 0);
 	check_choice(offer->choice);
@@ -699,6 +714,8 @@ static void answers_of_admins(void)
 		N(one->n_devices, 2);
 		S(one->devices[1], "devices1");
 		N(one->omitted, 6);
+		N(one->n_vms, 2);
+		check_vm(one->vms[1]);
 	}
 	ioasid_objects_free(objects);
 

@@ -297,6 +297,48 @@ void put_whole_lease(struct fixture *f, uint64_t serial)
 	}
 }
 
+void put_vm(struct fixture *f, uint64_t serial, uint64_t vm, uint64_t ioasid)
+{
+	Ioasid__Registry__Vm v = IOASID__REGISTRY__VM__INIT, *vms[] = {&v};
+	Ioasid__Registry__Slot slot = IOASID__REGISTRY__SLOT__INIT, *slots[] = {&slot};
+	Ioasid__Registry__Ioasid space = IOASID__REGISTRY__IOASID__INIT, *spaces[] = {&space};
+
+	v.id = vm;
+	v.label = TEXT("guest");
+	v.freed = true;
+	{
+		BATCH(batch);
+
+		batch.vms = vms;
+		batch.n_vms = 1;
+		put(f, serial, &batch);
+	}
+	slot.vm = vm;
+	slot.slot = 7;
+	slot.guest_address = 0x40000000;
+	slot.size = 0x4000;
+	slot.memory = 1;
+	slot.offset = 0x1000;
+	slot.read_only = true;
+	{
+		BATCH(batch);
+
+		batch.slots = slots;
+		batch.n_slots = 1;
+		put(f, serial, &batch);
+	}
+	space.id = ioasid;
+	space.kind = 4;
+	space.vm = vm;
+	{
+		BATCH(batch);
+
+		batch.ioasids = spaces;
+		batch.n_ioasids = 1;
+		put(f, serial, &batch);
+	}
+}
+
 void put_zero(struct fixture *f)
 {
 	Ioasid__Registry__Tenant tenant = IOASID__REGISTRY__TENANT__INIT;

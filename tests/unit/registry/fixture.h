@@ -49,6 +49,8 @@ void log_write(const struct fixture *f, const char *name, const uint8_t *bytes, 
 
 /* A lease with an IOASID 2, a memory 1, a mapping, a device, an attachment, a key, an intent. */
 void put_whole_lease(struct fixture *f, uint64_t serial);
+/* Into that lease: a VM with slot 7 at 0x40000000 in memory 1, and an IOASID of it. */
+void put_vm(struct fixture *f, uint64_t serial, uint64_t vm, uint64_t ioasid);
 /* Tenants, held devices, a key, the counters. */
 void put_zero(struct fixture *f);
 

@@ -131,6 +131,156 @@ static void ioasids(void **state)
 	}
 }
 
+static void slots(void **state)
+{
+	/* Slot 7 is [0x40000000, 0x40004000) of VM 4; memory 1 has 1 MiB. */
+	static const struct {
+		uint64_t vm, guest_address, size, memory, offset;
+		uint32_t slot;
+		const char *text;
+	} cases[] = {
+		{4, 0x40004000, 0x1000, 1, 0, 8, ""},
+		{4, 0x3ffff000, 0x1000, 1, 0xff000, 8, ""},
+		{4, 0x3ffff000, 0x1000, 1, 0, 0, ""},
+		/* The same slot, moved: only the newest counts. */
+		{4, 0x40001000, 0x4000, 1, 0x1000, 7, ""},
+		/* In another VM it is in nobody's way. */
+		{6, 0x40000000, 0x4000, 1, 0x1000, 7, ""},
+		{4, 0x50000000, 0, 1, 0, 8, "vm 4 slot 8: it is empty or wraps"},
+		{4, UINT64_MAX - 0xfff, 0x1001, 1, 0, 8, "it is empty or wraps"},
+		{4, UINT64_MAX - 0xfff, 0x1000, 1, 0, 8, ""},
+		{5, 0x50000000, 0x1000, 1, 0, 8, "vm 5 slot 8: its VM is not there"},
+		{0, 0x50000000, 0x1000, 1, 0, 8, "its VM is not there"},
+		{2, 0x50000000, 0x1000, 1, 0, 8, "its VM is not there"},
+		{4, 0x50000000, 0x1000, 9, 0, 8, "its memory is not there"},
+		{4, 0x50000000, 0x1000, 0, 0, 8, "its memory is not there"},
+		{4, 0x50000000, 0x1001, 1, 0xff000, 8, "it is not inside its memory"},
+		{4, 0x50000000, 0x2000, 1, UINT64_MAX - 0xfff, 8, "it is not inside its memory"},
+		{4, 0x40003fff, 0x1000, 1, 0, 8, "vm 4: slots 7 and 8 overlap"},
+		{4, 0x3ffff000, 0x1001, 1, 0, 8, "vm 4: slots 8 and 7 overlap"},
+		{4, 0x40001000, 0x1000, 1, 0, 0, "vm 4: slots 7 and 0 overlap"},
+		{4, 0x30000000, 0x100000, 1, 0, 8, ""},
+		{4, 0x40000000, 0x4000, 1, 0x1000, 9, "overlap"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		Ioasid__Registry__Slot s = IOASID__REGISTRY__SLOT__INIT;
+		struct fixture *f;
+
+		assert_int_equal(i ? fixture_setup(state) : 0, 0);
+		f = *state;
+		base(f);
+		put_vm(f, VICTIM, 4, 5);
+		put_vm(f, VICTIM, 6, 7);
+		/* An id of one lease is nothing in another. */
+		put_vm(f, 1, 4, 5);
+		s.vm = cases[i].vm;
+		s.slot = cases[i].slot;
+		s.guest_address = cases[i].guest_address;
+		s.size = cases[i].size;
+		s.memory = cases[i].memory;
+		s.offset = cases[i].offset;
+		PUT(slots, s);
+		expect(f, cases[i].text);
+		if (i + 1 < sizeof(cases) / sizeof(cases[0]))
+			fixture_teardown(state);
+	}
+}
+
+/* One of many, whichever way they were put. */
+static void slots_in_any_order(void **state)
+{
+	struct fixture *f = *state;
+	Ioasid__Registry__Slot s = IOASID__REGISTRY__SLOT__INIT;
+	const struct registry_lease *l;
+
+	base(f);
+	put_vm(f, VICTIM, 4, 5);
+	s.vm = 4;
+	s.memory = 1;
+	s.size = 0x1000;
+	for (uint32_t i = 0; i < 50; i++) {
+		s.slot = 100 + i * 7 % 50;
+		s.guest_address = 0x1000 * (i * 11 % 50);
+		PUT(slots, s);
+	}
+	expect(f, "");
+	l = lease_of(f->image, VICTIM);
+	assert_int_equal(l->n_slots, 51);
+	for (size_t i = 1; i < l->n_slots; i++)
+		assert_true(l->slots[i - 1]->slot < l->slots[i]->slot);
+	s.slot = 300;
+	s.size = 1;
+	s.guest_address = 0x1000 * 31 + 0x800;
+	PUT(slots, s);
+	expect(f, "overlap");
+}
+
+static void vms(void **state)
+{
+	static const struct {
+		uint64_t id;
+		const char *text;
+	} cases[] = {
+		{3, ""},
+		{0, "vm 0: no id can be that"},
+		{UINT64_MAX, "no id can be that"},
+		{1, "id 1 is a VM and something else"},
+		{2, "id 2 is a VM and something else"},
+	};
+	char text[8000];
+
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = 0;
+	for (size_t i = 0; i <= sizeof(cases) / sizeof(cases[0]); i++) {
+		const bool last = i == sizeof(cases) / sizeof(cases[0]);
+		Ioasid__Registry__Vm v = IOASID__REGISTRY__VM__INIT;
+		struct fixture *f;
+
+		assert_int_equal(i ? fixture_setup(state) : 0, 0);
+		f = *state;
+		base(f);
+		v.id = last ? 3 : cases[i].id;
+		v.label = last ? text : TEXT("guest");
+		PUT(vms, v);
+		expect(f, last ? "vm 3: its label is too long" : cases[i].text);
+		if (!last)
+			fixture_teardown(state);
+	}
+}
+
+static void ioasids_of_vms(void **state)
+{
+	struct fixture *f = *state;
+	Ioasid__Registry__Ioasid a = IOASID__REGISTRY__IOASID__INIT;
+	Ioasid__Registry__Intent intent = IOASID__REGISTRY__INTENT__INIT;
+	BATCH(intended);
+
+	base(f);
+	put_vm(f, VICTIM, 4, 5);
+	put_vm(f, 1, 8, 9);
+	expect(f, "");
+	/* What an intent names is named; no VM of that id need be there. */
+	intent.method = TEXT("/ioasid.v1.Broker/SetMemorySlot");
+	intent.vm = 88;
+	intended.intent = &intent;
+	put(f, VICTIM, &intended);
+	expect(f, "");
+	assert_int_equal(lease_of(f->image, VICTIM)->next_id, 89);
+	intent.vm = UINT64_MAX;
+	put(f, VICTIM, &intended);
+	expect(f, "names an id that none can be");
+	intent.vm = 4;
+	put(f, VICTIM, &intended);
+	expect(f, "");
+	/* Another lease's. */
+	a.id = 6;
+	a.kind = 4;
+	a.vm = 8;
+	PUT(ioasids, a);
+	expect(f, "ioasid 6: its VM 8 is not there");
+}
+
 static void no_record(void **state)
 {
 	struct fixture *f = *state;
@@ -343,6 +493,10 @@ int main(void)
 		TEST(soundness),
 		TEST(mappings),
 		TEST(ioasids),
+		TEST(slots),
+		TEST(slots_in_any_order),
+		TEST(vms),
+		TEST(ioasids_of_vms),
 		TEST(no_record),
 		TEST(attachments),
 		TEST(a_device_of_two),

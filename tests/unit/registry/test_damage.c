@@ -36,6 +36,7 @@ static struct log log_make(struct fixture *f)
 	put_whole_lease(f, 2);
 	put_zero(f);
 	put_whole_lease(f, 3);
+	put_vm(f, 3, 4, 5);
 	fixture_close(f);
 	log.bytes = log_read(f, "log", &log.size);
 	assert_int_equal(scan_begin(&scan, log.bytes, log.size, NULL), 0);
@@ -46,7 +47,7 @@ static struct log log_make(struct fixture *f)
 	}
 	log.end = scan.offset;
 	log.size = log.end + 256;
-	assert_int_equal(log.n, 28);
+	assert_int_equal(log.n, 31);
 	return log;
 }
 

@@ -78,15 +78,16 @@ static void every_record_comes_back(void **state)
 	fixture_start(f, NULL);
 	put_whole_lease(f, 7);
 	put_zero(f);
+	put_vm(f, 8, 1, 2);
 	image = fixture_load(f);
 	assert_int_equal(image->damaged, 0);
 	assert_string_equal(image->damage, "");
 	assert_false(image->lost);
-	assert_int_equal(image->batches, 12);
-	assert_int_equal(image->n_leases, 1);
-	l = &image->leases[0];
+	assert_int_equal(image->batches, 15);
+	assert_int_equal(image->n_leases, 2);
+	l = lease_of(image, 7);
+	assert_non_null(l);
 	assert_string_equal(l->damage, "");
-	assert_int_equal(l->serial, 7);
 	assert_int_equal(l->next_id, 3);
 	assert_int_equal(image->last_serial, 40);
 	assert_int_equal(image->event_sequence, 1000);
@@ -116,6 +117,10 @@ static void every_record_comes_back(void **state)
 	IS_ARRAY(8, image, tenants);
 	IS_ARRAY(9, image, held);
 	IS_ARRAY(10, image, keys);
+	l = lease_of(image, 8);
+	IS_ARRAY(12, l, vms);
+	IS_ARRAY(13, l, slots);
+	IS_ARRAY(14, l, ioasids);
 }
 
 static void drop(struct fixture *f, uint64_t lease, Ioasid__Registry__Drop *dropped)
@@ -172,6 +177,113 @@ static void drops_take_with_them(void **state)
 	l = lease_of(f->image, 3);
 	assert_string_equal(l->damage, "");
 	assert_int_equal(l->n_mappings, 1);
+}
+
+static void drop_slot(struct fixture *f, uint64_t lease, uint64_t vm, uint32_t number)
+{
+	Ioasid__Registry__Slot slot = IOASID__REGISTRY__SLOT__INIT;
+	Ioasid__Registry__Drop d = IOASID__REGISTRY__DROP__INIT;
+
+	slot.vm = vm;
+	slot.slot = number;
+	d.slot = &slot;
+	drop(f, lease, &d);
+}
+
+static void drop_vm(struct fixture *f, uint64_t lease, uint64_t vm)
+{
+	Ioasid__Registry__Drop d = IOASID__REGISTRY__DROP__INIT;
+
+	d.vm = vm;
+	drop(f, lease, &d);
+}
+
+/* A slot alone, or a VM with its slots; and what is put again after it is there again. */
+static void drops_of_vms(void **state)
+{
+	struct fixture *f = *state;
+	const struct registry_lease *l;
+
+	fixture_start(f, NULL);
+	put_whole_lease(f, 1);
+	put_vm(f, 1, 4, 5);
+	put_vm(f, 1, 6, 7);
+	put_whole_lease(f, 2);
+	put_vm(f, 2, 4, 5);
+	drop_slot(f, 1, 4, 7);
+	l = lease_of(fixture_load(f), 1);
+	assert_string_equal(l->damage, "");
+	assert_int_equal(l->n_vms, 2);
+	assert_int_equal(l->n_slots, 1);
+	assert_int_equal(l->slots[0]->vm, 6);
+	/* There was none of that number, or of that VM. */
+	drop_slot(f, 1, 6, 8);
+	drop_slot(f, 1, 9, 7);
+	assert_int_equal(lease_of(fixture_load(f), 1)->n_slots, 1);
+	put_vm(f, 1, 4, 5);
+	assert_int_equal(lease_of(fixture_load(f), 1)->n_slots, 2);
+	/* The IOASIDs of a VM go before it. */
+	for (uint64_t id = 5; id <= 7; id += 2) {
+		Ioasid__Registry__Drop d = IOASID__REGISTRY__DROP__INIT;
+
+		d.ioasid = id;
+		drop(f, 1, &d);
+	}
+	drop_vm(f, 1, 4);
+	l = lease_of(fixture_load(f), 1);
+	assert_string_equal(l->damage, "");
+	assert_int_equal(l->n_vms, 1);
+	assert_int_equal(l->vms[0]->id, 6);
+	assert_int_equal(l->n_slots, 1);
+	assert_int_equal(l->slots[0]->vm, 6);
+	drop_vm(f, 1, 6);
+	drop_vm(f, 1, 90);
+	l = lease_of(fixture_load(f), 1);
+	assert_string_equal(l->damage, "");
+	assert_int_equal(l->n_vms, 0);
+	assert_int_equal(l->n_slots, 0);
+	assert_int_equal(l->next_id, 91);
+	/* The other lease has its own. */
+	l = lease_of(f->image, 2);
+	assert_string_equal(l->damage, "");
+	assert_int_equal(l->n_vms, 1);
+	assert_int_equal(l->n_slots, 1);
+	assert_int_equal(l->next_id, 6);
+}
+
+/* A slot is written whole each time: the newest counts, and a VM that was destroyed says so. */
+static void slots_that_change(void **state)
+{
+	struct fixture *f = *state;
+	Ioasid__Registry__Slot slot = IOASID__REGISTRY__SLOT__INIT, *put_slots[] = {&slot};
+	Ioasid__Registry__Vm vm = IOASID__REGISTRY__VM__INIT, *put_vms[] = {&vm};
+	const struct registry_lease *l;
+	BATCH(batch);
+
+	fixture_start(f, NULL);
+	put_whole_lease(f, 1);
+	put_vm(f, 1, 4, 5);
+	slot.vm = 4;
+	slot.slot = 7;
+	slot.guest_address = 0x80000000;
+	slot.size = 0x4000;
+	slot.memory = 1;
+	vm.id = 4;
+	vm.label = TEXT("renamed");
+	batch.slots = put_slots;
+	batch.n_slots = 1;
+	batch.vms = put_vms;
+	batch.n_vms = 1;
+	put(f, 1, &batch);
+	l = lease_of(fixture_load(f), 1);
+	assert_string_equal(l->damage, "");
+	assert_int_equal(l->n_slots, 1);
+	assert_int_equal(l->slots[0]->guest_address, 0x80000000);
+	assert_int_equal(l->slots[0]->offset, 0);
+	assert_false(l->slots[0]->read_only);
+	assert_int_equal(l->n_vms, 1);
+	assert_string_equal(l->vms[0]->label, "renamed");
+	assert_false(l->vms[0]->freed);
 }
 
 static void the_old_log_stays_until_commit(void **state)
@@ -304,11 +416,18 @@ static void newer_is_left_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(crc_is_castagnoli),       TEST(an_empty_folder_has_none),
-		TEST(the_folder_is_made),      TEST(every_record_comes_back),
-		TEST(drops_take_with_them),    TEST(the_old_log_stays_until_commit),
-		TEST(compacting_goes_to_both), TEST(an_old_log_is_put_aside),
-		TEST(one_at_a_time),	       TEST(newer_is_left_alone),
+		TEST(crc_is_castagnoli),
+		TEST(an_empty_folder_has_none),
+		TEST(the_folder_is_made),
+		TEST(every_record_comes_back),
+		TEST(drops_take_with_them),
+		TEST(the_old_log_stays_until_commit),
+		TEST(compacting_goes_to_both),
+		TEST(an_old_log_is_put_aside),
+		TEST(one_at_a_time),
+		TEST(newer_is_left_alone),
+		TEST(drops_of_vms),
+		TEST(slots_that_change),
 	};
 
 	return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
