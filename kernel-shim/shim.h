@@ -374,6 +374,9 @@ struct shim_walk {
 	uint32_t prot;
 	struct shim_mem *mem;
 	uint64_t offset; /* in mem */
+	/* The address in the outermost table's space that it came to; of a walk that is deep,
+	 * levels does not tell. */
+	uint64_t root_address;
 };
 
 /* ---- operations ---- */

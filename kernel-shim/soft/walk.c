@@ -282,6 +282,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 	};
 	if (stage->access_dirty && !(step.raw & format->dirty))
 		ret->cached &= ~SHIM_WRITE;
+	if (walk->trace && index + 1 == walk->n_stages)
+		walk->trace->root_address = address;
 	if (index + 1 < walk->n_stages) {
 		struct soft_translation next;
 

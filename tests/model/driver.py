@@ -50,7 +50,7 @@ from crashes import Crashes, KeptServer
 from faults import STEP_EVERY, TIMEOUT_MS, Faults
 from generator import Generator
 from model import PAGE, READ, STATUS, WRITE, Plan, World, differ
-from scribe import PAGES, Scribe
+from scribe import PAGES, Scribe, tables_of
 from support import edu
 from support.server import EDU
 from support.server import Server as RealServer
@@ -338,6 +338,7 @@ class Test(Crashes, Faults):
                 lane.history.append((plan.method, plan.request))
         if effective.code == "OK" and plan.method == "DeviceDma":
             if effective.response.done:
+                self.tally[f"  DMA that got through {plan.through}"] += 1
                 r = plan.request
                 lane.hot.append(((r.device, r.pasid.value if r.HasField("pasid") else 0), r.iova))
             cause = effective.response.fault.cause
@@ -484,7 +485,7 @@ class Test(Crashes, Faults):
             owner = lane.owner
             fits = self.world.quota.fits(owner.path, {"kept_fds": 1}, {})
             file = lane.rng.choice(lane.files)
-            if lane.tables and lane.rng.random() < 0.5 and not self.generator.tables_of(lane):
+            if lane.tables and lane.rng.random() < 0.5 and not tables_of(lane):
                 file = lane.tables
             status = owner.connections[lane.slot].give(ticket.bytes, file.fd)
             self.n += 1
@@ -522,6 +523,8 @@ class Test(Crashes, Faults):
                 self.world._may_end(plan, lease, spaces)
                 for space in spaces:
                     plan.writes.update(("space", s) for s in space.chain())
+            for vm in lease.vms.values():
+                self.world._vm_may_end(plan, vm)
             for memory in lease.memories.values():
                 plan.writes.add(("registered", owner.tenant, memory.file))
             for name in lease.devices:
@@ -1015,7 +1018,7 @@ class Test(Crashes, Faults):
                     (s.id, len(s.maps), s.mapped_bytes(), s.attachments, s.children) for s in lease.ioasids.values()
                 )
                 memories = ((m.id, m.length, m.mappings) for m in lease.memories.values())
-                pending = sum(s.freed for s in every_space) + sum(m.freed for m in every_memory)
+                pending = sum(x.freed for x in (*every_space, *every_memory, *self.world.vms(lease, every_space)))
                 row = (tenant.path, lease.name, *self._sorted(spaces, memories, lease.attachments, lease.devices))
                 expected[(*row, pending, 0)] += 1
         if seen != expected:
@@ -1073,6 +1076,8 @@ class Test(Crashes, Faults):
                     self._do(lane, "ReleaseDevice", pb.ReleaseDeviceRequest(devices=[address]))
                 for space in sorted(lane.lease.ioasids.values(), key=lambda s: -s.depth):
                     self._do(lane, "Free", pb.FreeRequest(ioasid=space.id))
+                for vm in sorted(lane.lease.vms):
+                    self._do(lane, "DestroyVm", pb.DestroyVmRequest(vm=vm))
                 for memory in sorted(lane.lease.memories):
                     self._do(lane, "UnregisterMemory", pb.UnregisterMemoryRequest(memory=memory))
                 request = pb.CloseLeaseRequest()

@@ -210,14 +210,15 @@ class Faults:
             space = space.parent
         if space.kind == pb.IOASID_KIND_USER:
             return space.table is not None and self.scribe.cure(w.lane, space, end.address)
-        request = self.generator.cure(w.lane, space, end.address)
-        if request is None:
+        wish = self.generator.cure(w.lane, space, end.address)
+        if wish is None:
             return False
+        method, request = wish
         request.scope.lease = w.lane.name
-        plan = self.world.plan("Map", w.lane.lease, request)
+        plan = self.world.plan(method, w.lane.lease, request)
         if plan.refusals or not self.world.quota.fits(w.lane.owner.path, plan.charges, {}):
             return False
-        plan.commit(self._alone(w.lane.owner, w.lane.slot, "Map", request))
+        plan.commit(self._alone(w.lane.owner, w.lane.slot, method, request))
         return True
 
     def _again_or_done(self, w, base, what):

@@ -7,8 +7,8 @@ every run of a seed: never from the clock, nor from numbers that a race handed o
 
 import ioasid_pb2 as pb
 from client import STREAMS
-from model import PAGE, READ, WRITE
-from scribe import PAGES, TABLES
+from model import EPT, PAGE, READ, WRITE
+from scribe import PAGES, TABLES, slot_of_tables, tables_of
 from world import FORMATS
 
 IOVA_BASES = [
@@ -44,11 +44,11 @@ class Generator:
             self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
             self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
             self.retry: 4, self.wish: 12, self.nest: 12, self.bind: 3, self.track: 3,
-            self.read_dirty: 6,
+            self.read_dirty: 6, self.machine: 9,
         }  # fmt: skip
         if world.real:
             # Real devices do their DMA by themselves, between rounds: driver.real_dma().
-            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty):
+            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty, self.machine):
                 del self.kinds[make]
         self._functions = list(self.kinds)
         self._weights = list(self.kinds.values())
@@ -225,7 +225,7 @@ class Generator:
         if roll < 0.75:
             numbers = rng.sample(FORMATS, rng.randint(1, len(FORMATS)))
             if rng.random() < 0.15:
-                numbers.insert(0, rng.choice((pb.PAGE_TABLE_FORMAT_SV48, pb.PAGE_TABLE_FORMAT_AMDV1_4L)))
+                numbers.insert(0, rng.choice((pb.PAGE_TABLE_FORMAT_SV48, pb.PAGE_TABLE_FORMAT_AMDV1_4L, EPT[0])))
             if rng.random() < 0.02:
                 numbers.append(rng.choice((0, 27, 1000)))
             for number in numbers:
@@ -270,14 +270,6 @@ class Generator:
 
     # -- tables that the tenant writes --
 
-    @staticmethod
-    def tables_of(lane):
-        """The registered memory that has all pages for tables, or None."""
-        for _, m in sorted(lane.lease.memories.items()) if lane.lease else ():
-            if m.file is lane.tables and m.length == PAGES * PAGE and m.write:
-                return m
-        return None
-
     def wish(self, lane):
         """What the lane's scribe asked for."""
         return lane.wishes.popleft() if lane.wishes else None
@@ -285,16 +277,20 @@ class Generator:
     def nest(self, lane):
         """The next thing that is missing for DMA through tables of the lane's own."""
         rng, lease = lane.rng, lane.lease
-        memory = self.tables_of(lane)
+        memory = tables_of(lane)
         if memory is None:
             return self.ticket(lane)
         spaces = [s for _, s in sorted(lease.ioasids.items())]
-        grounds = [s for s in spaces if s.kind == pb.IOASID_KIND_KERNEL and not s.parent]
+        grounds = [s for s in spaces if s.kind in (pb.IOASID_KIND_KERNEL, pb.IOASID_KIND_KVM) and not s.parent]
         if not grounds:
             return "Alloc", self._with_devices(lane, pb.AllocRequest(kind=pb.IOASID_KIND_KERNEL))
-        ready = [s for s in grounds if s.find(TABLES)]
+        ready = [s for s in grounds if s.backs(TABLES)]
         if not ready or (len(ready) < len(grounds) and rng.random() < 0.1):
             space = rng.choice([s for s in grounds if s not in ready])
+            if space.vm and space.vm.freed:
+                return None
+            if space.vm:
+                return "SetMemorySlot", slot_of_tables(lane, space.vm, memory)
             r = pb.MapRequest(ioasid=space.id)
             r.entries.add(
                 iova=TABLES, length=PAGES * PAGE, memory=memory.id, read=True, write=rng.random() < 0.92
@@ -343,7 +339,7 @@ class Generator:
         else:
             self._with_devices(lane, r)
         formats = self.world.devices[r.devices[0]].formats if r.devices else FORMATS
-        r.candidates.add().format = rng.choice(formats)
+        r.candidates.add().format = rng.choice([f for f in formats if f not in EPT])
         if rng.random() < 0.5:
             self._table(lane, r.table, r.candidates[0].format)
         return r
@@ -391,6 +387,124 @@ class Generator:
         if old and rng.random() < 0.4:
             r.table.root = rng.choice(old)  # one's own again, or another's
         return "BindPageTable", r
+
+    # -- virtual machines --
+
+    def machine(self, lane):
+        """The next thing that is missing for DMA into a VM, or a change of its slots."""
+        rng, lease = lane.rng, lane.lease
+        vms = [vm for _, vm in sorted(lease.vms.items())]
+        if not vms or rng.random() < 0.04:
+            return "CreateVm", pb.CreateVmRequest(label=rng.choice(("", "guest", "v" * 64, "v" * 65)))
+        if rng.random() < 0.03:
+            return "DestroyVm", pb.DestroyVmRequest(vm=self._vm_id(lane))
+        spaces = [s for _, s in sorted(lease.ioasids.items()) if s.vm]
+        if len(spaces) < 2 and rng.random() < 0.5:
+            return "Alloc", self._vm_request(lane)
+        idle = [s for s in spaces if not s.attachments and not s.children]
+        if idle and lease.devices and rng.random() < 0.4:
+            space = rng.choice(idle)
+            r = pb.AttachRequest(device=rng.choice(space.devices or sorted(lease.devices)), ioasid=space.id)
+            self._pasid(lane, r)
+            return "Attach", r
+        return "SetMemorySlot", self._slot(lane, rng.choice(vms))
+
+    def _vm_id(self, lane):
+        vms = sorted(lane.lease.vms)
+        if not vms or lane.rng.random() < 0.03:
+            return self._bad_id(lane, vms)
+        return lane.rng.choice(vms)
+
+    def _vm_request(self, lane):
+        rng = lane.rng
+        r = pb.AllocRequest(kind=pb.IOASID_KIND_KVM, vm=self._vm_id(lane))
+        mine = [d for d in sorted(lane.lease.devices) if set(EPT) & set(self.world.devices[d].formats)]
+        if mine and rng.random() < 0.7:
+            r.devices.append(rng.choice(mine))
+        elif rng.random() < 0.2:
+            r.devices.append(self._any_device(lane))
+        roll = rng.random()
+        if roll < 0.3:
+            r.candidates.add().format = rng.choice(EPT)
+        elif roll < 0.35:
+            r.candidates.add().format = rng.choice(FORMATS)
+        elif roll < 0.4:
+            r.input_bits = rng.choice((39, 48, 57, 58))
+        roll = rng.random()
+        if roll < 0.03:
+            r.parent = self._space_id(lane)
+        elif roll < 0.05:
+            r.faults = True
+        elif roll < 0.07:
+            r.dirty_tracking = True
+        elif roll < 0.08:
+            r.table.root = PAGE
+        elif roll < 0.1:
+            r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
+        return r
+
+    def _slot(self, lane, vm):
+        """A new slot, one that moves, or one that goes."""
+        rng = lane.rng
+        r = pb.SetMemorySlotRequest(vm=vm.id, slot=rng.randrange(6))
+        if rng.random() < 0.02:
+            r.vm = self._vm_id(lane)
+        old = vm.slots.get(r.slot)
+        hot = [(k, a) for k, a in lane.hot if lane.lease.attachments.get(k) and lane.lease.attachments[k].vm is vm]
+        if hot and rng.random() < 0.5:
+            # What a device has used of late.
+            address = rng.choice(hot)[1]
+            r.slot = next((n for n, s in sorted(vm.slots.items()) if s is vm.find(address)), r.slot)
+            old = vm.slots.get(r.slot)
+        if old and rng.random() < 0.55:
+            return r  # deleted
+        if old:
+            r.size, r.offset, r.memory, r.read_only = old.length, old.offset, old.memory.id, old.read_only
+        else:
+            self._new_slot(lane, r)
+        bases = (0, 0x10000, 0x200000, 0x40000000, TABLES, 0xFEDF0000, 1 << 32, (1 << 48) - 8 * PAGE, (1 << 57) - 16 * PAGE)
+        r.guest_address = rng.choice(bases) + rng.randrange(16) * PAGE
+        if r.size >= 512 * PAGE and rng.random() < 0.6:
+            r.guest_address = rng.choice((0x40000000, 0x80000000)) + r.offset % (512 * PAGE)
+        elif old and rng.random() < 0.4:
+            r.guest_address = max(0, old.address + rng.choice((-2, -1, 0, 1, 2)) * PAGE)
+        elif vm.slots and rng.random() < 0.3:
+            # Beside another.
+            start, length = rng.choice(vm.extents())
+            r.guest_address = max(0, rng.choice((start + length, start - r.size)))
+        roll = rng.random()
+        if roll < 0.01:
+            r.guest_address += 8
+        elif roll < 0.02:
+            r.size += rng.choice((1, PAGE, -1))
+        elif roll < 0.03:
+            r.offset += rng.choice((PAGE, 512))
+        elif roll < 0.04:
+            r.slot = rng.choice((32763, 32764, (1 << 32) - 1))
+        elif roll < 0.05:
+            r.guest_address = rng.choice(((1 << 57) - PAGE, (1 << 64) - PAGE, 1 << 57))
+        elif roll < 0.06:
+            r.read_only = not r.read_only
+        elif roll < 0.07:
+            r.memory = self._memory_id(lane)
+        return r
+
+    def _new_slot(self, lane, r):
+        rng = lane.rng
+        tables = tables_of(lane)
+        if tables and rng.random() < 0.25:
+            r.memory, r.size = tables.id, PAGES * PAGE
+            return
+        r.memory = self._memory_id(lane)
+        memory = lane.lease.memories.get(r.memory)
+        total = memory.length // PAGE if memory else 16
+        pages = rng.choice((1, 1, 2, 3, 4, 8, 16))
+        if total >= 512 and rng.random() < 0.5:
+            pages = rng.choice((512, 513, total))
+        pages = min(pages, total)
+        r.size = pages * PAGE
+        r.offset = rng.randint(0, total - pages) * PAGE if rng.random() < 0.6 else 0
+        r.read_only = rng.random() < 0.15 or (memory is not None and not memory.write and rng.random() < 0.9)
 
     # -- mappings --
 
@@ -481,6 +595,11 @@ class Generator:
             va = rng.choice(list(space.vas))
             size = PAGE << 9 * (space.vas[va] - 1)
             return (va + rng.randrange(min(size, PAGES * PAGE) + PAGE)) % (1 << 64)
+        if space is not None and space.vm and space.vm.slots and rng.random() < 0.9:
+            start, length = rng.choice(space.extents())
+            if rng.random() < 0.8:
+                return start + rng.randrange(length)
+            return max(0, rng.choice((start, start + length)) + rng.randint(-32, 32))
         if space is not None and space.starts and rng.random() < 0.9:
             m = space.maps[rng.choice(space.starts)]
             if not m.memory and rng.random() < 0.6:
@@ -597,23 +716,30 @@ class Generator:
         return "Invalidate", r
 
     def cure(self, lane, space, address):
-        """A Map that puts a page there; None: there is none to be had."""
+        """(method, request) that puts a page there; None: there is none to be had."""
         page = address // PAGE * PAGE
-        if space.find(page) or space.freed or not space.is_valid(page, PAGE):
+        if space.backs(page) or space.freed or not space.is_valid(page, PAGE):
             return None
+        able = [m for _, m in sorted(lane.lease.memories.items()) if m.read and m.write and m.file is not lane.tables]
+        if space.vm:
+            if not able or space.vm.freed:
+                return None
+            free = next(n for n in range(len(space.vm.slots) + 1) if n not in space.vm.slots)
+            return "SetMemorySlot", pb.SetMemorySlotRequest(
+                vm=space.vm.id, slot=free, guest_address=page, size=PAGE, memory=lane.rng.choice(able).id
+            )
         r = pb.MapRequest(ioasid=space.id)
         e = r.entries.add(iova=page, length=PAGE, read=True, write=True)
         if space.parent:
             e.from_parent = True
             e.parent_address = self._address(lane, space.parent) // PAGE * PAGE
-            return r
-        able = [m for _, m in sorted(lane.lease.memories.items()) if m.read and m.write and m.file is not lane.tables]
+            return "Map", r
         if not able:
             return None
         memory = lane.rng.choice(able)
         e.memory = memory.id
         e.offset = lane.rng.randrange(memory.length // PAGE) * PAGE
-        return r
+        return "Map", r
 
     # -- dirty pages --
 

@@ -26,6 +26,7 @@ import collections
 import ioasid_pb2 as pb
 from dirty import Pages
 from tables import Bound, Fault, Forgotten, Place, TooMany, Walk
+from vms import Vm, Vms
 
 PAGE = 4096
 OUTPUT_BITS = 48  # of every simulated IOMMU of the test
@@ -115,8 +116,12 @@ FORMATS = {
         Format(pb.PAGE_TABLE_FORMAT_VTDSS_3L, 39),
         Format(pb.PAGE_TABLE_FORMAT_VTDSS_4L, 48),
         Format(pb.PAGE_TABLE_FORMAT_VTDSS_5L, 57),
+        Format(pb.PAGE_TABLE_FORMAT_EPT_4L, 48),
+        Format(pb.PAGE_TABLE_FORMAT_EPT_5L, 57),
     )
 }
+# Of virtual machines' own tables, and of no others.
+EPT = (pb.PAGE_TABLE_FORMAT_EPT_4L, pb.PAGE_TABLE_FORMAT_EPT_5L)
 
 
 class Device:
@@ -178,6 +183,7 @@ class Ioasid:
         self.parent = parent
         self.depth = parent.depth + 1 if parent else 1
         self.kind = request.kind
+        self.vm = None  # kind KVM: a vms.Vm
         self.table = None  # kind USER: what is bound
         self.forgotten = Forgotten()
         self.vas = {}  # addresses that the tenant's table was written for, and at what level
@@ -214,6 +220,16 @@ class Ioasid:
             i += 1
         return found
 
+    def extents(self):
+        """[(start, bytes)] of what the tenant mapped there, or of its VM's slots."""
+        if self.vm:
+            return self.vm.extents()
+        return [(start, self.maps[start].length) for start in self.starts]
+
+    def backs(self, address):
+        """Does it lead to memory, or on to its parent, by the broker's own doing?"""
+        return (self.vm.find(address) if self.vm else self.find(address)) is not None
+
     def is_valid(self, start, length):
         return any(lo <= start and start + length - 1 <= hi for lo, hi in self.valid)
 
@@ -237,6 +253,7 @@ class Lease:
         self.name = name
         self.ioasids = {}
         self.memories = {}
+        self.vms = {}
         self.devices = set()
         self.attachments = {}  # (device address, pasid or 0) -> Ioasid
         self.used_ids = set()
@@ -323,6 +340,7 @@ class Plan:
         self.file = None
         self.waits = False  # it may wait for an answer to a page request
         self.pages = ()  # of a DMA
+        self.through = ""  # the kinds that it goes through
         self.stale = False  # caches may have a say in it
         self.unclear = False  # its outcome is not to be foretold
         self.admitted = lambda: None  # it will be sent
@@ -363,7 +381,7 @@ def differ(**pairs):
     return None
 
 
-class World:
+class World(Vms):
     def __init__(self, devices, tree, tenants, real=False, kinds=(pb.IOASID_KIND_KERNEL,)):
         # Of a real shim: a group has one table, and nobody sees its entries.
         self.real = real
@@ -400,6 +418,8 @@ class World:
             self._detached(lease, key)
         for space in sorted(lease.ioasids.values(), key=lambda s: -s.depth):
             self._freed(space)
+        for vm in list(lease.vms.values()):
+            self._vm_destroyed(vm)
         for memory in list(lease.memories.values()):
             self._unregistered(lease, memory)
         lease.tenant.leases.remove(lease)
@@ -413,7 +433,13 @@ class World:
             spaces.update(space.chain())
         memories = set(lease.memories.values())
         memories.update(m.memory for s in spaces for m in s.maps.values() if m.memory)
+        memories.update(slot.memory for vm in World.vms(lease, spaces) for slot in vm.slots.values())
         return spaces, memories
+
+    @staticmethod
+    def vms(lease, spaces):
+        """Its VMs, with those that were destroyed but that a space is still of."""
+        return {*lease.vms.values(), *(s.vm for s in spaces if s.vm)}
 
     def holdings(self, lease):
         """The most that ending objects of a lease can give back."""
@@ -426,6 +452,7 @@ class World:
             "pinned_bytes": bytes_,
             "registered_bytes": sum(m.length for m in memories),
             "kept_fds": len(memories),
+            "vms": len(self.vms(lease, spaces)),
             "devices": len(lease.devices),
             "pasids": sum(1 for _, pasid in lease.attachments if pasid),
             "leases": 1,
@@ -502,6 +529,9 @@ class World:
             for m in list(space.maps.values()):
                 self._unmap(space, m)
             self.quota.add(space.lease.tenant.path, {"ioasids": 1, RESOURCE_OF_KIND[space.kind]: 1}, -1)
+            if space.vm:
+                space.vm.spaces -= 1
+                self._vm_collect(space.vm)
             space = space.parent
             if space:
                 space.children -= 1
@@ -574,6 +604,8 @@ class World:
     def _reads_space(self, plan, space, with_files=None):
         for s in space.chain():
             plan.reads.add(("space", s))
+            if s.vm:
+                plan.reads.add(("vm", s.vm))
         if with_files:
             for file in {m.memory.file for s in space.chain() for m in s.maps.values() if m.memory}:
                 with_files.add(("bytes", file))
@@ -585,6 +617,8 @@ class World:
                 if m.memory:
                     plan.writes.add(("pins", lease.tenant, m.memory.file))
                     plan.writes.add(("registered", lease.tenant, m.memory.file))
+            if space.vm:
+                self._vm_may_end(plan, space.vm)
         plan.releases = self.holdings(lease)
 
     def _new_id(self, lease, id_):
@@ -719,6 +753,7 @@ class World:
     def _plan_ListMemory(self, plan, lease, request):
         self._uses(plan, lease)
         plan.reads.update(("space", s) for s in lease.ioasids.values())
+        plan.reads.update(("vm", vm) for vm in self.vms(lease, self.objects(lease)[0]))
 
         def check(r):
             expected = {
@@ -746,9 +781,14 @@ class World:
             plan.refuse("INVALID_FIELD")
         elif a.kind not in self.kinds:
             plan.refuse("UNIMPLEMENTED")
+        vm = None
+        if a.kind == pb.IOASID_KIND_KVM:
+            vm = self._plan_space_of_vm(plan, lease, a)
+            if any(not set(EPT) & set(d.formats) for d in named):
+                plan.refuse("UNIMPLEMENTED")
         if a.HasField("table") and a.kind != pb.IOASID_KIND_USER:
             plan.refuse("INVALID_FIELD")
-        if a.vm and a.kind == pb.IOASID_KIND_KERNEL:
+        if a.vm and a.kind != pb.IOASID_KIND_KVM:
             plan.refuse("INVALID_FIELD")
         if a.input_bits > 64 or len(a.label.encode()) > 64:
             plan.refuse("INVALID_FIELD")
@@ -788,7 +828,7 @@ class World:
 
         def usable(number):
             f = FORMATS.get(number)
-            if f is None or f.bits < a.input_bits:
+            if f is None or f.bits < a.input_bits or (number in EPT) != (a.kind == pb.IOASID_KIND_KVM):
                 return False
             # Without named devices one that fits is enough.
             return (all if named else any)(can_use(d, number) for d in suited)
@@ -810,6 +850,7 @@ class World:
             plan.refusals.clear()
         chosen = Negotiated()
         chosen.parent = parent
+        chosen.vm = vm
         chosen.formats = good[:1] if wanted else good
         chosen.passed = wanted[: wanted.index(good[0])] if wanted else []
         chosen.suited = suited
@@ -888,6 +929,9 @@ class World:
             if a.HasField("table"):
                 space.table = Bound(a.table)
             space.id = r.ioasid
+            if chosen.vm:
+                space.vm = chosen.vm
+                space.vm.spaces += 1
             lease.used_ids.add(r.ioasid)
             lease.ioasids[r.ioasid] = space
             if parent:
@@ -959,6 +1003,7 @@ class World:
             "input_bits": s.format.bits,
             "valid": s.valid,
             "parent": s.parent.id if s.parent else 0,
+            "vm": s.vm.id if s.vm else 0,
             "depth": s.depth,
             "devices": s.devices,
             "label": s.label,
@@ -979,6 +1024,7 @@ class World:
             "input_bits": i.choice.input_bits,
             "valid": [(v.start, v.last) for v in i.choice.valid],
             "parent": i.parent,
+            "vm": i.vm,
             "depth": i.depth,
             "devices": list(i.devices),
             "label": i.label,
@@ -1041,24 +1087,22 @@ class World:
                 memory=(0, r.memory),
             )
         memory, offset = place.memory, place.offset
-        if memory.freed or (r.memory == 0 and any(s.kind != pb.IOASID_KIND_KERNEL for s in space.chain())):
-            # A memory that was unregistered while mapped has no id any more.
-            found = {}
-        else:
-            found = {"memory": (memory.id, r.memory), "offset": (offset, r.offset)}
+        # A memory that was unregistered while mapped has no id any more.
         return differ(
             fault=(0, r.fault.cause),
-            **found,
+            memory=(memory.id if not (memory.freed and r.memory == 0) else 0, r.memory),
+            offset=(offset, r.offset),
             read=(READ in place.prot, r.read),
             write=(WRITE in place.prot, r.write),
-            **self._walk(request, r),
+            **self._walk(space, request, r),
         )
 
-    def _walk(self, request, r):
+    def _walk(self, space, request, r):
         """What is to be said of the table itself."""
         if self.real:
             return {"unseen": ((0, 0, 0), (len(r.levels), r.output, r.page_size))}
-        return {
+        filled = {"filled": (space.vm.find(request.iova).page_size(request.iova), r.page_size)} if space.vm else {}
+        return filled | {
             "page": (True, r.page_size >= PAGE and r.page_size & (r.page_size - 1) == 0),
             "in_page": (request.iova % PAGE, r.output % PAGE),
             "walked": (True, len(r.levels) > 0),
@@ -1465,6 +1509,7 @@ class World:
             plan.unclear = True
             return
         plan.pages = pages
+        plan.through = " on ".join(pb.IoasidKind.Name(s.kind)[12:].lower() for s in space.chain()) if space else ""
         self._dma_touches(plan, walk, space, pages, request.access)
         plan.check = lambda r: self._check_dma(request, pages, r)
         plan.commit = lambda r: self._moved(lease, request, walk, pages, r)
@@ -1635,6 +1680,7 @@ class World:
                         pinned.update((m.memory.file, p) for p in m.memory.pages(m.offset, m.length))
             for resource, n in self.count_spaces(spaces).items():
                 total[resource] += n
+            total["vms"] += len(self.vms(lease, spaces))
             for memory in memories:
                 registered.update((memory.file, p) for p in memory.pages(0, memory.length))
             total["kept_fds"] += len(memories)

@@ -18,6 +18,23 @@ BASES = [0, 0x10000, 0x200000, 0x40000000, TABLES, 0x100000000, (1 << 39) - 16 *
 HIGH = [(1 << 64) - 16 * PAGE]  # where the sign extends
 
 
+def tables_of(lane):
+    """The registered memory that has all pages for tables, or None."""
+    for _, m in sorted(lane.lease.memories.items()) if lane.lease else ():
+        if m.file is lane.tables and m.length == PAGES * PAGE and m.write:
+            return m
+    return None
+
+
+def slot_of_tables(lane, vm, memory):
+    """The pages for tables, as a slot where they are expected."""
+    free = next(n for n in range(len(vm.slots) + 1) if n not in vm.slots)
+    return pb.SetMemorySlotRequest(
+        vm=vm.id, slot=free, guest_address=TABLES, size=PAGES * PAGE, memory=memory.id,
+        read_only=lane.rng.random() < 0.08,
+    )  # fmt: skip
+
+
 class Scribe:
     """Writes tables for one world of lanes."""
 
@@ -59,6 +76,11 @@ class Scribe:
     @staticmethod
     def _want_ground(lane, space):
         """The pages for tables, mapped where they are expected."""
+        if space.vm:
+            memory = tables_of(lane)
+            if memory and not space.vm.freed and not space.backs(TABLES):
+                lane.wishes.append(("SetMemorySlot", slot_of_tables(lane, space.vm, memory)))
+            return
         if space.kind != pb.IOASID_KIND_KERNEL or space.freed or space.parent or space.touching(TABLES, PAGES * PAGE):
             return
         for id_, m in sorted(lane.lease.memories.items()):
@@ -94,9 +116,9 @@ class Scribe:
             pass
         elif parent.kind == pb.IOASID_KIND_USER and parent.vas and roll < 0.95:
             address = rng.choice(list(parent.vas)) + rng.randrange(4) * PAGE * (rng.random() < 0.3)
-        elif parent.starts and roll < 0.95:
-            m = parent.maps[rng.choice(parent.starts)]
-            address = m.iova + rng.randrange(m.length // PAGE) * PAGE
+        elif roll < 0.95 and (extents := parent.extents()):
+            start, length = rng.choice(extents)
+            address = start + rng.randrange(length // PAGE) * PAGE
         else:
             address = rng.choice(BASES)
         return address & ~(size - 1) & ADDRESS

@@ -210,6 +210,8 @@ class Walk:
             yield Fault(outside, stage, address, steps)
         elif space.kind == pb.IOASID_KIND_USER:
             yield from self._user(space, address, access, stage, steps)
+        elif space.vm:
+            yield self._slot(space, address, access, stage, steps)
         else:
             yield from self._mapped(space, address, access, stage, steps)
 
@@ -226,6 +228,15 @@ class Walk:
             further = m.parent_address + address - m.iova
             for end in self._reach(space.parent, further, access, stage + 1, (*steps, (space, address))):
                 yield self._narrowed(end, frozenset(m.prot))
+
+    def _slot(self, space, address, access, stage, steps):
+        slot = space.vm.find(address)
+        if slot is None:
+            absent = pb.FAULT_CAUSE_NOT_PRESENT if stage == 1 else pb.FAULT_CAUSE_PARENT_NOT_PRESENT
+            return Fault(absent, stage, address, steps)
+        if access not in slot.prot():
+            return Fault(self._denied(stage), stage, address, steps)
+        return Place(slot.memory, slot.offset + address - slot.address, slot.prot(), (*steps, (space, address)))
 
     @staticmethod
     def _narrowed(end, prot):

@@ -328,6 +328,9 @@ class Walks(Guest):
         self.a.Attach(device=self.dev1, ioasid=inner)
         self.assertReads(self.a, self.dev1, 0x5000, self.page(5))
         self.assertEqual(self.a.GetIoasid(ioasid=inner).ioasid.depth, 3)
+        # More entries than an answer lists.
+        got = self.a.Translate(ioasid=inner, iova=0x5008, access=self.pb.ACCESS_READ)
+        self.assertEqual((got.memory, got.offset), (self.mem.id, 5 * PAGE + 8))
         # What the root loses, the innermost loses.
         self.a.Unmap(ioasid=self.gpa, all=True)
         self.assertBlocked(self.dma_read(self.a, self.dev1, 0x5000, 8), "PARENT_NOT_PRESENT")
