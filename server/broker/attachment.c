@@ -48,6 +48,17 @@ struct attachment *attachment_find(struct lease *lease, const struct device *dev
 	return RB_FIND(attachment_tree, &lease->attachments, &find);
 }
 
+struct attachment *attachment_of_dma(struct lease *lease, const struct device *device,
+				     uint32_t pasid)
+{
+	struct attachment *a = attachment_find(lease, device, pasid);
+
+	if (a || pasid == SHIM_NO_PASID)
+		return a;
+	a = attachment_find(lease, device, SHIM_NO_PASID);
+	return a && a->ioasid->binding.kind == BINDING_PASID_TABLE ? a : NULL;
+}
+
 struct attachment *attachment_first(struct lease *lease)
 {
 	return RB_MIN(attachment_tree, &lease->attachments);

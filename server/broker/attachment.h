@@ -7,6 +7,12 @@
 /* pasid: SHIM_NO_PASID for the RID.  NULL: not attached. */
 struct attachment *attachment_find(struct lease *lease, const struct device *device,
 				   uint32_t pasid);
+/*
+ * By which one DMA with this PASID goes: its own, which is named also where a PASID table is
+ * before it, or the device's own if that is to an IOASID with a PASID table.  NULL: by none.
+ */
+struct attachment *attachment_of_dma(struct lease *lease, const struct device *device,
+				     uint32_t pasid);
 /* Into the lease's tree, counted by its device and IOASID. */
 void attachment_insert(struct lease *lease, struct attachment *attachment);
 /* The shim's side is gone: the record goes, the IOASID is let go. */

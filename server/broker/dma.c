@@ -80,7 +80,7 @@ static void dma_answered(struct broker_call *call, bool success)
 /* Blocked: the device asks for the page, if it can; true: it waits. */
 static bool dma_blocked(struct broker_call *call, struct dma_work *w)
 {
-	struct attachment *a = attachment_find(call->lease, w->device, w->pasid);
+	struct attachment *a = attachment_of_dma(call->lease, w->device, w->pasid);
 	struct fault_where where = {
 		.device = w->device,
 		.pasid = w->pasid,

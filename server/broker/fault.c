@@ -230,13 +230,23 @@ void faults_drop_ioasid(const struct ioasid *ioasid)
 	}
 }
 
+/* A PASID without an attachment of its own went by a PASID table, that of the device's. */
+static bool went_by(const struct fault *f, const struct attachment *a)
+{
+	if (f->where.device != a->device)
+		return false;
+	return f->where.pasid == a->pasid ||
+	       (a->pasid == SHIM_NO_PASID &&
+		!attachment_find(f->lease, f->where.device, f->where.pasid));
+}
+
 void faults_drop_attachment(const struct attachment *a)
 {
 	struct fault *f, *next;
 
 	for (f = TAILQ_FIRST(&a->ioasid->object.lease->faults); f; f = next) {
 		next = TAILQ_NEXT(f, of_lease);
-		if (f->where.device != a->device || f->where.pasid != a->pasid)
+		if (!went_by(f, a))
 			continue;
 		/* A kernel has answered what waited there when it detached the device. */
 		if (f->call)
@@ -281,7 +291,7 @@ static void take_report(struct lease *lease, const struct shim_report *report)
 	where.device = device_of(lease, report->dev);
 	if (!where.device)
 		return;
-	a = attachment_find(lease, where.device, where.pasid);
+	a = attachment_of_dma(lease, where.device, where.pasid);
 	where.ioasid = a ? a->ioasid : NULL;
 	if (!report->cookie) {
 		fault_record(lease, &where);
