@@ -25,7 +25,7 @@ WARM = 60  # rounds, in which there comes to be something
 # Done twice they would have two effects.
 KEYED = set(
     """Alloc Free Map Unmap Attach Detach Replace ClaimDevice ReleaseDevice RegisterMemory UnregisterMemory
-    BindPageTable UnbindPageTable SetDirtyTracking CreateVm SetMemorySlot DestroyVm""".split()
+    BindPageTable UnbindPageTable SetDirtyTracking BindPasidTable UnbindPasidTable CreateVm SetMemorySlot DestroyVm""".split()
 )
 
 

@@ -57,6 +57,7 @@ from support.server import Server as RealServer
 from world import (
     KINDS,
     ORG,
+    PASID_POLICIES,
     RACE_FORMAT,
     TENANTS,
     model_devices,
@@ -223,7 +224,7 @@ class Test(Crashes, Faults):
         self.given = set()  # devices whose fd a tenant had: free a little later than others
         self.late = False  # one of those has been given back
         self.admin = Connection(self.admin_socket, os.geteuid(), 20 * self.slow)
-        self.world = World(self._devices(), quota_tree(), TENANTS, self.real, [pb.IOASID_KIND_KERNEL] if self.real else KINDS)
+        self.world = World(self._devices(), quota_tree(), TENANTS, self.real, [pb.IOASID_KIND_KERNEL] if self.real else KINDS, PASID_POLICIES)
         self.scribe = Scribe(self.world)
         self.n = 0  # operations answered and compared
         self.rounds = 0

@@ -8,7 +8,8 @@ every run of a seed: never from the clock, nor from numbers that a race handed o
 import ioasid_pb2 as pb
 from client import STREAMS
 from model import EPT, PAGE, READ, WRITE
-from scribe import PAGES, TABLES, slot_of_tables, tables_of
+from pasids import X86_64
+from scribe import PAGES, PASIDS, TABLES, slot_of_tables, tables_of
 from world import FORMATS
 
 IOVA_BASES = [
@@ -44,11 +45,11 @@ class Generator:
             self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
             self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
             self.retry: 4, self.wish: 12, self.nest: 12, self.bind: 3, self.track: 3,
-            self.read_dirty: 6, self.machine: 9,
+            self.read_dirty: 6, self.machine: 9, self.scalable: 12,
         }  # fmt: skip
         if world.real:
             # Real devices do their DMA by themselves, between rounds: driver.real_dma().
-            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty, self.machine):
+            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty, self.machine, self.scalable):
                 del self.kinds[make]
         self._functions = list(self.kinds)
         self._weights = list(self.kinds.values())
@@ -124,7 +125,7 @@ class Generator:
     def _pasid(self, lane, request):
         roll = lane.rng.random()
         if roll < 0.25:
-            request.pasid.value = lane.rng.choice((1, 2, 3, 255))
+            request.pasid.value = lane.rng.choice(PASIDS)
         elif roll < 0.27:
             request.pasid.value = lane.rng.choice((0, 256, 257, (1 << 20) - 1, 1 << 20, 0xFFFFFFFF))
 
@@ -302,8 +303,8 @@ class Generator:
             space = rng.choice(idle)
             device = rng.choice(space.devices or sorted(lease.devices))
             pasid = 0
-            if self.world.devices[device].pasid_bits and rng.random() < 0.5:
-                pasid = rng.choice((1, 2, 3, 255))
+            if self.world.devices[device].pasid_bits and rng.random() < (0.1 if space.pasid_table else 0.5):
+                pasid = rng.choice(PASIDS)
             if (device, pasid) in lease.attachments and rng.random() < 0.5:
                 r = pb.ReplaceRequest(device=device, ioasid=space.id)
                 method = "Replace"
@@ -315,10 +316,41 @@ class Generator:
             return method, r
         if len(written) < 4 or rng.random() < 0.1:
             return "Alloc", self._user_request(lane, rng.choice(ready + written))
-        unbound = [s for s in written if not s.table]
+        unbound = [s for s in written if not s.is_bound()]
         if unbound:
-            return self._bind_request(lane, rng.choice(unbound))
+            return self._some_bind(lane, rng.choice(unbound))
         return None
+
+    def scalable(self, lane):
+        """The next thing that is missing for DMA through a PASID table of the lane's own."""
+        rng, lease = lane.rng, lane.lease
+        if lane.owner.tenant.pasid_policy != "identity":
+            return None
+        able = [d for d in sorted(lease.devices) if self.world.devices[d].pasid_tables]
+        if not able:
+            groups = [names for _, names in sorted(self.world.groups.items()) if self.world.devices[names[0]].pasid_tables]
+            free = [names for names in groups if all(self.world.devices[n].lease is None for n in names)]
+            return ("ClaimDevice", pb.ClaimDeviceRequest(devices=rng.choice(free))) if free else None
+        spaces = [s for _, s in sorted(lease.ioasids.items())]
+        written = [s for s in spaces if s.kind == pb.IOASID_KIND_USER and s.format.sign_extended]
+        whole = [s for s in written if s.pasid_table]
+        if any(s in whole and not pasid for (_, pasid), s in lease.attachments.items()):
+            return self.nest(lane) if len([s for s in written if s.table]) < 2 else None
+        if whole:
+            space = rng.choice(whole)
+            device = rng.choice([d for d in space.devices if d in able] or able)
+            if (device, 0) in lease.attachments:
+                return "Replace", pb.ReplaceRequest(device=device, ioasid=space.id)
+            return "Attach", pb.AttachRequest(device=device, ioasid=space.id)
+        grounded = [s for s in written if s.parent.backs(TABLES)]
+        if len(written) > 1 and grounded:
+            return self._pasid_bind_request(lane, rng.choice(grounded))
+        grounds = [s for s in spaces if not s.parent and s.backs(TABLES) and (not s.devices or s.devices[0] in able)]
+        if not grounds:
+            return self.nest(lane)
+        r = self._user_request(lane, rng.choice(grounds))
+        r.candidates[0].format = X86_64[0]
+        return "Alloc", r
 
     def _with_devices(self, lane, r):
         mine = sorted(lane.lease.devices)
@@ -347,7 +379,7 @@ class Generator:
     def _table(self, lane, table, format_):
         """A root for it, mostly a page that is nobody else's."""
         rng = lane.rng
-        taken = {p for p, s in lane.pages.items() if s.table and not s.freed}
+        taken = {p for p, s in lane.pages.items() if s.is_bound() and not s.freed}
         free = [p for p in range(PAGES) if p not in taken] or list(range(PAGES))
         table.root = TABLES + rng.choice(free) * PAGE
         roll = rng.random()
@@ -371,11 +403,43 @@ class Generator:
         if not written:
             if rng.random() < 0.95:
                 return None
-            return "UnbindPageTable", pb.UnbindPageTableRequest(ioasid=self._space_id(lane))
+            method = rng.choice(("UnbindPageTable", "UnbindPasidTable"))
+            return method, getattr(pb, method + "Request")(ioasid=self._space_id(lane))
         space = rng.choice(written)
-        if rng.random() < (0.15 if space.table else 0.03):
+        if rng.random() < (0.15 if space.table else 0.02):
             return "UnbindPageTable", pb.UnbindPageTableRequest(ioasid=space.id)
+        if rng.random() < (0.1 if space.pasid_table else 0.02):
+            return "UnbindPasidTable", pb.UnbindPasidTableRequest(ioasid=space.id)
+        if space.pasid_table and rng.random() < 0.8:
+            return None
+        return self._some_bind(lane, space)
+
+    def _some_bind(self, lane, space):
+        """A table, or a PASID table where it is of use, and now and then where it is not."""
+        able = space.format.sign_extended and lane.owner.tenant.pasid_policy == "identity"
+        whole = sum(1 for s in lane.lease.ioasids.values() if s.pasid_table)
+        if lane.rng.random() < ((0.6 if not whole else 0.3) if able else 0.03):
+            return self._pasid_bind_request(lane, space)
         return self._bind_request(lane, space)
+
+    def _pasid_bind_request(self, lane, space):
+        rng = lane.rng
+        r = pb.BindPasidTableRequest(ioasid=space.id, format=pb.PASID_TABLE_FORMAT_VTD)
+        table = pb.PageTable()
+        self._table(lane, table, space.format.number)
+        old = [s.pasid_table.root for _, s in sorted(lane.lease.ioasids.items()) if s.pasid_table]
+        r.root = rng.choice(old) if old and rng.random() < 0.4 else table.root
+        r.pasid_bits = rng.choice((8, 8, 10, 20, 20, 7))
+        roll = rng.random()
+        if roll < 0.02:
+            r.pasid_bits = rng.choice((0, 21, 1 << 31))
+        elif roll < 0.04:
+            r.format = rng.choice((0, 2, 3, 77))
+        elif roll < 0.05:
+            r.shape = 1
+        elif roll < 0.06:
+            r.ioasid = self._space_id(lane)
+        return "BindPasidTable", r
 
     def _bind_request(self, lane, space):
         rng = lane.rng
@@ -591,6 +655,10 @@ class Generator:
     def _address(self, lane, space):
         """An address of interest in a space: in, at the edge of, or near a mapping."""
         rng = lane.rng
+        if space is not None and space.pasid_table:
+            # Its entries lead to tables of the lane's others.
+            others = [s for _, s in sorted(lane.lease.ioasids.items()) if s.table and s.format.sign_extended and s.vas]
+            space = rng.choice(others) if others else space
         if space is not None and space.vas and rng.random() < 0.9:
             va = rng.choice(list(space.vas))
             size = PAGE << 9 * (space.vas[va] - 1)
@@ -711,6 +779,12 @@ class Generator:
                 iova = self._address(lane, space) // PAGE * PAGE
                 iova = min(iova, (1 << 39) - PAGE)
                 r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_RANGE, iova=iova, length=PAGE)
+        if space is not None and space.kind == pb.IOASID_KIND_USER and rng.random() < 0.3:
+            e = r.entries.add(granularity=rng.choice((pb.INVALIDATE_GRANULARITY_PASID, pb.INVALIDATE_GRANULARITY_PASID_CACHE)))
+            if e.granularity == pb.INVALIDATE_GRANULARITY_PASID_CACHE and not space.pasid_table and rng.random() < 0.9:
+                e.granularity = pb.INVALIDATE_GRANULARITY_PASID
+            if rng.random() < 0.95:
+                e.pasid.value = rng.choice(PASIDS) if rng.random() < 0.97 else rng.choice((0, 1 << 20))
         if rng.random() < 0.03:
             rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
         return "Invalidate", r
@@ -788,8 +862,19 @@ class Generator:
             return None
         r = pb.DeviceDmaRequest(access=WRITE if rng.random() < 0.4 else READ)
         self._attached_or_not(lane, r)
-        key = (r.device, r.pasid.value if r.HasField("pasid") else 0)
-        r.iova = self._address(lane, lane.lease.attachments.get(key))
+        whole = [d for (d, p), s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s.pasid_table and not p]
+        if whole and rng.random() < 0.7:
+            r.device = rng.choice(whole)
+            r.ClearField("pasid")
+            set_ = sorted(lane.lease.attachments[r.device, 0].led)
+            pasid = rng.choice(set_ if set_ and rng.random() < 0.85 else PASIDS)
+            if pasid:
+                r.pasid.value = pasid
+        pasid = r.pasid.value if r.HasField("pasid") else 0
+        space = self.world.goes_by(lane.lease, r.device, pasid)
+        if space is not None and space.pasid_table:
+            space = space.led.get(pasid, space)
+        r.iova = self._address(lane, space)
         if lane.hot and rng.random() < 0.35:
             # Again where it has been, while the IOTLB may still know the way.
             (r.device, pasid), r.iova = rng.choice(list(lane.hot))

@@ -25,6 +25,7 @@ import collections
 
 import ioasid_pb2 as pb
 from dirty import Pages
+from pasids import X86_64, PasidBound, Pasids
 from tables import Bound, Fault, Forgotten, Place, TooMany, Walk
 from vms import Vm, Vms
 
@@ -142,6 +143,8 @@ class Device:
         self.faults = faults
         self.dirty = dirty
         self.access_dirty = access_dirty  # its IOMMU sets these bits in tables that tenants write
+        # Its IOMMU reads VT-d's PASID tables.
+        self.pasid_tables = bool(pasid_bits and max_depth > 1 and set(formats) & set(X86_64))
         self.lease = None
 
 
@@ -184,7 +187,9 @@ class Ioasid:
         self.depth = parent.depth + 1 if parent else 1
         self.kind = request.kind
         self.vm = None  # kind KVM: a vms.Vm
-        self.table = None  # kind USER: what is bound
+        self.table = None  # kind USER: what is bound, one of the two or nothing
+        self.pasid_table = None
+        self.led = {}  # pasid -> the space whose table its entry was made to lead to
         self.forgotten = Forgotten()
         self.vas = {}  # addresses that the tenant's table was written for, and at what level
         self.dirty_tracking = request.dirty_tracking
@@ -225,6 +230,9 @@ class Ioasid:
         if self.vm:
             return self.vm.extents()
         return [(start, self.maps[start].length) for start in self.starts]
+
+    def is_bound(self):
+        return bool(self.table or self.pasid_table)
 
     def backs(self, address):
         """Does it lead to memory, or on to its parent, by the broker's own doing?"""
@@ -268,8 +276,9 @@ class Lease:
 
 
 class Tenant:
-    def __init__(self, path):
+    def __init__(self, path, pasid_policy="identity"):
         self.path = path
+        self.pasid_policy = pasid_policy
         self.registered = {}  # file -> {page: registrations}
         self.pinned = {}  # file -> {page: mappings}
         self.leases = []
@@ -381,17 +390,18 @@ def differ(**pairs):
     return None
 
 
-class World(Vms):
-    def __init__(self, devices, tree, tenants, real=False, kinds=(pb.IOASID_KIND_KERNEL,)):
+class World(Vms, Pasids):
+    def __init__(self, devices, tree, tenants, real=False, kinds=(pb.IOASID_KIND_KERNEL,), pasid_policies=()):
         # Of a real shim: a group has one table, and nobody sees its entries.
         self.real = real
         self.kinds = set(kinds)
+        self.x86_64 = tuple(FORMATS.get(number) for number in X86_64)
         self.devices = {d.address: d for d in devices}
         self.groups = {}
         for d in devices:
             self.groups.setdefault(d.group, []).append(d.address)
         self.quota = Quota(tree)
-        self.tenants = {path: Tenant(path) for path in tenants}
+        self.tenants = {path: Tenant(path, dict(pasid_policies).get(path, "identity")) for path in tenants}
         self.now = 1  # counts what changes tables or caches
 
     def tick(self):
@@ -401,7 +411,10 @@ class World(Vms):
     def oldest(self):
         """When the space that has not forgotten for the longest time last did."""
         spaces = {s for t in self.tenants.values() for lease in t.leases for s in self.objects(lease)[0]}
-        return min((s.forgotten.all for s in spaces if s.table), default=self.now)
+        oldest = min((s.forgotten.all for s in spaces if s.is_bound()), default=self.now)
+        for s in spaces:
+            s.forgotten.entries.settle(oldest)
+        return oldest
 
     # ---- leases ------------------------------------------------------------------------
 
@@ -925,9 +938,9 @@ class World(Vms):
             made_for = [self.devices[d] for d in a.devices] or self.devices.values()
             space.snoop_control = all(d.snoop for d in made_for)
             space.access_dirty = all(d.access_dirty for d in made_for)
-            space.forgotten.everything(self.tick())
+            space.forgotten.rebound(self.tick())
             if a.HasField("table"):
-                space.table = Bound(a.table)
+                space.table = Bound.of(f, a.table)
             space.id = r.ioasid
             if chosen.vm:
                 space.vm = chosen.vm
@@ -961,7 +974,7 @@ class World(Vms):
         self._check_table(plan, space.format, space.parent, request.table)
         if plan.refusals:
             return
-        plan.commit = lambda r: self._bound(space, Bound(request.table))
+        plan.commit = lambda r: self._bound(space, Bound.of(space.format, request.table))
 
     def _plan_UnbindPageTable(self, plan, lease, request):
         self._uses(plan, lease)
@@ -980,9 +993,12 @@ class World(Vms):
             plan.refuse("NOT_FOUND")
         return space
 
-    def _bound(self, space, table):
+    def _bound(self, space, table, pasid_table=None):
         space.table = table
-        space.forgotten.everything(self.tick())
+        if not (space.pasid_table and pasid_table and space.pasid_table.root == pasid_table.root):
+            space.led = {}
+        space.pasid_table = pasid_table
+        space.forgotten.rebound(self.tick())
 
     def _plan_Free(self, plan, lease, request):
         self._structural(plan, lease)
@@ -997,6 +1013,7 @@ class World(Vms):
         return {
             "kind": s.kind,
             "table": s.table.fields() if s.table else None,
+            "pasid_table": s.pasid_table.fields() if s.pasid_table else None,
             "dirty_tracking": s.dirty_tracking,
             "tracking": s.dirty is not None,
             "format": s.format.number,
@@ -1017,7 +1034,8 @@ class World(Vms):
     def _seen_fields(i):
         return {
             "kind": i.kind,
-            "table": Bound(i.table).fields() if i.HasField("table") else None,
+            "table": Bound.of(None, i.table).fields() if i.HasField("table") else None,
+            "pasid_table": PasidBound(i.pasid_table).fields() if i.HasField("pasid_table") else None,
             "dirty_tracking": i.dirty_tracking,
             "tracking": i.tracking,
             "format": i.choice.format,
@@ -1315,6 +1333,8 @@ class World(Vms):
                 plan.refuse("INCOMPATIBLE")
             if s.dirty_tracking and not device.dirty:
                 plan.refuse("INCOMPATIBLE")
+        if space.pasid_table and not pasid and not device.pasid_tables:
+            plan.refuse("INCOMPATIBLE")
         if device.max_depth < space.depth:
             plan.refuse("INCOMPATIBLE")
         # What is reserved for a device must not be mappable: name it at Alloc.
@@ -1334,6 +1354,10 @@ class World(Vms):
         if old and (old is space or old not in space.chain()):
             plan.refuse("ALREADY_ATTACHED")
         if plan.refusals:
+            return
+        if key[1] and not old and lease.tenant.pasid_policy == "none":
+            plan.refuse("POLICY_FORBIDDEN")
+            plan.maybe = {"pasids": 1}
             return
         plan.charges = {"pasids": 1} if key[1] and not old else {}
         if old:
@@ -1408,13 +1432,7 @@ class World(Vms):
         def commit(r):
             now = self.tick()
             for e in request.entries:
-                if e.granularity == pb.INVALIDATE_GRANULARITY_ALL:
-                    space.forgotten.everything(now)
-                elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID:
-                    space.forgotten.pasid(e.pasid.value, now)
-                elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
-                    start, last = e.iova // PAGE * PAGE, (e.iova + e.length - 1) | PAGE - 1
-                    space.forgotten.range(start, last, e.leaf, now)
+                self._forget(lease, space, e, now)
 
         plan.commit = commit
 
@@ -1424,13 +1442,17 @@ class World(Vms):
         elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
             if not e.length or e.iova + e.length > 1 << 64:
                 plan.refuse("INVALID_FIELD")
-            elif space and (space.format.outside(e.iova) or space.format.outside(e.iova + e.length - 1)):
-                plan.refuse("INVALID_FIELD")
+            elif space:
+                # The entries of a PASID table choose for themselves: the widest.
+                format_ = FORMATS[X86_64[1]] if space.pasid_table else space.format
+                if format_.outside(e.iova) or format_.outside(e.iova + e.length - 1):
+                    plan.refuse("INVALID_FIELD")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID:
             if not e.HasField("pasid"):
                 plan.refuse("INVALID_FIELD")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID_CACHE:
-            plan.refuse("WRONG_STATE")  # no PASID table is bound
+            if space and not space.pasid_table:
+                plan.refuse("WRONG_STATE")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_DEVICE_TLB:
             plan.refuse("UNIMPLEMENTED")  # no IOMMU of the test has them
         if e.HasField("pasid") and not 1 <= e.pasid.value < 1 << 20:
@@ -1500,16 +1522,16 @@ class World(Vms):
         if request.iova + length > 1 << 64:
             plan.refuse("INVALID_FIELD")
             return
-        space = lease.attachments.get(key)
+        space = self.goes_by(lease, *key)
         walk = Walk(device, key[1], OUTPUT_BITS)
-        plan.admitted = walk.remember
+        plan.admitted = lambda: walk.remember(self.now)
         try:
             pages = self.pages(walk, device, space, request.iova, length, request.access)
         except TooMany:
             plan.unclear = True
             return
         plan.pages = pages
-        plan.through = " on ".join(pb.IoasidKind.Name(s.kind)[12:].lower() for s in space.chain()) if space else ""
+        plan.through = "PASID table, " * bool(space and space.pasid_table) + " on ".join(pb.IoasidKind.Name(s.kind)[12:].lower() for s in space.chain()) if space else ""
         self._dma_touches(plan, walk, space, pages, request.access)
         plan.check = lambda r: self._check_dma(request, pages, r)
         plan.commit = lambda r: self._moved(lease, request, walk, pages, r)
@@ -1522,6 +1544,7 @@ class World(Vms):
         # Bits that it could not set another may set for it meanwhile.
         plan.reads.update(("bits", file) for file, _ in walk.set)
         plan.writes.update(("bits", file) for file in walk.missed)
+        plan.writes.update(("bits", file) for file in walk.exact)
         plan.reads.update(("bytes", file) for file in tables)
         for s in space.chain() if space is not None else ():
             if s.dirty is not None:

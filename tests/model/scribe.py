@@ -10,9 +10,10 @@ What it wants next of a lane stands in lane.wishes: requests for the generator t
 """
 
 import ioasid_pb2 as pb
-from tables import ADDRESS, LEAF, PAGE, READ, TABLE, Place, TooMany, Walk, layout, pack
+from tables import ADDRESS, LEAF, PAGE, READ, TABLE, Bound, Pasid, Place, TooMany, Walk, layout, pack
 
 TABLES = 0x70000000  # where spaces have the pages for tables
+PASIDS = (1, 2, 3, 255)  # that lanes mostly use
 PAGES = 32  # of a lane's file for tables
 BASES = [0, 0x10000, 0x200000, 0x40000000, TABLES, 0x100000000, (1 << 39) - 16 * PAGE, (1 << 47) - 16 * PAGE]
 HIGH = [(1 << 64) - 16 * PAGE]  # where the sign extends
@@ -35,6 +36,32 @@ def slot_of_tables(lane, vm, memory):
     )  # fmt: skip
 
 
+class Shadow:
+    """A table that an entry of a PASID table leads to, and that no other space has."""
+
+    kind = pb.IOASID_KIND_USER
+    pasid_table = vm = None
+    starts, children = (), 0
+
+    def __init__(self, whole, bound):
+        self.whole = whole
+        self.table = bound
+        self.format = bound.format
+        self.parent = whole.parent
+        self.vas = {}
+
+    @property
+    def id(self):
+        return self.whole.id
+
+    @property
+    def freed(self):
+        return self.whole.freed or self not in self.whole.led.values()
+
+    def is_bound(self):
+        return self.whole.pasid_table is not None
+
+
 class Scribe:
     """Writes tables for one world of lanes."""
 
@@ -45,12 +72,19 @@ class Scribe:
         """One entry, perhaps, of one of the lane's tables."""
         rng = lane.rng
         spaces = [s for _, s in sorted(lane.lease.ioasids.items()) if s.table]
+        by_pasid = [s for _, s in sorted(lane.lease.ioasids.items()) if s.pasid_table]
+        if by_pasid and rng.random() < 0.4:
+            what = self._write_pasid(lane, rng.choice(by_pasid), spaces)
+            tally[f"  PASID table: {what}"] += 1
+            return
+        # Often: they are of use only where a device goes by them.
+        spaces += 3 * [s for whole in by_pasid for s in whole.led.values() if isinstance(s, Shadow)]
         if not spaces:
             return
-        attached = [s for s in spaces if any(s in a.chain() for a in lane.lease.attachments.values())]
+        attached = [s for s in spaces if any(getattr(s, "whole", s) in a.chain() for a in lane.lease.attachments.values())]
         space = rng.choice(attached if attached and rng.random() < 0.85 else spaces)
         va, level = self._where(rng, space)
-        used = [a for key, a in lane.hot if lane.lease.attachments.get(key) is space and not space.format.outside(a)]
+        used = [a for key, a in lane.hot if self._uses(lane, key, space) and not space.format.outside(a)]
         if used and rng.random() < 0.4:
             va, level = rng.choice(used) & ~(PAGE - 1), 1  # what caches know
         if self._find(space, space.table.root) is None and rng.random() < 0.9:
@@ -72,6 +106,11 @@ class Scribe:
         tally[f"  table: {what}"] += 1
         if what != "unreachable":
             self._command(lane, space, va, level, what)
+
+    def _uses(self, lane, key, space):
+        """May what a device does there go by this table?"""
+        by = self.world.goes_by(lane.lease, *key)
+        return by is space or (by is not None and by.pasid_table and space.format.sign_extended)
 
     @staticmethod
     def _want_ground(lane, space):
@@ -157,7 +196,7 @@ class Scribe:
 
     def _page(self, lane, space):
         """A page for a table, of zeros; now and then one that is in use."""
-        live = {p for p, s in lane.pages.items() if s.table and not s.freed}
+        live = {p for p, s in lane.pages.items() if s.is_bound() and not s.freed}
         free = [p for p in range(PAGES) if p not in live]
         if not free and lane.rng.random() < 0.8:
             return None
@@ -211,6 +250,81 @@ class Scribe:
         place[0].cpu_write(place[1], pack(raw), self.world.tick())
         return "twisted"
 
+    # -- PASID tables --
+
+    def _write_pasid(self, lane, space, spaces):
+        """An entry that leads to one of the lane's other tables, or to none, or nonsense."""
+        rng = lane.rng
+        pasid = rng.choice((0, *PASIDS, *space.led))
+        directory = self._find(space, space.pasid_table.root + (pasid >> 6) * 8)
+        if directory is None:
+            self._want_ground(lane, space.parent)
+            return "unreachable"
+        raw = directory[0].word(directory[1])
+        if not raw & Pasid.P or rng.random() < 0.03:
+            page = self._page(lane, space)
+            if page is None:
+                return "unreachable"
+            raw = (TABLES + page * PAGE) | Pasid.P
+            directory[0].cpu_write(directory[1], pack(raw), self.world.tick())
+        at = (raw & ADDRESS) + (pasid & 63) * 64
+        first, third = self._find(space, at), self._find(space, at + 16)
+        if first is None or third is None:
+            return "unreachable"
+        others = [s for s in spaces if s.format.sign_extended]
+        others += [s for s in space.led.values() if isinstance(s, Shadow)]
+        what = self._write_entry(lane, space, pasid, first, third, others)
+        self._command_pasid(lane, space, pasid)
+        return what
+
+    def _write_entry(self, lane, space, pasid, first, third, others):
+        rng = lane.rng
+        roll = rng.random()
+        if roll < 0.12:
+            space.led.pop(pasid, None)
+            first[0].cpu_write(first[1], pack(0), self.world.tick())
+            return "cleared"
+        if roll < 0.2:
+            where = rng.choice((first, third))
+            raw = where[0].word(where[1]) ^ 1 << rng.choice((*range(13), 40, 50, 60))
+            where[0].cpu_write(where[1], pack(raw), self.world.tick())
+            return "twisted"
+        if not others or len(space.led) < 2:
+            page = self._page(lane, space)
+            if page is None:
+                return "nothing to lead to"
+            format_ = self.world.x86_64[rng.random() < 0.1]
+            others = [Shadow(space, Bound(format_, TABLES + page * PAGE, False, False, False))]
+            lane.pages[page] = others[0]
+        space.led[pasid] = rng.choice([s for s in others if s.vas] or others)
+        table = space.led[pasid].table
+        flags = 0 if rng.random() < 0.8 else rng.choice((1, 1 | 1 << 4, 1 << 4, 1 << 7))
+        raw = table.root | (table.format.levels() - 4) << 2 | flags
+        third[0].cpu_write(third[1], pack(raw), self.world.tick())
+        kind = rng.choice((Pasid.FIRST, Pasid.FIRST, Pasid.FIRST, Pasid.NESTED)) if rng.random() < 0.97 else 2
+        first[0].cpu_write(first[1], pack(Pasid.P | kind << 6), self.world.tick())
+        return "set"
+
+    @staticmethod
+    def _command_pasid(lane, space, pasid):
+        """What the caches need: mostly both commands, often enough one or none."""
+        rng = lane.rng
+        for (device, own), at in sorted(lane.lease.attachments.items(), key=lambda a: a[0])[:4]:
+            if at is space and not own and lane.hot:
+                lane.hot.append(((device, pasid), rng.choice(list(lane.hot))[1]))
+        r = pb.InvalidateRequest(ioasid=space.id)
+        if rng.random() < 0.75:
+            e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_PASID_CACHE)
+            if pasid and rng.random() < 0.7:
+                e.pasid.value = pasid if rng.random() < 0.9 else rng.choice(PASIDS)
+        if rng.random() < 0.7:
+            e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_ALL)
+            if pasid and rng.random() < 0.7:
+                e.granularity = pb.INVALIDATE_GRANULARITY_PASID
+                e.pasid.value = pasid if rng.random() < 0.9 else rng.choice(PASIDS)
+        if r.entries:
+            lane.wishes.append(("Invalidate", r))
+
     def cure(self, lane, space, address):
         """Puts a page at an address, for who waits there; False: it cannot."""
         va = address & ~(PAGE - 1)
@@ -236,6 +350,12 @@ class Scribe:
         r = pb.InvalidateRequest(ioasid=space.id)
         e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_ALL)
         pasids = [k[1] for k in sorted(keys) if k[1] and lane.lease.attachments[k] is space]
+        whole = [s for (_, own), s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s.pasid_table and not own]
+        if isinstance(space, Shadow):
+            pasids = [p for p, s in space.whole.led.items() if s is space and p]
+        elif whole and not whole[0].freed and space.format.sign_extended and rng.random() < 0.6:
+            # What goes by it through a PASID table is cached as that one's.
+            r.ioasid, pasids = whole[0].id, list(PASIDS)
         if pasids and rng.random() < 0.4:
             roll = 0.85
         if roll < 0.8:

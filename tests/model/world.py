@@ -51,6 +51,7 @@ ORG_LIMITS = {
     "mapped_bytes": 2900 * PAGE, "pinned_bytes": 1650 * PAGE, "leases": 13, "connections": 8,
     "kept_fds": 46, "vms": 10,
 }  # fmt: skip
+PASID_POLICIES = {"org/red": "translated", "org/blue": "none"}
 RESERVED = {"org/red": {"ioasids": 6, "map_entries": 20}, "org/green": {"devices": 4}}
 
 
@@ -110,6 +111,8 @@ def policy_json():
     identities = [{"socket": "admin", "uid": 0, "role": "admin"}]
     for path, uid in TENANTS.items():
         tenants[path] = {"limits": TENANT_LIMITS, "reservations": RESERVED.get(path, {})}
+        if path in PASID_POLICIES:
+            tenants[path]["pasid_policy"] = PASID_POLICIES[path]
         identities.append({"socket": "tenants", "uid": uid, "role": "tenant", "tenant": path})
     return json.dumps({"version": 1, "tenants": tenants, "identities": identities}, indent=1)
 
