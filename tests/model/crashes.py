@@ -164,6 +164,7 @@ class Crashes:
                 lost.append((flight, came))
         self.server.start_again(self.rng.choice((0, 1)) * (1 + int(self.rng.random() * 90)))
         self._come_back()
+        self._services_again()
         again = {flight.lane for flight, _ in lost if flight.plan.method == "RegisterMemory"}
         for owner in self.owners:
             owner.tenant.refused.clear()

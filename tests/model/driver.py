@@ -50,6 +50,8 @@ from crashes import Crashes, KeptServer
 from faults import STEP_EVERY, TIMEOUT_MS, Faults
 from generator import Generator
 from model import PAGE, READ, STATUS, WRITE, Plan, World, differ
+from processes import STEP_EVERY as SERVICE_EVERY
+from processes import Processes
 from scribe import PAGES, Scribe, tables_of
 from support import edu
 from support.server import EDU
@@ -109,6 +111,7 @@ class Lane:
         self.hot = collections.deque(maxlen=6)  # where its devices did DMA of late
         self.files = []
         self.tables = None  # the file for page tables
+        self.process = None  # the memory of its process
         self.pages = {}  # page of it -> the space whose table it is
         self.thirsty = collections.deque(maxlen=3)  # DMA that would wait
         self.wishes = collections.deque(maxlen=4)  # (method, request) to make next
@@ -129,12 +132,13 @@ class Owner:
 class Flight:
     """A request in flight, perhaps twice, and what it must come to."""
 
-    __slots__ = ("lane", "plan", "futures")
+    __slots__ = ("lane", "plan", "futures", "since")
 
     def __init__(self, lane, plan, copies):
         self.lane = lane
         self.plan = plan
         self.futures = [None] * copies
+        self.since = 0
 
 
 class Round:
@@ -207,7 +211,7 @@ class Round:
 # ---- the test --------------------------------------------------------------------------
 
 
-class Test(Crashes, Faults):
+class Test(Crashes, Faults, Processes):
     def __init__(self, arguments, sockets, server):
         self.seed = arguments.seed
         self.target = arguments.ops
@@ -251,6 +255,7 @@ class Test(Crashes, Faults):
                 if not self.real:
                     lane.tables = self._new_file(f"{lane.label}/tables", PAGES)
                     lane.files.append(lane.tables)
+                    lane.process = self.new_process(f"{lane.label}/process")
             owner.lanes[0].files.append(self._new_file(f"{path}/huge", 1024 + 64))
         tables = {lane.tables for owner in self.owners for lane in owner.lanes}
         # Over tables nonsense is written with more care (scribe.py).
@@ -306,6 +311,11 @@ class Test(Crashes, Faults):
             if busy:
                 self.tally["same key twice at once: BUSY"] += 1
                 continue
+            if self.was_late(plan, answer, time.monotonic() - flight.since):
+                self.tally["(process was late)"] += 1
+                time.sleep(0.1)
+                plan.process.mirror[:] = plan.process.view[:]
+                return
             wrong = plan.judge(answer)
             if wrong is None and effective is not None and answer.response != effective.response:
                 wrong = "two answers to one idempotent request differ"
@@ -389,6 +399,7 @@ class Test(Crashes, Faults):
             self.begin_crash()
         for flight in now.flights:
             connection = flight.lane.owner.connections[flight.lane.slot]
+            flight.since = time.monotonic()
             flight.futures = [connection.start(flight.plan.method, flight.plan.request) for _ in flight.futures]
         self.most_in_flight = max(self.most_in_flight, sum(len(f.futures) for f in now.flights))
         if victim:
@@ -577,6 +588,8 @@ class Test(Crashes, Faults):
 
     def _end_lease(self, lane):
         self._released(lane.lease.devices)
+        if lane.lease.service:
+            lane.lease.service.close()
         self.world.lease_closed(lane.lease)
         self._drop_ticket(lane)
         lane.lease = None
@@ -1062,6 +1075,8 @@ class Test(Crashes, Faults):
             self.round(victim)
             if not self.real and self.rounds % STEP_EVERY == 0:
                 self.fault_step()
+            if not self.real and self.rounds % SERVICE_EVERY == 0:
+                self.service_step()
             if self.real and self.rounds % DMA_EVERY == 0:
                 self.real_dma()
         self.audit()

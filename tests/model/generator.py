@@ -9,6 +9,8 @@ import ioasid_pb2 as pb
 from client import STREAMS
 from model import EPT, PAGE, READ, WRITE
 from pasids import X86_64
+from processes import BASE
+from processes import PAGES as PROCESS_PAGES
 from scribe import PAGES, PASIDS, TABLES, slot_of_tables, tables_of
 from world import FORMATS
 
@@ -45,11 +47,11 @@ class Generator:
             self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
             self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
             self.retry: 4, self.wish: 12, self.nest: 12, self.bind: 3, self.track: 3,
-            self.read_dirty: 6, self.machine: 9, self.scalable: 12,
+            self.read_dirty: 6, self.machine: 9, self.scalable: 12, self.sva: 6,
         }  # fmt: skip
         if world.real:
             # Real devices do their DMA by themselves, between rounds: driver.real_dma().
-            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty, self.machine, self.scalable):
+            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty, self.machine, self.scalable, self.sva):
                 del self.kinds[make]
         self._functions = list(self.kinds)
         self._weights = list(self.kinds.values())
@@ -570,6 +572,47 @@ class Generator:
         r.offset = rng.randint(0, total - pages) * PAGE if rng.random() < 0.6 else 0
         r.read_only = rng.random() < 0.15 or (memory is not None and not memory.write and rng.random() < 0.9)
 
+    # -- processes --
+
+    def sva(self, lane):
+        """The next thing that is missing for DMA into the process."""
+        rng, lease = lane.rng, lane.lease
+        spaces = [s for _, s in sorted(lease.ioasids.items()) if s.kind == pb.IOASID_KIND_PROCESS]
+        alive = [s for s in spaces if s.service]
+        if len(alive) < 2 and (rng.random() < 0.5 if lease.service else rng.random() < 0.05):
+            r = pb.AllocRequest(kind=pb.IOASID_KIND_PROCESS)
+            mine = sorted(lease.devices)
+            if mine and rng.random() < 0.5:
+                r.devices.append(rng.choice(mine))
+            roll = rng.random()
+            if roll < 0.03:
+                r.parent = self._space_id(lane)
+            elif roll < 0.06:
+                r.candidates.add().format = rng.choice(FORMATS)
+            elif roll < 0.08:
+                r.faults = True
+            elif roll < 0.1:
+                r.dirty_tracking = True
+            elif roll < 0.12:
+                r.table.root = PAGE
+            elif roll < 0.14:
+                r.vm = 1
+            elif roll < 0.2:
+                r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
+            elif roll < 0.25:
+                r.pasid = True
+            return "Alloc", r
+        dead = [s for s in spaces if not s.service]
+        if dead and rng.random() < 0.2:
+            return "Free", pb.FreeRequest(ioasid=rng.choice(dead).id)
+        idle = [s for s in alive if not s.attachments]
+        if idle and lease.devices:
+            space = rng.choice(idle)
+            r = pb.AttachRequest(device=rng.choice(space.devices or sorted(lease.devices)), ioasid=space.id)
+            self._pasid(lane, r)
+            return "Attach", r
+        return None
+
     # -- mappings --
 
     def map(self, lane):
@@ -659,6 +702,8 @@ class Generator:
             # Its entries lead to tables of the lane's others.
             others = [s for _, s in sorted(lane.lease.ioasids.items()) if s.table and s.format.sign_extended and s.vas]
             space = rng.choice(others) if others else space
+        if space is not None and space.kind == pb.IOASID_KIND_PROCESS and rng.random() < 0.95:
+            return BASE - PAGE + rng.randrange((PROCESS_PAGES + 2) * PAGE)
         if space is not None and space.vas and rng.random() < 0.9:
             va = rng.choice(list(space.vas))
             size = PAGE << 9 * (space.vas[va] - 1)

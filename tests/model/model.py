@@ -27,7 +27,8 @@ import ioasid_pb2 as pb
 from dirty import Pages
 from pasids import X86_64, PasidBound, Pasids
 from tables import Bound, Fault, Forgotten, Place, TooMany, Walk
-from vms import Vm, Vms
+from processes import ProcessSpaces
+from vms import Vms
 
 PAGE = 4096
 OUTPUT_BITS = 48  # of every simulated IOMMU of the test
@@ -121,6 +122,8 @@ FORMATS = {
         Format(pb.PAGE_TABLE_FORMAT_EPT_5L, 57),
     )
 }
+# Of a process: the CPU's own affair.
+NO_FORMAT = Format(0, 64, output_bits=0)
 # Of virtual machines' own tables, and of no others.
 EPT = (pb.PAGE_TABLE_FORMAT_EPT_4L, pb.PAGE_TABLE_FORMAT_EPT_5L)
 
@@ -187,6 +190,8 @@ class Ioasid:
         self.depth = parent.depth + 1 if parent else 1
         self.kind = request.kind
         self.vm = None  # kind KVM: a vms.Vm
+        self.service = None  # kind PROCESS: while its service lives
+        self.awaits_service = False  # it was a killed broker's
         self.table = None  # kind USER: what is bound, one of the two or nothing
         self.pasid_table = None
         self.led = {}  # pasid -> the space whose table its entry was made to lead to
@@ -262,6 +267,7 @@ class Lease:
         self.ioasids = {}
         self.memories = {}
         self.vms = {}
+        self.service = None  # a processes.Service
         self.devices = set()
         self.attachments = {}  # (device address, pasid or 0) -> Ioasid
         self.used_ids = set()
@@ -349,6 +355,7 @@ class Plan:
         self.file = None
         self.waits = False  # it may wait for an answer to a page request
         self.pages = ()  # of a DMA
+        self.process = None  # the file of a process that it goes into
         self.through = ""  # the kinds that it goes through
         self.stale = False  # caches may have a say in it
         self.unclear = False  # its outcome is not to be foretold
@@ -390,7 +397,7 @@ def differ(**pairs):
     return None
 
 
-class World(Vms, Pasids):
+class World(Vms, Pasids, ProcessSpaces):
     def __init__(self, devices, tree, tenants, real=False, kinds=(pb.IOASID_KIND_KERNEL,), pasid_policies=()):
         # Of a real shim: a group has one table, and nobody sees its entries.
         self.real = real
@@ -435,6 +442,8 @@ class World(Vms, Pasids):
             self._vm_destroyed(vm)
         for memory in list(lease.memories.values()):
             self._unregistered(lease, memory)
+        if lease.service:
+            self.service_ended(lease)
         lease.tenant.leases.remove(lease)
         self.quota.add(lease.tenant.path, {"leases": 1}, -1)
 
@@ -464,7 +473,7 @@ class World(Vms, Pasids):
             "mapped_bytes": bytes_,
             "pinned_bytes": bytes_,
             "registered_bytes": sum(m.length for m in memories),
-            "kept_fds": len(memories),
+            "kept_fds": len(memories) + 2 * bool(lease.service),
             "vms": len(self.vms(lease, spaces)),
             "devices": len(lease.devices),
             "pasids": sum(1 for _, pasid in lease.attachments if pasid),
@@ -799,6 +808,8 @@ class World(Vms, Pasids):
             vm = self._plan_space_of_vm(plan, lease, a)
             if any(not set(EPT) & set(d.formats) for d in named):
                 plan.refuse("UNIMPLEMENTED")
+        if a.kind == pb.IOASID_KIND_PROCESS:
+            self._plan_space_of_process(plan, lease, a)
         if a.HasField("table") and a.kind != pb.IOASID_KIND_USER:
             plan.refuse("INVALID_FIELD")
         if a.vm and a.kind != pb.IOASID_KIND_KVM:
@@ -814,6 +825,8 @@ class World(Vms, Pasids):
         if a.parent and parent is None:
             plan.refuse("NOT_FOUND")
         if a.kind == pb.IOASID_KIND_USER and not a.parent:
+            plan.refuse("INVALID_FIELD")
+        if parent and parent.kind == pb.IOASID_KIND_PROCESS:
             plan.refuse("INVALID_FIELD")
         if a.kind == pb.IOASID_KIND_KERNEL and parent and parent.kind != pb.IOASID_KIND_KERNEL:
             plan.refuse("INVALID_FIELD")
@@ -850,6 +863,8 @@ class World(Vms, Pasids):
         if not wanted and a.table.format:
             wanted = [a.table.format]
         good = [n for n in (wanted or FORMATS) if usable(n)]
+        if a.kind == pb.IOASID_KIND_PROCESS:
+            good = wanted = [0]
         if not good:
             plan.refuse("FORMAT_UNSUPPORTED")
         if plan.refusals:
@@ -867,8 +882,9 @@ class World(Vms, Pasids):
         chosen.formats = good[:1] if wanted else good
         chosen.passed = wanted[: wanted.index(good[0])] if wanted else []
         chosen.suited = suited
-        chosen.enforce_snoop = a.snoop == pb.SNOOP_MODE_ENFORCE or (
-            a.snoop == pb.SNOOP_MODE_AUTO and bool(named) and all(d.snoop for d in named)
+        chosen.enforce_snoop = a.kind != pb.IOASID_KIND_PROCESS and (
+            a.snoop == pb.SNOOP_MODE_ENFORCE
+            or (a.snoop == pb.SNOOP_MODE_AUTO and bool(named) and all(d.snoop for d in named))
         )
         return chosen
 
@@ -877,7 +893,7 @@ class World(Vms, Pasids):
         """All of the lower addresses but what is reserved for a device that has the format."""
         spans = [(0, format_.last())]
         for device in suited:
-            if format_.number not in device.formats:
+            if format_.number and format_.number not in device.formats:
                 continue
             for start, last in device.reserved:
                 cut = []
@@ -895,7 +911,7 @@ class World(Vms, Pasids):
     def _check_choice(self, a, chosen, choice):
         if choice.format not in chosen.formats:
             return f"format: expected one of {chosen.formats}, seen {choice.format}"
-        f = FORMATS[choice.format]
+        f = FORMATS.get(choice.format, NO_FORMAT)
         return differ(
             input_bits=(f.bits, choice.input_bits),
             output_bits=(f.output_bits, choice.output_bits),
@@ -931,7 +947,7 @@ class World(Vms, Pasids):
             return self._check_choice(a, chosen, r.choice) or self._new_id(lease, r.ioasid)
 
         def commit(r):
-            f = FORMATS[r.choice.format]
+            f = FORMATS.get(r.choice.format, NO_FORMAT)
             space = Ioasid(lease, f, parent, a)
             space.valid = self.valid_ranges(f, chosen.suited)
             space.snoop = chosen.enforce_snoop
@@ -942,6 +958,8 @@ class World(Vms, Pasids):
             if a.HasField("table"):
                 space.table = Bound.of(f, a.table)
             space.id = r.ioasid
+            if a.kind == pb.IOASID_KIND_PROCESS:
+                space.service = lease.service
             if chosen.vm:
                 space.vm = chosen.vm
                 space.vm.spaces += 1
@@ -1079,6 +1097,8 @@ class World(Vms, Pasids):
         space = self._space(plan, lease, request.ioasid)
         if request.access not in (READ, WRITE, EXECUTE):
             plan.refuse("INVALID_FIELD")
+        if space and space.kind == pb.IOASID_KIND_PROCESS:
+            plan.refuse("UNIMPLEMENTED")
         if plan.refusals:
             return
         self._reads_space(plan, space)
@@ -1322,6 +1342,8 @@ class World(Vms, Pasids):
 
     def _compatible(self, plan, device, pasid, space):
         self._pasid_fits(plan, device, pasid)
+        if space.kind == pb.IOASID_KIND_PROCESS:
+            return  # it has no table
         if self.real:
             for name in self.groups[device.group]:
                 if name != device.address and plan.lease.attachments.get((name, 0), space) is not space:
@@ -1418,6 +1440,8 @@ class World(Vms, Pasids):
     def _plan_Invalidate(self, plan, lease, request):
         self._uses(plan, lease)
         space = self._space(plan, lease, request.ioasid)
+        if space and space.kind == pb.IOASID_KIND_PROCESS:
+            plan.refuse("UNIMPLEMENTED")  # nothing of it is cached
         for e in request.entries:
             self._plan_command(plan, lease, space, e)
         if not request.entries:
@@ -1531,6 +1555,7 @@ class World(Vms, Pasids):
             plan.unclear = True
             return
         plan.pages = pages
+        plan.process = space.service.file if space and space.service else None
         plan.through = "PASID table, " * bool(space and space.pasid_table) + " on ".join(pb.IoasidKind.Name(s.kind)[12:].lower() for s in space.chain()) if space else ""
         self._dma_touches(plan, walk, space, pages, request.access)
         plan.check = lambda r: self._check_dma(request, pages, r)
@@ -1706,7 +1731,7 @@ class World(Vms, Pasids):
             total["vms"] += len(self.vms(lease, spaces))
             for memory in memories:
                 registered.update((memory.file, p) for p in memory.pages(0, memory.length))
-            total["kept_fds"] += len(memories)
+            total["kept_fds"] += len(memories) + 2 * bool(lease.service)
         total["registered_bytes"] = len(registered) * PAGE
         total["pinned_bytes"] = len(pinned) * PAGE
         return total

@@ -22,6 +22,7 @@ import struct
 
 import ioasid_pb2 as pb
 from pasids import Entries
+from processes import BASE, refusal
 
 PAGE = 4096
 READ, WRITE, EXECUTE = pb.ACCESS_READ, pb.ACCESS_WRITE, pb.ACCESS_EXECUTE
@@ -265,6 +266,8 @@ class Walk:
             yield Fault(outside, stage, address, steps)
         elif space.kind == pb.IOASID_KIND_USER:
             yield from self._user(space, address, access, stage, steps)
+        elif space.kind == pb.IOASID_KIND_PROCESS:
+            yield self._process(space, address, access, steps)
         elif space.vm:
             yield self._slot(space, address, access, stage, steps)
         else:
@@ -283,6 +286,15 @@ class Walk:
             further = m.parent_address + address - m.iova
             for end in self._reach(space.parent, further, access, stage + 1, (*steps, (space, address))):
                 yield self._narrowed(end, frozenset(m.prot))
+
+    @staticmethod
+    def _process(space, address, access, steps):
+        if space.service is None:
+            return Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 0, address, steps)
+        cause = refusal(address - BASE, access == WRITE)
+        if cause:
+            return Fault(cause, 0, address, steps)
+        return Place(space.service.memory, address - BASE, EVERYTHING, (*steps, (space, address)))
 
     def _slot(self, space, address, access, stage, steps):
         slot = space.vm.find(address)

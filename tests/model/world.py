@@ -22,7 +22,7 @@ E4, E5 = pb.PAGE_TABLE_FORMAT_EPT_4L, pb.PAGE_TABLE_FORMAT_EPT_5L
 FORMAT_WORDS = {X4: "x86_64-4l", X5: "x86_64-5l", V3: "vtdss-3l", V4: "vtdss-4l", V5: "vtdss-5l", E4: "ept-4l", E5: "ept-5l"}
 
 # Kinds that the software IOMMU has.
-KINDS = [pb.IOASID_KIND_KERNEL, pb.IOASID_KIND_USER, pb.IOASID_KIND_KVM]
+KINDS = [pb.IOASID_KIND_KERNEL, pb.IOASID_KIND_USER, pb.IOASID_KIND_KVM, pb.IOASID_KIND_PROCESS]
 
 # What lanes ask for, and races.
 FORMATS = [X4, X5, V3, V4, V5]
