@@ -11,7 +11,7 @@ from model import EPT, PAGE, READ, WRITE
 from pasids import X86_64
 from processes import BASE
 from processes import PAGES as PROCESS_PAGES
-from scribe import PAGES, PASIDS, TABLES, slot_of_tables, tables_of
+from scribe import PAGES, PASIDS, TABLES, make_native, slot_of_tables, tables_of
 from world import FORMATS
 
 IOVA_BASES = [
@@ -830,8 +830,21 @@ class Generator:
                 e.granularity = pb.INVALIDATE_GRANULARITY_PASID
             if rng.random() < 0.95:
                 e.pasid.value = rng.choice(PASIDS) if rng.random() < 0.97 else rng.choice((0, 1 << 20))
+        if rng.random() < 0.15:
+            e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_DEVICE_TLB)
+            tlbs = [d for d in sorted(lane.lease.devices) if self.world.devices[d].tlb]
+            if rng.random() < 0.5:
+                e.device = rng.choice(tlbs) if tlbs and rng.random() < 0.9 else self._any_device(lane)
+            if rng.random() < 0.5:
+                e.iova = min(self._address(lane, space) // PAGE * PAGE, (1 << 39) - PAGE)
+                e.length = PAGE * rng.choice((1, 1, 8)) if rng.random() < 0.95 else 0
+            if not tlbs and rng.random() < 0.9:
+                r.entries.pop()
         if rng.random() < 0.03:
             rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
+        written = space is not None and space.kind == pb.IOASID_KIND_USER and space.format.sign_extended
+        if rng.random() < (0.3 if written else 0.03):
+            make_native(rng, r)
         return "Invalidate", r
 
     def cure(self, lane, space, address):

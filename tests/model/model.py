@@ -22,6 +22,7 @@ counters from the objects; the incremental ones must agree.
 
 import bisect
 import collections
+import struct
 
 import ioasid_pb2 as pb
 from dirty import Pages
@@ -133,7 +134,7 @@ class Device:
 
     def __init__(
         self, address, iommu, group, formats, reserved, pasid_bits, snoop, max_depth, faults=False, dirty=False,
-        access_dirty=False,
+        access_dirty=False, tlb=False,
     ):  # fmt: skip
         self.address = address
         self.iommu = iommu
@@ -141,11 +142,12 @@ class Device:
         self.formats = formats  # numbers
         self.reserved = reserved  # [(start, last)]
         self.pasid_bits = pasid_bits
-        self.snoop = snoop
+        self.snoop = self.snoop_control = snoop
         self.max_depth = max_depth
         self.faults = faults
         self.dirty = dirty
         self.access_dirty = access_dirty  # its IOMMU sets these bits in tables that tenants write
+        self.tlb = tlb
         # Its IOMMU reads VT-d's PASID tables.
         self.pasid_tables = bool(pasid_bits and max_depth > 1 and set(formats) & set(X86_64))
         self.lease = None
@@ -202,6 +204,7 @@ class Ioasid:
         self.dirty = None  # a dirty.Pages while pages are tracked
         self.snoop_control = True  # of all named devices; so is the next
         self.access_dirty = True
+        self.tlb = False
         self.devices = list(request.devices)
         self.label = request.label
         self.snoop = False
@@ -254,6 +257,16 @@ class Ioasid:
 
     def mapped_bytes(self):
         return sum(m.length for m in self.maps.values())
+
+
+class Everywhere:
+    """The native command for all translations, which leaves what leads to tables."""
+
+    granularity = pb.INVALIDATE_GRANULARITY_RANGE
+    iova, length = 0, 1 << 64
+
+    def __init__(self, leaf):
+        self.leaf = leaf
 
 
 class Negotiated:
@@ -954,6 +967,7 @@ class World(Vms, Pasids, ProcessSpaces):
             made_for = [self.devices[d] for d in a.devices] or self.devices.values()
             space.snoop_control = all(d.snoop for d in made_for)
             space.access_dirty = all(d.access_dirty for d in made_for)
+            space.tlb = all(d.tlb for d in made_for)
             space.forgotten.rebound(self.tick())
             if a.HasField("table"):
                 space.table = Bound.of(f, a.table)
@@ -1442,25 +1456,57 @@ class World(Vms, Pasids, ProcessSpaces):
         space = self._space(plan, lease, request.ioasid)
         if space and space.kind == pb.IOASID_KIND_PROCESS:
             plan.refuse("UNIMPLEMENTED")  # nothing of it is cached
-        for e in request.entries:
+        commands = self._commands(plan, space, request)
+        for e in commands:
             self._plan_command(plan, lease, space, e)
-        if not request.entries:
+        if not commands:
             plan.refuse("INVALID_FIELD")
-        if len(request.entries) > 4096:
+        if len(commands) > 4096:
             plan.refuse("MALFORMED")
         if plan.refusals:
             return
         (plan.writes if space.kind == pb.IOASID_KIND_USER else plan.reads).add(("space", space))
-        plan.check = lambda r: differ(done=(len(request.entries), r.done), retry=(0, r.retry_after_ms))
+        plan.check = lambda r: differ(done=(len(commands), r.done), retry=(0, r.retry_after_ms))
 
         def commit(r):
             now = self.tick()
-            for e in request.entries:
+            for e in commands:
                 self._forget(lease, space, e, now)
 
         plan.commit = commit
 
+    @staticmethod
+    def _commands(plan, space, request):
+        """As entries, what a native array says as well."""
+        if not (request.native_type or request.native):
+            return list(request.entries)
+        if request.entries or not request.native_type:
+            plan.refuse("INVALID_FIELD")
+        size = 24 if request.native_type == pb.NATIVE_INVALIDATION_VTD_S1 else 16
+        if len(request.native) % size:
+            plan.refuse("INVALID_FIELD")
+        if space and (request.native_type != pb.NATIVE_INVALIDATION_VTD_S1 or space.kind != pb.IOASID_KIND_USER or not space.format.sign_extended):
+            plan.refuse("UNIMPLEMENTED")
+        if size != 24 or len(request.native) % size:
+            return [pb.InvalidateEntry(granularity=pb.INVALIDATE_GRANULARITY_ALL)] * (len(request.native) // size)
+        commands = []
+        for address, pages, flags, reserved in struct.iter_unpack("<QQII", request.native):
+            e = pb.InvalidateEntry(granularity=pb.INVALIDATE_GRANULARITY_RANGE, leaf=flags & 1)
+            whole = not address and pages == U64
+            if flags & ~1 or reserved or address % PAGE or (not whole and pages * PAGE > U64):
+                plan.refuse("INVALID_FIELD")
+            elif whole and not e.leaf:
+                e = pb.InvalidateEntry(granularity=pb.INVALIDATE_GRANULARITY_ALL)
+            elif whole:
+                e = Everywhere(leaf=True)
+            else:
+                e.iova, e.length = address, pages * PAGE
+            commands.append(e)
+        return commands
+
     def _plan_command(self, plan, lease, space, e):
+        if isinstance(e, Everywhere):
+            return
         if e.granularity not in pb.InvalidateGranularity.values() or not e.granularity:
             plan.refuse("INVALID_FIELD")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
@@ -1478,9 +1524,29 @@ class World(Vms, Pasids, ProcessSpaces):
             if space and not space.pasid_table:
                 plan.refuse("WRONG_STATE")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_DEVICE_TLB:
-            plan.refuse("UNIMPLEMENTED")  # no IOMMU of the test has them
+            self._plan_device_tlb(plan, lease, space, e)
+        if e.granularity not in (pb.INVALIDATE_GRANULARITY_RANGE, pb.INVALIDATE_GRANULARITY_DEVICE_TLB):
+            if e.iova or e.length:
+                plan.refuse("INVALID_FIELD")
+        if e.device and e.granularity != pb.INVALIDATE_GRANULARITY_DEVICE_TLB:
+            plan.refuse("INVALID_FIELD")
         if e.HasField("pasid") and not 1 <= e.pasid.value < 1 << 20:
             plan.refuse("INVALID_FIELD")
+
+    def _plan_device_tlb(self, plan, lease, space, e):
+        if e.device:
+            device = self._device(plan, lease, e.device)
+            if device and not device.tlb:
+                plan.refuse("UNIMPLEMENTED")
+        elif not any(self.devices[d].tlb for d in lease.devices):
+            plan.refuse("UNIMPLEMENTED")
+        if e.iova or e.length:
+            if not e.length or e.iova + e.length > 1 << 64:
+                plan.refuse("INVALID_FIELD")
+            elif space:
+                format_ = FORMATS[X86_64[1]] if space.pasid_table else space.format
+                if format_.outside(e.iova) or format_.outside(e.iova + e.length - 1):
+                    plan.refuse("INVALID_FIELD")
 
     # ---- dirty pages ---------------------------------------------------------------------
 

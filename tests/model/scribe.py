@@ -9,6 +9,8 @@ that leaves to the caches the model knows (tables.py).
 What it wants next of a lane stands in lane.wishes: requests for the generator to make, in order.
 """
 
+import struct
+
 import ioasid_pb2 as pb
 from tables import ADDRESS, LEAF, PAGE, READ, TABLE, Bound, Pasid, Place, TooMany, Walk, layout, pack
 
@@ -34,6 +36,28 @@ def slot_of_tables(lane, vm, memory):
         vm=vm.id, slot=free, guest_address=TABLES, size=PAGES * PAGE, memory=memory.id,
         read_only=lane.rng.random() < 0.08,
     )  # fmt: skip
+
+
+def make_native(rng, request):
+    """The same as VT-d says it, as far as it can; now and then nonsense."""
+    native = []
+    for e in request.entries:
+        if e.granularity == pb.INVALIDATE_GRANULARITY_ALL:
+            native.append([0, (1 << 64) - 1, 0, 0])
+        elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
+            native.append([e.iova, e.length // PAGE, int(e.leaf), 0])
+    if not native:
+        return
+    if rng.random() < 0.1:
+        native.append([0, (1 << 64) - 1, 1, 0])
+    if rng.random() < 0.06:
+        rng.choice(native)[rng.randrange(4)] ^= rng.choice((1, 2, 1 << 11, 1 << 31))
+    if rng.random() < 0.98:
+        del request.entries[:]
+    request.native_type = rng.choice((1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 2))
+    request.native = b"".join(struct.pack("<QQII", *one) for one in native)
+    if rng.random() < 0.02:
+        request.native = request.native[:-1]
 
 
 class Shadow:
@@ -367,4 +391,6 @@ class Scribe:
         elif roll < 0.9:
             e.granularity = pb.INVALIDATE_GRANULARITY_PASID
             e.pasid.value = rng.choice(pasids or [1])
+        if space.format.sign_extended and rng.random() < 0.2:
+            make_native(rng, r)
         lane.wishes.append(("Invalidate", r))

@@ -53,7 +53,7 @@ class X86:
     flags = True
 
     @staticmethod
-    def decode(level, raw, output_bits, snoop):
+    def decode(level, raw, output_bits, snoop, tlb=False):
         if not raw & 1:
             return Entry(EMPTY)
         size = PAGE << 9 * (level - 1)
@@ -77,12 +77,12 @@ class Vtdss:
     flags = False
 
     @staticmethod
-    def decode(level, raw, output_bits, snoop):
+    def decode(level, raw, output_bits, snoop, tlb=False):
         if not raw & 3:
             return Entry(EMPTY)
         size = PAGE << 9 * (level - 1)
         leaf = level == 1 or (level <= 3 and raw & Vtdss.PS)
-        reserved = Vtdss.TM  # of leaves as well: no IOMMU of the test has device TLBs
+        reserved = 0 if leaf and tlb else Vtdss.TM
         if leaf:
             reserved |= ((size - 1) & ~0xFFF) | (0 if snoop else Vtdss.SNP)
         else:
@@ -415,7 +415,7 @@ class Walk:
                 yield old, True
 
     def _decode(self, space, bound, level, raw):
-        entry = layout(bound.format).decode(level, raw, self.output_bits, self.device.snoop if self.device else space.snoop_control)
+        entry = layout(bound.format).decode(level, raw, self.output_bits, (self.device or space).snoop_control, (self.device or space).tlb)
         if entry.kind != EMPTY:
             if bound.supervisor:
                 entry.user = True

@@ -32,7 +32,7 @@ MSI = (0xFEE00000, 0xFEEFFFFF)
 IOMMUS = {
     "dmar0": dict(formats=[X4, V3, V4, E4], pasid_bits=20, snoop=True, depth=4, reserved=[MSI], faults=True, dirty=True),
     "dmar1": dict(formats=[V4, V5], pasid_bits=0, snoop=False, depth=4, reserved=[MSI, (0, 0xFFFF)], faults=False, dirty=False),
-    "dmar2": dict(formats=[X4, X5, V4, V5, E4, E5], pasid_bits=8, snoop=True, depth=3, reserved=[], faults=False, dirty=True),
+    "dmar2": dict(formats=[X4, X5, V4, V5, E4, E5], pasid_bits=8, snoop=True, depth=3, reserved=[], faults=False, dirty=True, tlb=8),
 }
 # (bus, IOMMU, devices in the group)
 GROUPS = [
@@ -64,7 +64,7 @@ def model_devices():
                 Device(
                     f"0000:{bus}:00.{function}", iommu, number + 1, caps["formats"], caps["reserved"],
                     caps["pasid_bits"], caps["snoop"], caps["depth"], caps["faults"], caps["dirty"],
-                    access_dirty=caps["dirty"],
+                    access_dirty=caps["dirty"], tlb="tlb" in caps,
                 )
             )  # fmt: skip
     return devices
@@ -94,6 +94,7 @@ def topology_json():
                 "page_requests": caps["faults"],
                 # Small, so that entries are evicted and come back all the time.
                 "iotlb_entries": 16,
+                "device_tlb_entries": caps.get("tlb", 0),
                 "reserved": [
                     {"start": hex(start), "last": hex(last), "use": "msi"} for start, last in caps["reserved"]
                 ],
