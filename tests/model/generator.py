@@ -336,8 +336,9 @@ class Generator:
         spaces = [s for _, s in sorted(lease.ioasids.items())]
         written = [s for s in spaces if s.kind == pb.IOASID_KIND_USER and s.format.sign_extended]
         whole = [s for s in written if s.pasid_table]
-        if any(s in whole and not pasid for (_, pasid), s in lease.attachments.items()):
-            return self.nest(lane) if len([s for s in written if s.table]) < 2 else None
+        by = [d for (d, pasid), s in sorted(lease.attachments.items(), key=lambda a: a[0]) if s in whole and not pasid]
+        if by:
+            return self._stand_in(lane, rng.choice(by), written) or self.nest(lane)
         if whole:
             space = rng.choice(whole)
             device = rng.choice([d for d in space.devices if d in able] or able)
@@ -353,6 +354,15 @@ class Generator:
         r = self._user_request(lane, rng.choice(grounds))
         r.candidates[0].format = X86_64[0]
         return "Alloc", r
+
+    def _stand_in(self, lane, device, written):
+        """A space for one entry of a device's PASID table, by which the tenant names it."""
+        pasids = [p for p in sorted(lane.lease.attachments[device, 0].led) if p and (device, p) not in lane.lease.attachments]
+        if not pasids or lane.rng.random() < 0.3:
+            return None
+        r = pb.AttachRequest(device=device, ioasid=lane.rng.choice(written).id)
+        r.pasid.value = lane.rng.choice(pasids)
+        return "Attach", r
 
     def _with_devices(self, lane, r):
         mine = sorted(lane.lease.devices)
@@ -830,7 +840,7 @@ class Generator:
                 e.granularity = pb.INVALIDATE_GRANULARITY_PASID
             if rng.random() < 0.95:
                 e.pasid.value = rng.choice(PASIDS) if rng.random() < 0.97 else rng.choice((0, 1 << 20))
-        if rng.random() < 0.15:
+        if rng.random() < 0.15 and not self.world.real:
             e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_DEVICE_TLB)
             tlbs = [d for d in sorted(lane.lease.devices) if self.world.devices[d].tlb]
             if rng.random() < 0.5:
@@ -843,7 +853,7 @@ class Generator:
         if rng.random() < 0.03:
             rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
         written = space is not None and space.kind == pb.IOASID_KIND_USER and space.format.sign_extended
-        if rng.random() < (0.3 if written else 0.03):
+        if rng.random() < (0.3 if written else 0.03) and not self.world.real:
             make_native(rng, r)
         return "Invalidate", r
 

@@ -348,6 +348,20 @@ class Scribe:
                 e.pasid.value = pasid if rng.random() < 0.9 else rng.choice(PASIDS)
         if r.entries:
             lane.wishes.append(("Invalidate", r))
+        Scribe._command_stand_in(lane, space, pasid)
+
+    @staticmethod
+    def _command_stand_in(lane, whole, pasid):
+        """The PASID's command, by the space that stands for it at a device."""
+        attached = lane.lease.attachments
+        devices = [d for (d, own), s in sorted(attached.items(), key=lambda a: a[0]) if s is whole and not own]
+        spaces = [attached[d, pasid] for d in devices if pasid and (d, pasid) in attached]
+        if not spaces or spaces[0].freed or lane.rng.random() < 0.3:
+            return False
+        r = pb.InvalidateRequest(ioasid=spaces[0].id)
+        r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_PASID).pasid.value = pasid
+        lane.wishes.append(("Invalidate", r))
+        return True
 
     def cure(self, lane, space, address):
         """Puts a page at an address, for who waits there; False: it cannot."""
@@ -377,6 +391,11 @@ class Scribe:
         whole = [s for (_, own), s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s.pasid_table and not own]
         if isinstance(space, Shadow):
             pasids = [p for p, s in space.whole.led.items() if s is space and p]
+            devices = [d for (d, own), s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s is space.whole and not own]
+            if pasids and devices:
+                lane.hot.append(((rng.choice(devices), rng.choice(pasids)), va + rng.randrange(PAGE)))
+            if pasids and self._command_stand_in(lane, space.whole, rng.choice(pasids)):
+                return
         elif whole and not whole[0].freed and space.format.sign_extended and rng.random() < 0.6:
             # What goes by it through a PASID table is cached as that one's.
             r.ioasid, pasids = whole[0].id, list(PASIDS)
@@ -391,6 +410,6 @@ class Scribe:
         elif roll < 0.9:
             e.granularity = pb.INVALIDATE_GRANULARITY_PASID
             e.pasid.value = rng.choice(pasids or [1])
-        if space.format.sign_extended and rng.random() < 0.2:
+        if space.format.sign_extended and rng.random() < 0.45:
             make_native(rng, r)
         lane.wishes.append(("Invalidate", r))
