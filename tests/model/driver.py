@@ -151,6 +151,7 @@ class Round:
         self.charged = {}
         self.released = {}
         self.refused = []  # (tenant path, charges) that must not fit in any order
+        self.perhaps = []  # (tenant path, plan): refused anyhow, perhaps for want of room
         self.flights = []
 
     def _certain(self, path, charges):
@@ -185,8 +186,7 @@ class Round:
             plan.refuse("QUOTA")
             self.refused.append((path, dict(plan.charges)))
         elif plan.refusals:
-            if self._certain(path, plan.maybe) is not True:
-                plan.refuse("QUOTA")
+            self.perhaps.append((path, plan))
         elif not plan.replay:
             if plan.releases and not self._refusals_stand(path, plan.releases):
                 return False
@@ -196,6 +196,9 @@ class Round:
                 self.released[path, resource] = self.released.get((path, resource), 0) + amount
         self.reads |= plan.reads
         self.writes |= plan.writes
+        for whose, refused in self.perhaps:
+            if self._certain(whose, refused.maybe) is not True:
+                refused.refuse("QUOTA")
         return True
 
     def _refusals_stand(self, path, releases):

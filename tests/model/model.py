@@ -1613,6 +1613,9 @@ class World(Vms, Pasids, ProcessSpaces):
             plan.refuse("INVALID_FIELD")
             return
         space = self.goes_by(lease, *key)
+        whole = lease.attachments.get((key[0], 0))
+        if whole:
+            plan.reads.add(("space", whole))  # whether it has a PASID table
         walk = Walk(device, key[1], OUTPUT_BITS)
         plan.admitted = lambda: walk.remember(self.now)
         try:
