@@ -69,6 +69,7 @@ static const struct cli_column format_columns[] = {
 	{"execute", "EXEC", RENDER_BOOL},
 	{"nest_child", "CHILD", RENDER_BOOL},
 	{"nest_parent", "PARENT", RENDER_BOOL},
+	{"tenant_only", "TENANT'S", RENDER_BOOL},
 	{},
 };
 static const struct cli_column kind_columns[] = {

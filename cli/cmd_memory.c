@@ -2,8 +2,8 @@
 /*
  * memory register, unregister, list: memory that devices may be given.  register makes a
  * memfd, or takes one that is there; the broker keeps it for as long as it is registered,
- * whatever becomes of this process.  memory fill, write, read: the CPU's view of what this process registered; they
- * make sense inside `ioasidctl shell` only.
+ * whatever becomes of this process.  memory fill, write, read: the CPU's view of what this
+ * process made; they make sense inside `ioasidctl shell` only.
  */
 #include "args.h"
 #include "bytes.h"

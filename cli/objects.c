@@ -73,6 +73,7 @@ static struct json_object *capabilities(const struct ioasid_device_capabilities 
 		doc_put_bool(one, "execute", f->execute);
 		doc_put_bool(one, "nest_child", f->nest_child);
 		doc_put_bool(one, "nest_parent", f->nest_parent);
+		doc_put_bool(one, "tenant_only", f->tenant_only);
 		doc_put(list, NULL, one);
 	}
 	doc_put(o, "formats", list);

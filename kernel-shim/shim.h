@@ -154,8 +154,7 @@ struct shim_format_cap {
 	uint64_t page_sizes; /* bit n: pages of 2^n bytes */
 	bool access_dirty;
 	bool execute;
-	/* May be below another; may have others below it.  Below and never above: only what a
-	 * tenant writes has this format (kind USER). */
+	bool tenant_only; /* only tables that a tenant writes have this format (kind USER) */
 	bool nest_child;
 	bool nest_parent;
 	/* Of a child: bit n: its parent may have format n; 0: any that is a nest_parent. */
@@ -382,6 +381,9 @@ struct shim_walk {
 	uint32_t prot;
 	struct shim_mem *mem;
 	uint64_t offset; /* in mem */
+	/* The address in the outermost table's space that it came to; of a walk that is deep,
+	 * levels does not tell. */
+	uint64_t root_address;
 };
 
 /* ---- operations ---- */

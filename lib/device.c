@@ -21,6 +21,7 @@ static void convert_format(struct result *result, const void *message, void *ret
 	to->execute = from->execute;
 	to->nest_child = from->nest_child;
 	to->nest_parent = from->nest_parent;
+	to->tenant_only = from->tenant_only;
 }
 
 static void convert_kind(struct result *result, const void *message, void *ret_kind)

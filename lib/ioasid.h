@@ -598,6 +598,8 @@ struct ioasid_format_capability {
 	bool execute;
 	bool nest_child;
 	bool nest_parent;
+	/* Only tables that tenants write have it (kind USER). */
+	bool tenant_only;
 };
 
 struct ioasid_kind_capability {

@@ -85,6 +85,7 @@ void smmuv3_caps(const char *name, const struct smmuv3_abilities *a, const char 
 						 .input_bits = INPUT_BITS,
 						 .output_bits = a->output_bits,
 						 .page_sizes = granules[i].pages,
+						 .tenant_only = true,
 						 .nest_child = true,
 					 });
 	if (nests) {

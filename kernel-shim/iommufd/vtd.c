@@ -117,6 +117,7 @@ static void add_child(struct shim_caps *caps, enum shim_format format, unsigned 
 	add_format(caps, format, bits, pages);
 	caps->formats[caps->n_formats - 1].access_dirty = true;
 	caps->formats[caps->n_formats - 1].nest_child = true;
+	caps->formats[caps->n_formats - 1].tenant_only = true;
 }
 
 static void add_formats(const struct vtd_abilities *a, struct shim_caps *caps)

@@ -369,6 +369,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 	/* Whoever got here without SOFT_USER being asked for may execute, and no more. */
 	if (access & SOFT_USER & ~step.prot && !(stage->flags & SHIM_TABLE_SUPERVISOR))
 		ret->cached &= SHIM_EXEC;
+	if (walk->trace && index + 1 == walk->n_stages)
+		walk->trace->root_address = address;
 	if (index + 1 < walk->n_stages) {
 		struct soft_translation next;
 

@@ -26,6 +26,7 @@ static Ioasid__V1__FormatCapability **describe_formats(struct scratch *a,
 		f[i].execute = c->execute;
 		f[i].nest_child = c->nest_child;
 		f[i].nest_parent = c->nest_parent;
+		f[i].tenant_only = c->tenant_only;
 		list[i] = &f[i];
 	}
 	return list;

@@ -305,7 +305,7 @@ static struct verdict try_device(struct broker_call *call, const struct negotiat
 			scratch_printf(a, "its IOMMU %s does not have this format", d->info->iommu);
 		return v;
 	}
-	if (n->kind != SHIM_KIND_USER && cap->nest_child && !cap->nest_parent) {
+	if (n->kind != SHIM_KIND_USER && cap->tenant_only) {
 		v.reason = scratch_printf(
 			a, "its IOMMU %s has this format only for tables that a tenant writes",
 			d->info->iommu);

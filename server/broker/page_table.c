@@ -204,6 +204,23 @@ static int check_pasid_format(struct broker_call *call, const struct ioasid *ioa
 	return OUTCOME_OK;
 }
 
+/* Whose PASIDs others are to choose, or may be none, chooses none in a table of its own. */
+static int check_pasid_policy(struct broker_call *call)
+{
+	struct policy_verdict verdict;
+
+	if (!call->tenant->policy)
+		return refuse(call, OUTCOME_POLICY_FORBIDDEN,
+			      "the tenant is no longer in the policy");
+	if (policy_pasid_policy(call->tenant->policy, &verdict) == POLICY_PASID_IDENTITY)
+		return OUTCOME_OK;
+	return refuse(
+		call, OUTCOME_POLICY_FORBIDDEN,
+		"a PASID table has the guest's own PASIDs: pasid_policy of %s is not identity "
+		"(%s)",
+		verdict.tenant[0] ? verdict.tenant : "the host", verdict.rule);
+}
+
 int rpc_bind_pasid_table(struct broker_call *call)
 {
 	const Ioasid__V1__BindPasidTableRequest *q = (const void *)call->request;
@@ -217,6 +234,8 @@ int rpc_bind_pasid_table(struct broker_call *call)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "pasid_bits", "must be 1 to %d",
 				    PASID_BITS_MAX);
 	r = check_pasid_format(call, w->ioasid, q->format);
+	if (!r)
+		r = check_pasid_policy(call);
 	if (r)
 		return r;
 	w->binding = (struct binding){

@@ -161,9 +161,8 @@ int pasid_restore(struct lease *lease, uint32_t guest, uint32_t physical)
 	struct pasid_pool *pool;
 	int r;
 
-	if (guest == SHIM_NO_PASID || (!p && physical == guest))
-		return 0;
-	if (physical == 0 || physical >= PASIDS || (p && p->physical != physical))
+	if (guest == SHIM_NO_PASID || physical == 0 || physical >= PASIDS ||
+	    (p && p->physical != physical))
 		return -EPROTO;
 	if (p) {
 		p->uses++;
@@ -186,6 +185,11 @@ void pasid_put(struct lease *lease, uint32_t guest)
 	pool_put(lease->broker->pasids, p->physical);
 	RB_REMOVE(pasid_tree, &lease->pasids, p);
 	free(p);
+}
+
+bool pasid_is_translated(const struct lease *lease, uint32_t guest)
+{
+	return guest != SHIM_NO_PASID && find(lease, guest);
 }
 
 uint32_t pasid_physical(const struct lease *lease, uint32_t guest)

@@ -15,9 +15,10 @@
  */
 int pasid_take(struct broker_call *call, const struct device *device, uint32_t guest,
 	       uint32_t *ret_physical);
-/* The same for what a registry says.  -EPROTO, -ENOMEM. */
+/* The same for what a registry says to be translated.  -EPROTO, -ENOMEM. */
 int pasid_restore(struct lease *lease, uint32_t guest, uint32_t physical);
 void pasid_put(struct lease *lease, uint32_t guest);
+bool pasid_is_translated(const struct lease *lease, uint32_t guest);
 /* What stands for a guest's PASID now; itself where none is translated. */
 uint32_t pasid_physical(const struct lease *lease, uint32_t guest);
 /* It is not the guest's, but stands for another of the lease: the guest's device has none such. */

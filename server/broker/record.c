@@ -9,6 +9,7 @@
 
 #include "server/broker/call.h"
 #include "server/broker/key_table.h"
+#include "server/broker/pasid.h"
 #include "server/broker/tenant.h"
 
 #include <assert.h>
@@ -216,7 +217,7 @@ void record_attachment(Ioasid__Registry__Attachment *r, const struct attachment 
 	ioasid__registry__attachment__init(r);
 	r->device = (char *)a->device->info->address;
 	r->pasid = a->pasid + 1;
-	if (a->physical != a->pasid)
+	if (pasid_is_translated(a->ioasid->object.lease, a->pasid))
 		r->physical_pasid = a->physical + 1;
 	r->ioasid = a->ioasid->object.id.value;
 	r->saved = saved_bytes(&a->saved);

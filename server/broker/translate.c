@@ -95,24 +95,13 @@ static void find_memory(struct ioasid *ioasid, uint64_t address, Ioasid__V1__Tra
 	}
 }
 
-/*
- * Below a table that a tenant wrote: the walk tells which address of the root it came to, in
- * the last entry that it read of the root's table.
- */
+/* Below a table that a tenant wrote: the walk tells which address of the root it came to. */
 static void find_memory_below(struct ioasid *ioasid, const struct shim_walk *walk,
 			      Ioasid__V1__TranslateResponse *p)
 {
-	unsigned stage = ioasid->depth;
-
-	if (walk->n_levels == SHIM_WALK_MAX)
-		return;
 	while (ioasid->parent)
 		ioasid = ioasid->parent;
-	for (size_t i = walk->n_levels; i--;)
-		if (walk->levels[i].stage == stage) {
-			find_memory(ioasid, walk->levels[i].input, p);
-			return;
-		}
+	find_memory(ioasid, walk->root_address, p);
 }
 
 /* The walk where the tables are the kernel's: by what was mapped. */

@@ -54,6 +54,7 @@ static void caps(struct shim_caps *ret)
 			     .input_bits = 48,
 			     .output_bits = 52,
 			     .page_sizes = UINT64_C(1) << 12,
+			     .tenant_only = true,
 			     .nest_child = true}},
 		.n_formats = 2,
 		.reserved = {{.last = MOCK_APERTURE_FIRST - 1, .use = "aperture"}},

@@ -25,7 +25,7 @@ WARM = 60  # rounds, in which there comes to be something
 # Done twice they would have two effects.
 KEYED = set(
     """Alloc Free Map Unmap Attach Detach Replace ClaimDevice ReleaseDevice RegisterMemory UnregisterMemory
-    BindPageTable UnbindPageTable SetDirtyTracking""".split()
+    BindPageTable UnbindPageTable SetDirtyTracking BindPasidTable UnbindPasidTable CreateVm SetMemorySlot DestroyVm""".split()
 )
 
 
@@ -164,6 +164,7 @@ class Crashes:
                 lost.append((flight, came))
         self.server.start_again(self.rng.choice((0, 1)) * (1 + int(self.rng.random() * 90)))
         self._come_back()
+        self._services_again()
         again = {flight.lane for flight, _ in lost if flight.plan.method == "RegisterMemory"}
         for owner in self.owners:
             owner.tenant.refused.clear()

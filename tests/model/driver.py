@@ -50,13 +50,16 @@ from crashes import Crashes, KeptServer
 from faults import STEP_EVERY, TIMEOUT_MS, Faults
 from generator import Generator
 from model import PAGE, READ, STATUS, WRITE, Plan, World, differ
-from scribe import PAGES, Scribe
+from processes import STEP_EVERY as SERVICE_EVERY
+from processes import Processes
+from scribe import PAGES, Scribe, tables_of
 from support import edu
 from support.server import EDU
 from support.server import Server as RealServer
 from world import (
     KINDS,
     ORG,
+    PASID_POLICIES,
     RACE_FORMAT,
     TENANTS,
     model_devices,
@@ -108,6 +111,7 @@ class Lane:
         self.hot = collections.deque(maxlen=6)  # where its devices did DMA of late
         self.files = []
         self.tables = None  # the file for page tables
+        self.process = None  # the memory of its process
         self.pages = {}  # page of it -> the space whose table it is
         self.thirsty = collections.deque(maxlen=3)  # DMA that would wait
         self.wishes = collections.deque(maxlen=4)  # (method, request) to make next
@@ -128,12 +132,13 @@ class Owner:
 class Flight:
     """A request in flight, perhaps twice, and what it must come to."""
 
-    __slots__ = ("lane", "plan", "futures")
+    __slots__ = ("lane", "plan", "futures", "since")
 
     def __init__(self, lane, plan, copies):
         self.lane = lane
         self.plan = plan
         self.futures = [None] * copies
+        self.since = 0
 
 
 class Round:
@@ -146,6 +151,7 @@ class Round:
         self.charged = {}
         self.released = {}
         self.refused = []  # (tenant path, charges) that must not fit in any order
+        self.perhaps = []  # (tenant path, plan): refused anyhow, perhaps for want of room
         self.flights = []
 
     def _certain(self, path, charges):
@@ -180,8 +186,7 @@ class Round:
             plan.refuse("QUOTA")
             self.refused.append((path, dict(plan.charges)))
         elif plan.refusals:
-            if self._certain(path, plan.maybe) is not True:
-                plan.refuse("QUOTA")
+            self.perhaps.append((path, plan))
         elif not plan.replay:
             if plan.releases and not self._refusals_stand(path, plan.releases):
                 return False
@@ -191,6 +196,9 @@ class Round:
                 self.released[path, resource] = self.released.get((path, resource), 0) + amount
         self.reads |= plan.reads
         self.writes |= plan.writes
+        for whose, refused in self.perhaps:
+            if self._certain(whose, refused.maybe) is not True:
+                refused.refuse("QUOTA")
         return True
 
     def _refusals_stand(self, path, releases):
@@ -206,7 +214,7 @@ class Round:
 # ---- the test --------------------------------------------------------------------------
 
 
-class Test(Crashes, Faults):
+class Test(Crashes, Faults, Processes):
     def __init__(self, arguments, sockets, server):
         self.seed = arguments.seed
         self.target = arguments.ops
@@ -223,7 +231,7 @@ class Test(Crashes, Faults):
         self.given = set()  # devices whose fd a tenant had: free a little later than others
         self.late = False  # one of those has been given back
         self.admin = Connection(self.admin_socket, os.geteuid(), 20 * self.slow)
-        self.world = World(self._devices(), quota_tree(), TENANTS, self.real, [pb.IOASID_KIND_KERNEL] if self.real else KINDS)
+        self.world = World(self._devices(), quota_tree(), TENANTS, self.real, [pb.IOASID_KIND_KERNEL] if self.real else KINDS, PASID_POLICIES)
         self.scribe = Scribe(self.world)
         self.n = 0  # operations answered and compared
         self.rounds = 0
@@ -250,6 +258,7 @@ class Test(Crashes, Faults):
                 if not self.real:
                     lane.tables = self._new_file(f"{lane.label}/tables", PAGES)
                     lane.files.append(lane.tables)
+                    lane.process = self.new_process(f"{lane.label}/process")
             owner.lanes[0].files.append(self._new_file(f"{path}/huge", 1024 + 64))
         tables = {lane.tables for owner in self.owners for lane in owner.lanes}
         # Over tables nonsense is written with more care (scribe.py).
@@ -305,6 +314,11 @@ class Test(Crashes, Faults):
             if busy:
                 self.tally["same key twice at once: BUSY"] += 1
                 continue
+            if self.was_late(plan, answer, time.monotonic() - flight.since):
+                self.tally["(process was late)"] += 1
+                time.sleep(0.1)
+                plan.process.mirror[:] = plan.process.view[:]
+                return
             wrong = plan.judge(answer)
             if wrong is None and effective is not None and answer.response != effective.response:
                 wrong = "two answers to one idempotent request differ"
@@ -338,6 +352,7 @@ class Test(Crashes, Faults):
                 lane.history.append((plan.method, plan.request))
         if effective.code == "OK" and plan.method == "DeviceDma":
             if effective.response.done:
+                self.tally[f"  DMA that got through {plan.through}"] += 1
                 r = plan.request
                 lane.hot.append(((r.device, r.pasid.value if r.HasField("pasid") else 0), r.iova))
             cause = effective.response.fault.cause
@@ -387,6 +402,7 @@ class Test(Crashes, Faults):
             self.begin_crash()
         for flight in now.flights:
             connection = flight.lane.owner.connections[flight.lane.slot]
+            flight.since = time.monotonic()
             flight.futures = [connection.start(flight.plan.method, flight.plan.request) for _ in flight.futures]
         self.most_in_flight = max(self.most_in_flight, sum(len(f.futures) for f in now.flights))
         if victim:
@@ -484,7 +500,7 @@ class Test(Crashes, Faults):
             owner = lane.owner
             fits = self.world.quota.fits(owner.path, {"kept_fds": 1}, {})
             file = lane.rng.choice(lane.files)
-            if lane.tables and lane.rng.random() < 0.5 and not self.generator.tables_of(lane):
+            if lane.tables and lane.rng.random() < 0.5 and not tables_of(lane):
                 file = lane.tables
             status = owner.connections[lane.slot].give(ticket.bytes, file.fd)
             self.n += 1
@@ -522,6 +538,8 @@ class Test(Crashes, Faults):
                 self.world._may_end(plan, lease, spaces)
                 for space in spaces:
                     plan.writes.update(("space", s) for s in space.chain())
+            for vm in lease.vms.values():
+                self.world._vm_may_end(plan, vm)
             for memory in lease.memories.values():
                 plan.writes.add(("registered", owner.tenant, memory.file))
             for name in lease.devices:
@@ -573,6 +591,8 @@ class Test(Crashes, Faults):
 
     def _end_lease(self, lane):
         self._released(lane.lease.devices)
+        if lane.lease.service:
+            lane.lease.service.close()
         self.world.lease_closed(lane.lease)
         self._drop_ticket(lane)
         lane.lease = None
@@ -1015,7 +1035,7 @@ class Test(Crashes, Faults):
                     (s.id, len(s.maps), s.mapped_bytes(), s.attachments, s.children) for s in lease.ioasids.values()
                 )
                 memories = ((m.id, m.length, m.mappings) for m in lease.memories.values())
-                pending = sum(s.freed for s in every_space) + sum(m.freed for m in every_memory)
+                pending = sum(x.freed for x in (*every_space, *every_memory, *self.world.vms(lease, every_space)))
                 row = (tenant.path, lease.name, *self._sorted(spaces, memories, lease.attachments, lease.devices))
                 expected[(*row, pending, 0)] += 1
         if seen != expected:
@@ -1058,6 +1078,8 @@ class Test(Crashes, Faults):
             self.round(victim)
             if not self.real and self.rounds % STEP_EVERY == 0:
                 self.fault_step()
+            if not self.real and self.rounds % SERVICE_EVERY == 0:
+                self.service_step()
             if self.real and self.rounds % DMA_EVERY == 0:
                 self.real_dma()
         self.audit()
@@ -1073,6 +1095,8 @@ class Test(Crashes, Faults):
                     self._do(lane, "ReleaseDevice", pb.ReleaseDeviceRequest(devices=[address]))
                 for space in sorted(lane.lease.ioasids.values(), key=lambda s: -s.depth):
                     self._do(lane, "Free", pb.FreeRequest(ioasid=space.id))
+                for vm in sorted(lane.lease.vms):
+                    self._do(lane, "DestroyVm", pb.DestroyVmRequest(vm=vm))
                 for memory in sorted(lane.lease.memories):
                     self._do(lane, "UnregisterMemory", pb.UnregisterMemoryRequest(memory=memory))
                 request = pb.CloseLeaseRequest()

@@ -24,10 +24,12 @@ SUCCESS, INVALID = pb.FAULT_RESPONSE_CODE_SUCCESS, pb.FAULT_RESPONSE_CODE_INVALI
 class Waiting:
     """A DMA that waits."""
 
-    def __init__(self, lane, plan, space):
+    def __init__(self, lane, plan, space, own):
         self.lane = lane
         self.plan = plan
         self.space = space
+        self.own = own or space  # that the fault is told of: the PASID's own, if it has one
+        self.detached = own is not None  # by its PASID, or else by the device's own attachment
         self.connection = lane.owner.connections[lane.slot]
         self.watch = self.future = self.cookie = None
         self.roll = lane.rng.random()  # how it ends
@@ -91,15 +93,15 @@ class Faults:
             # What it reads or writes is not what the cure changes.
             if isinstance(end, Place) and end.memory.file is lane.tables:
                 return None
-        return Waiting(lane, plan, lane.lease.attachments[key])
+        return Waiting(lane, plan, self.world.goes_by(lane.lease, *key), lane.lease.attachments.get(key))
 
     def _watch(self, w, base):
         lane, rng = w.lane, w.lane.rng
         n = lane.lease.n_faults
         back = min(n - 1, rng.randrange(6)) if n and rng.random() < 0.3 else 0
         request = pb.WatchFaultsRequest(after_sequence=base + n - back)
-        if not back and rng.random() < 0.5 and not w.space.freed:
-            request.ioasid = w.space.id
+        if not back and rng.random() < 0.5 and not w.own.freed:
+            request.ioasid = w.own.id
         request.scope.lease = lane.name
         if rng.random() < 0.1:
             wrong = pb.WatchFaultsRequest(after_sequence=base + n + 1 + rng.randrange(3))
@@ -139,8 +141,8 @@ class Faults:
         )  # fmt: skip
         if seen != expected or not event.cookie or event.cookie == w.cookie:
             self.diverge(lane.label, "WatchFaults", request, expected, event, "another page request")
-        if not w.space.freed and event.ioasid != w.space.id:
-            self.diverge(lane.label, "WatchFaults", request, w.space.id, event, "another IOASID")
+        if not w.own.freed and event.ioasid != w.own.id:
+            self.diverge(lane.label, "WatchFaults", request, w.own.id, event, "another IOASID")
         if w.future.done():
             self.diverge(lane.label, "DeviceDma", request, "it waits", Connection.finish(w.future), "it did not wait")
         w.cookie = event.cookie
@@ -210,14 +212,15 @@ class Faults:
             space = space.parent
         if space.kind == pb.IOASID_KIND_USER:
             return space.table is not None and self.scribe.cure(w.lane, space, end.address)
-        request = self.generator.cure(w.lane, space, end.address)
-        if request is None:
+        wish = self.generator.cure(w.lane, space, end.address)
+        if wish is None:
             return False
+        method, request = wish
         request.scope.lease = w.lane.name
-        plan = self.world.plan("Map", w.lane.lease, request)
+        plan = self.world.plan(method, w.lane.lease, request)
         if plan.refusals or not self.world.quota.fits(w.lane.owner.path, plan.charges, {}):
             return False
-        plan.commit(self._alone(w.lane.owner, w.lane.slot, "Map", request))
+        plan.commit(self._alone(w.lane.owner, w.lane.slot, method, request))
         return True
 
     def _again_or_done(self, w, base, what):
@@ -260,14 +263,14 @@ class Faults:
     def _take_away(self, w):
         lane, request = w.lane, w.plan.request
         kind = lane.rng.choice(("Free", "Detach", "ReleaseDevice"))
-        if kind == "Free" and w.space.freed:
+        if kind == "Free" and w.own.freed:
             kind = "Detach"
         if kind == "Free":
-            undo = pb.FreeRequest(ioasid=w.space.id)
-            lane.retired.append(w.space.id)
+            undo = pb.FreeRequest(ioasid=w.own.id)
+            lane.retired.append(w.own.id)
         elif kind == "Detach":
             undo = pb.DetachRequest(device=request.device)
-            if request.HasField("pasid"):
+            if request.HasField("pasid") and w.detached:
                 undo.pasid.value = request.pasid.value
         else:
             undo = pb.ReleaseDeviceRequest(devices=[request.device])

@@ -7,8 +7,11 @@ every run of a seed: never from the clock, nor from numbers that a race handed o
 
 import ioasid_pb2 as pb
 from client import STREAMS
-from model import PAGE, READ, WRITE
-from scribe import PAGES, TABLES
+from model import EPT, PAGE, READ, WRITE
+from pasids import X86_64
+from processes import BASE
+from processes import PAGES as PROCESS_PAGES
+from scribe import PAGES, PASIDS, TABLES, make_native, slot_of_tables, tables_of
 from world import FORMATS
 
 IOVA_BASES = [
@@ -44,11 +47,11 @@ class Generator:
             self.alloc: 6, self.free: 2, self.map: 24, self.unmap: 7, self.attach: 7, self.detach: 2,
             self.replace: 4, self.dma: 40, self.translate: 8, self.invalidate: 3, self.look: 6,
             self.retry: 4, self.wish: 12, self.nest: 12, self.bind: 3, self.track: 3,
-            self.read_dirty: 6,
+            self.read_dirty: 6, self.machine: 9, self.scalable: 12, self.sva: 6,
         }  # fmt: skip
         if world.real:
             # Real devices do their DMA by themselves, between rounds: driver.real_dma().
-            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty):
+            for make in (self.dma, self.wish, self.nest, self.bind, self.track, self.read_dirty, self.machine, self.scalable, self.sva):
                 del self.kinds[make]
         self._functions = list(self.kinds)
         self._weights = list(self.kinds.values())
@@ -124,7 +127,7 @@ class Generator:
     def _pasid(self, lane, request):
         roll = lane.rng.random()
         if roll < 0.25:
-            request.pasid.value = lane.rng.choice((1, 2, 3, 255))
+            request.pasid.value = lane.rng.choice(PASIDS)
         elif roll < 0.27:
             request.pasid.value = lane.rng.choice((0, 256, 257, (1 << 20) - 1, 1 << 20, 0xFFFFFFFF))
 
@@ -225,7 +228,7 @@ class Generator:
         if roll < 0.75:
             numbers = rng.sample(FORMATS, rng.randint(1, len(FORMATS)))
             if rng.random() < 0.15:
-                numbers.insert(0, rng.choice((pb.PAGE_TABLE_FORMAT_SV48, pb.PAGE_TABLE_FORMAT_AMDV1_4L)))
+                numbers.insert(0, rng.choice((pb.PAGE_TABLE_FORMAT_SV48, pb.PAGE_TABLE_FORMAT_AMDV1_4L, EPT[0])))
             if rng.random() < 0.02:
                 numbers.append(rng.choice((0, 27, 1000)))
             for number in numbers:
@@ -270,14 +273,6 @@ class Generator:
 
     # -- tables that the tenant writes --
 
-    @staticmethod
-    def tables_of(lane):
-        """The registered memory that has all pages for tables, or None."""
-        for _, m in sorted(lane.lease.memories.items()) if lane.lease else ():
-            if m.file is lane.tables and m.length == PAGES * PAGE and m.write:
-                return m
-        return None
-
     def wish(self, lane):
         """What the lane's scribe asked for."""
         return lane.wishes.popleft() if lane.wishes else None
@@ -285,16 +280,20 @@ class Generator:
     def nest(self, lane):
         """The next thing that is missing for DMA through tables of the lane's own."""
         rng, lease = lane.rng, lane.lease
-        memory = self.tables_of(lane)
+        memory = tables_of(lane)
         if memory is None:
             return self.ticket(lane)
         spaces = [s for _, s in sorted(lease.ioasids.items())]
-        grounds = [s for s in spaces if s.kind == pb.IOASID_KIND_KERNEL and not s.parent]
+        grounds = [s for s in spaces if s.kind in (pb.IOASID_KIND_KERNEL, pb.IOASID_KIND_KVM) and not s.parent]
         if not grounds:
             return "Alloc", self._with_devices(lane, pb.AllocRequest(kind=pb.IOASID_KIND_KERNEL))
-        ready = [s for s in grounds if s.find(TABLES)]
+        ready = [s for s in grounds if s.backs(TABLES)]
         if not ready or (len(ready) < len(grounds) and rng.random() < 0.1):
             space = rng.choice([s for s in grounds if s not in ready])
+            if space.vm and space.vm.freed:
+                return None
+            if space.vm:
+                return "SetMemorySlot", slot_of_tables(lane, space.vm, memory)
             r = pb.MapRequest(ioasid=space.id)
             r.entries.add(
                 iova=TABLES, length=PAGES * PAGE, memory=memory.id, read=True, write=rng.random() < 0.92
@@ -306,8 +305,8 @@ class Generator:
             space = rng.choice(idle)
             device = rng.choice(space.devices or sorted(lease.devices))
             pasid = 0
-            if self.world.devices[device].pasid_bits and rng.random() < 0.5:
-                pasid = rng.choice((1, 2, 3, 255))
+            if self.world.devices[device].pasid_bits and rng.random() < (0.1 if space.pasid_table else 0.5):
+                pasid = rng.choice(PASIDS)
             if (device, pasid) in lease.attachments and rng.random() < 0.5:
                 r = pb.ReplaceRequest(device=device, ioasid=space.id)
                 method = "Replace"
@@ -319,10 +318,51 @@ class Generator:
             return method, r
         if len(written) < 4 or rng.random() < 0.1:
             return "Alloc", self._user_request(lane, rng.choice(ready + written))
-        unbound = [s for s in written if not s.table]
+        unbound = [s for s in written if not s.is_bound()]
         if unbound:
-            return self._bind_request(lane, rng.choice(unbound))
+            return self._some_bind(lane, rng.choice(unbound))
         return None
+
+    def scalable(self, lane):
+        """The next thing that is missing for DMA through a PASID table of the lane's own."""
+        rng, lease = lane.rng, lane.lease
+        if lane.owner.tenant.pasid_policy != "identity":
+            return None
+        able = [d for d in sorted(lease.devices) if self.world.devices[d].pasid_tables]
+        if not able:
+            groups = [names for _, names in sorted(self.world.groups.items()) if self.world.devices[names[0]].pasid_tables]
+            free = [names for names in groups if all(self.world.devices[n].lease is None for n in names)]
+            return ("ClaimDevice", pb.ClaimDeviceRequest(devices=rng.choice(free))) if free else None
+        spaces = [s for _, s in sorted(lease.ioasids.items())]
+        written = [s for s in spaces if s.kind == pb.IOASID_KIND_USER and s.format.sign_extended]
+        whole = [s for s in written if s.pasid_table]
+        by = [d for (d, pasid), s in sorted(lease.attachments.items(), key=lambda a: a[0]) if s in whole and not pasid]
+        if by:
+            return self._stand_in(lane, rng.choice(by), written) or self.nest(lane)
+        if whole:
+            space = rng.choice(whole)
+            device = rng.choice([d for d in space.devices if d in able] or able)
+            if (device, 0) in lease.attachments:
+                return "Replace", pb.ReplaceRequest(device=device, ioasid=space.id)
+            return "Attach", pb.AttachRequest(device=device, ioasid=space.id)
+        grounded = [s for s in written if s.parent.backs(TABLES)]
+        if len(written) > 1 and grounded:
+            return self._pasid_bind_request(lane, rng.choice(grounded))
+        grounds = [s for s in spaces if not s.parent and s.backs(TABLES) and (not s.devices or s.devices[0] in able)]
+        if not grounds:
+            return self.nest(lane)
+        r = self._user_request(lane, rng.choice(grounds))
+        r.candidates[0].format = X86_64[0]
+        return "Alloc", r
+
+    def _stand_in(self, lane, device, written):
+        """A space for one entry of a device's PASID table, by which the tenant names it."""
+        pasids = [p for p in sorted(lane.lease.attachments[device, 0].led) if p and (device, p) not in lane.lease.attachments]
+        if not pasids or lane.rng.random() < 0.3:
+            return None
+        r = pb.AttachRequest(device=device, ioasid=lane.rng.choice(written).id)
+        r.pasid.value = lane.rng.choice(pasids)
+        return "Attach", r
 
     def _with_devices(self, lane, r):
         mine = sorted(lane.lease.devices)
@@ -343,7 +383,7 @@ class Generator:
         else:
             self._with_devices(lane, r)
         formats = self.world.devices[r.devices[0]].formats if r.devices else FORMATS
-        r.candidates.add().format = rng.choice(formats)
+        r.candidates.add().format = rng.choice([f for f in formats if f not in EPT])
         if rng.random() < 0.5:
             self._table(lane, r.table, r.candidates[0].format)
         return r
@@ -351,7 +391,7 @@ class Generator:
     def _table(self, lane, table, format_):
         """A root for it, mostly a page that is nobody else's."""
         rng = lane.rng
-        taken = {p for p, s in lane.pages.items() if s.table and not s.freed}
+        taken = {p for p, s in lane.pages.items() if s.is_bound() and not s.freed}
         free = [p for p in range(PAGES) if p not in taken] or list(range(PAGES))
         table.root = TABLES + rng.choice(free) * PAGE
         roll = rng.random()
@@ -375,11 +415,43 @@ class Generator:
         if not written:
             if rng.random() < 0.95:
                 return None
-            return "UnbindPageTable", pb.UnbindPageTableRequest(ioasid=self._space_id(lane))
+            method = rng.choice(("UnbindPageTable", "UnbindPasidTable"))
+            return method, getattr(pb, method + "Request")(ioasid=self._space_id(lane))
         space = rng.choice(written)
-        if rng.random() < (0.15 if space.table else 0.03):
+        if rng.random() < (0.15 if space.table else 0.02):
             return "UnbindPageTable", pb.UnbindPageTableRequest(ioasid=space.id)
+        if rng.random() < (0.1 if space.pasid_table else 0.02):
+            return "UnbindPasidTable", pb.UnbindPasidTableRequest(ioasid=space.id)
+        if space.pasid_table and rng.random() < 0.8:
+            return None
+        return self._some_bind(lane, space)
+
+    def _some_bind(self, lane, space):
+        """A table, or a PASID table where it is of use, and now and then where it is not."""
+        able = space.format.sign_extended and lane.owner.tenant.pasid_policy == "identity"
+        whole = sum(1 for s in lane.lease.ioasids.values() if s.pasid_table)
+        if lane.rng.random() < ((0.6 if not whole else 0.3) if able else 0.03):
+            return self._pasid_bind_request(lane, space)
         return self._bind_request(lane, space)
+
+    def _pasid_bind_request(self, lane, space):
+        rng = lane.rng
+        r = pb.BindPasidTableRequest(ioasid=space.id, format=pb.PASID_TABLE_FORMAT_VTD)
+        table = pb.PageTable()
+        self._table(lane, table, space.format.number)
+        old = [s.pasid_table.root for _, s in sorted(lane.lease.ioasids.items()) if s.pasid_table]
+        r.root = rng.choice(old) if old and rng.random() < 0.4 else table.root
+        r.pasid_bits = rng.choice((8, 8, 10, 20, 20, 7))
+        roll = rng.random()
+        if roll < 0.02:
+            r.pasid_bits = rng.choice((0, 21, 1 << 31))
+        elif roll < 0.04:
+            r.format = rng.choice((0, 2, 3, 77))
+        elif roll < 0.05:
+            r.shape = 1
+        elif roll < 0.06:
+            r.ioasid = self._space_id(lane)
+        return "BindPasidTable", r
 
     def _bind_request(self, lane, space):
         rng = lane.rng
@@ -391,6 +463,165 @@ class Generator:
         if old and rng.random() < 0.4:
             r.table.root = rng.choice(old)  # one's own again, or another's
         return "BindPageTable", r
+
+    # -- virtual machines --
+
+    def machine(self, lane):
+        """The next thing that is missing for DMA into a VM, or a change of its slots."""
+        rng, lease = lane.rng, lane.lease
+        vms = [vm for _, vm in sorted(lease.vms.items())]
+        if not vms or rng.random() < 0.04:
+            return "CreateVm", pb.CreateVmRequest(label=rng.choice(("", "guest", "v" * 64, "v" * 65)))
+        if rng.random() < 0.03:
+            return "DestroyVm", pb.DestroyVmRequest(vm=self._vm_id(lane))
+        spaces = [s for _, s in sorted(lease.ioasids.items()) if s.vm]
+        if len(spaces) < 2 and rng.random() < 0.5:
+            return "Alloc", self._vm_request(lane)
+        idle = [s for s in spaces if not s.attachments and not s.children]
+        if idle and lease.devices and rng.random() < 0.4:
+            space = rng.choice(idle)
+            r = pb.AttachRequest(device=rng.choice(space.devices or sorted(lease.devices)), ioasid=space.id)
+            self._pasid(lane, r)
+            return "Attach", r
+        return "SetMemorySlot", self._slot(lane, rng.choice(vms))
+
+    def _vm_id(self, lane):
+        vms = sorted(lane.lease.vms)
+        if not vms or lane.rng.random() < 0.03:
+            return self._bad_id(lane, vms)
+        return lane.rng.choice(vms)
+
+    def _vm_request(self, lane):
+        rng = lane.rng
+        r = pb.AllocRequest(kind=pb.IOASID_KIND_KVM, vm=self._vm_id(lane))
+        mine = [d for d in sorted(lane.lease.devices) if set(EPT) & set(self.world.devices[d].formats)]
+        if mine and rng.random() < 0.7:
+            r.devices.append(rng.choice(mine))
+        elif rng.random() < 0.2:
+            r.devices.append(self._any_device(lane))
+        roll = rng.random()
+        if roll < 0.3:
+            r.candidates.add().format = rng.choice(EPT)
+        elif roll < 0.35:
+            r.candidates.add().format = rng.choice(FORMATS)
+        elif roll < 0.4:
+            r.input_bits = rng.choice((39, 48, 57, 58))
+        roll = rng.random()
+        if roll < 0.03:
+            r.parent = self._space_id(lane)
+        elif roll < 0.05:
+            r.faults = True
+        elif roll < 0.07:
+            r.dirty_tracking = True
+        elif roll < 0.08:
+            r.table.root = PAGE
+        elif roll < 0.1:
+            r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
+        return r
+
+    def _slot(self, lane, vm):
+        """A new slot, one that moves, or one that goes."""
+        rng = lane.rng
+        r = pb.SetMemorySlotRequest(vm=vm.id, slot=rng.randrange(6))
+        if rng.random() < 0.02:
+            r.vm = self._vm_id(lane)
+        old = vm.slots.get(r.slot)
+        hot = [(k, a) for k, a in lane.hot if lane.lease.attachments.get(k) and lane.lease.attachments[k].vm is vm]
+        if hot and rng.random() < 0.5:
+            # What a device has used of late.
+            address = rng.choice(hot)[1]
+            r.slot = next((n for n, s in sorted(vm.slots.items()) if s is vm.find(address)), r.slot)
+            old = vm.slots.get(r.slot)
+        if old and rng.random() < 0.55:
+            return r  # deleted
+        if old:
+            r.size, r.offset, r.memory, r.read_only = old.length, old.offset, old.memory.id, old.read_only
+        else:
+            self._new_slot(lane, r)
+        bases = (0, 0x10000, 0x200000, 0x40000000, TABLES, 0xFEDF0000, 1 << 32, (1 << 48) - 8 * PAGE, (1 << 57) - 16 * PAGE)
+        r.guest_address = rng.choice(bases) + rng.randrange(16) * PAGE
+        if r.size >= 512 * PAGE and rng.random() < 0.6:
+            r.guest_address = rng.choice((0x40000000, 0x80000000)) + r.offset % (512 * PAGE)
+        elif old and rng.random() < 0.4:
+            r.guest_address = max(0, old.address + rng.choice((-2, -1, 0, 1, 2)) * PAGE)
+        elif vm.slots and rng.random() < 0.3:
+            # Beside another.
+            start, length = rng.choice(vm.extents())
+            r.guest_address = max(0, rng.choice((start + length, start - r.size)))
+        roll = rng.random()
+        if roll < 0.01:
+            r.guest_address += 8
+        elif roll < 0.02:
+            r.size += rng.choice((1, PAGE, -1))
+        elif roll < 0.03:
+            r.offset += rng.choice((PAGE, 512))
+        elif roll < 0.04:
+            r.slot = rng.choice((32763, 32764, (1 << 32) - 1))
+        elif roll < 0.05:
+            r.guest_address = rng.choice(((1 << 57) - PAGE, (1 << 64) - PAGE, 1 << 57))
+        elif roll < 0.06:
+            r.read_only = not r.read_only
+        elif roll < 0.07:
+            r.memory = self._memory_id(lane)
+        return r
+
+    def _new_slot(self, lane, r):
+        rng = lane.rng
+        tables = tables_of(lane)
+        if tables and rng.random() < 0.25:
+            r.memory, r.size = tables.id, PAGES * PAGE
+            return
+        r.memory = self._memory_id(lane)
+        memory = lane.lease.memories.get(r.memory)
+        total = memory.length // PAGE if memory else 16
+        pages = rng.choice((1, 1, 2, 3, 4, 8, 16))
+        if total >= 512 and rng.random() < 0.5:
+            pages = rng.choice((512, 513, total))
+        pages = min(pages, total)
+        r.size = pages * PAGE
+        r.offset = rng.randint(0, total - pages) * PAGE if rng.random() < 0.6 else 0
+        r.read_only = rng.random() < 0.15 or (memory is not None and not memory.write and rng.random() < 0.9)
+
+    # -- processes --
+
+    def sva(self, lane):
+        """The next thing that is missing for DMA into the process."""
+        rng, lease = lane.rng, lane.lease
+        spaces = [s for _, s in sorted(lease.ioasids.items()) if s.kind == pb.IOASID_KIND_PROCESS]
+        alive = [s for s in spaces if s.service]
+        if len(alive) < 2 and (rng.random() < 0.5 if lease.service else rng.random() < 0.05):
+            r = pb.AllocRequest(kind=pb.IOASID_KIND_PROCESS)
+            mine = sorted(lease.devices)
+            if mine and rng.random() < 0.5:
+                r.devices.append(rng.choice(mine))
+            roll = rng.random()
+            if roll < 0.03:
+                r.parent = self._space_id(lane)
+            elif roll < 0.06:
+                r.candidates.add().format = rng.choice(FORMATS)
+            elif roll < 0.08:
+                r.faults = True
+            elif roll < 0.1:
+                r.dirty_tracking = True
+            elif roll < 0.12:
+                r.table.root = PAGE
+            elif roll < 0.14:
+                r.vm = 1
+            elif roll < 0.2:
+                r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
+            elif roll < 0.25:
+                r.pasid = True
+            return "Alloc", r
+        dead = [s for s in spaces if not s.service]
+        if dead and rng.random() < 0.2:
+            return "Free", pb.FreeRequest(ioasid=rng.choice(dead).id)
+        idle = [s for s in alive if not s.attachments]
+        if idle and lease.devices:
+            space = rng.choice(idle)
+            r = pb.AttachRequest(device=rng.choice(space.devices or sorted(lease.devices)), ioasid=space.id)
+            self._pasid(lane, r)
+            return "Attach", r
+        return None
 
     # -- mappings --
 
@@ -477,10 +708,21 @@ class Generator:
     def _address(self, lane, space):
         """An address of interest in a space: in, at the edge of, or near a mapping."""
         rng = lane.rng
+        if space is not None and space.pasid_table:
+            # Its entries lead to tables of the lane's others.
+            others = [s for _, s in sorted(lane.lease.ioasids.items()) if s.table and s.format.sign_extended and s.vas]
+            space = rng.choice(others) if others else space
+        if space is not None and space.kind == pb.IOASID_KIND_PROCESS and rng.random() < 0.95:
+            return BASE - PAGE + rng.randrange((PROCESS_PAGES + 2) * PAGE)
         if space is not None and space.vas and rng.random() < 0.9:
             va = rng.choice(list(space.vas))
             size = PAGE << 9 * (space.vas[va] - 1)
             return (va + rng.randrange(min(size, PAGES * PAGE) + PAGE)) % (1 << 64)
+        if space is not None and space.vm and space.vm.slots and rng.random() < 0.9:
+            start, length = rng.choice(space.extents())
+            if rng.random() < 0.8:
+                return start + rng.randrange(length)
+            return max(0, rng.choice((start, start + length)) + rng.randint(-32, 32))
         if space is not None and space.starts and rng.random() < 0.9:
             m = space.maps[rng.choice(space.starts)]
             if not m.memory and rng.random() < 0.6:
@@ -592,28 +834,54 @@ class Generator:
                 iova = self._address(lane, space) // PAGE * PAGE
                 iova = min(iova, (1 << 39) - PAGE)
                 r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_RANGE, iova=iova, length=PAGE)
+        if space is not None and space.kind == pb.IOASID_KIND_USER and rng.random() < 0.3:
+            e = r.entries.add(granularity=rng.choice((pb.INVALIDATE_GRANULARITY_PASID, pb.INVALIDATE_GRANULARITY_PASID_CACHE)))
+            if e.granularity == pb.INVALIDATE_GRANULARITY_PASID_CACHE and not space.pasid_table and rng.random() < 0.9:
+                e.granularity = pb.INVALIDATE_GRANULARITY_PASID
+            if rng.random() < 0.95:
+                e.pasid.value = rng.choice(PASIDS) if rng.random() < 0.97 else rng.choice((0, 1 << 20))
+        if rng.random() < 0.15 and not self.world.real:
+            e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_DEVICE_TLB)
+            tlbs = [d for d in sorted(lane.lease.devices) if self.world.devices[d].tlb]
+            if rng.random() < 0.5:
+                e.device = rng.choice(tlbs) if tlbs and rng.random() < 0.9 else self._any_device(lane)
+            if rng.random() < 0.5:
+                e.iova = min(self._address(lane, space) // PAGE * PAGE, (1 << 39) - PAGE)
+                e.length = PAGE * rng.choice((1, 1, 8)) if rng.random() < 0.95 else 0
+            if not tlbs and rng.random() < 0.9:
+                r.entries.pop()
         if rng.random() < 0.03:
             rng.choice(list(r.entries)).granularity = rng.choice((0, 6, 77))
+        written = space is not None and space.kind == pb.IOASID_KIND_USER and space.format.sign_extended
+        if rng.random() < (0.3 if written else 0.03) and not self.world.real:
+            make_native(rng, r)
         return "Invalidate", r
 
     def cure(self, lane, space, address):
-        """A Map that puts a page there; None: there is none to be had."""
+        """(method, request) that puts a page there; None: there is none to be had."""
         page = address // PAGE * PAGE
-        if space.find(page) or space.freed or not space.is_valid(page, PAGE):
+        if space.backs(page) or space.freed or not space.is_valid(page, PAGE):
             return None
+        able = [m for _, m in sorted(lane.lease.memories.items()) if m.read and m.write and m.file is not lane.tables]
+        if space.vm:
+            if not able or space.vm.freed:
+                return None
+            free = next(n for n in range(len(space.vm.slots) + 1) if n not in space.vm.slots)
+            return "SetMemorySlot", pb.SetMemorySlotRequest(
+                vm=space.vm.id, slot=free, guest_address=page, size=PAGE, memory=lane.rng.choice(able).id
+            )
         r = pb.MapRequest(ioasid=space.id)
         e = r.entries.add(iova=page, length=PAGE, read=True, write=True)
         if space.parent:
             e.from_parent = True
             e.parent_address = self._address(lane, space.parent) // PAGE * PAGE
-            return r
-        able = [m for _, m in sorted(lane.lease.memories.items()) if m.read and m.write and m.file is not lane.tables]
+            return "Map", r
         if not able:
             return None
         memory = lane.rng.choice(able)
         e.memory = memory.id
         e.offset = lane.rng.randrange(memory.length // PAGE) * PAGE
-        return r
+        return "Map", r
 
     # -- dirty pages --
 
@@ -662,8 +930,19 @@ class Generator:
             return None
         r = pb.DeviceDmaRequest(access=WRITE if rng.random() < 0.4 else READ)
         self._attached_or_not(lane, r)
-        key = (r.device, r.pasid.value if r.HasField("pasid") else 0)
-        r.iova = self._address(lane, lane.lease.attachments.get(key))
+        whole = [d for (d, p), s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s.pasid_table and not p]
+        if whole and rng.random() < 0.7:
+            r.device = rng.choice(whole)
+            r.ClearField("pasid")
+            set_ = sorted(lane.lease.attachments[r.device, 0].led)
+            pasid = rng.choice(set_ if set_ and rng.random() < 0.85 else PASIDS)
+            if pasid:
+                r.pasid.value = pasid
+        pasid = r.pasid.value if r.HasField("pasid") else 0
+        space = self.world.goes_by(lane.lease, r.device, pasid)
+        if space is not None and space.pasid_table:
+            space = space.led.get(pasid, space)
+        r.iova = self._address(lane, space)
         if lane.hot and rng.random() < 0.35:
             # Again where it has been, while the IOTLB may still know the way.
             (r.device, pasid), r.iova = rng.choice(list(lane.hot))

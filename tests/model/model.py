@@ -22,10 +22,14 @@ counters from the objects; the incremental ones must agree.
 
 import bisect
 import collections
+import struct
 
 import ioasid_pb2 as pb
 from dirty import Pages
+from pasids import X86_64, PasidBound, Pasids
 from tables import Bound, Fault, Forgotten, Place, TooMany, Walk
+from processes import ProcessSpaces
+from vms import Vms
 
 PAGE = 4096
 OUTPUT_BITS = 48  # of every simulated IOMMU of the test
@@ -115,8 +119,14 @@ FORMATS = {
         Format(pb.PAGE_TABLE_FORMAT_VTDSS_3L, 39),
         Format(pb.PAGE_TABLE_FORMAT_VTDSS_4L, 48),
         Format(pb.PAGE_TABLE_FORMAT_VTDSS_5L, 57),
+        Format(pb.PAGE_TABLE_FORMAT_EPT_4L, 48),
+        Format(pb.PAGE_TABLE_FORMAT_EPT_5L, 57),
     )
 }
+# Of a process: the CPU's own affair.
+NO_FORMAT = Format(0, 64, output_bits=0)
+# Of virtual machines' own tables, and of no others.
+EPT = (pb.PAGE_TABLE_FORMAT_EPT_4L, pb.PAGE_TABLE_FORMAT_EPT_5L)
 
 
 class Device:
@@ -124,7 +134,7 @@ class Device:
 
     def __init__(
         self, address, iommu, group, formats, reserved, pasid_bits, snoop, max_depth, faults=False, dirty=False,
-        access_dirty=False,
+        access_dirty=False, tlb=False,
     ):  # fmt: skip
         self.address = address
         self.iommu = iommu
@@ -132,11 +142,14 @@ class Device:
         self.formats = formats  # numbers
         self.reserved = reserved  # [(start, last)]
         self.pasid_bits = pasid_bits
-        self.snoop = snoop
+        self.snoop = self.snoop_control = snoop
         self.max_depth = max_depth
         self.faults = faults
         self.dirty = dirty
         self.access_dirty = access_dirty  # its IOMMU sets these bits in tables that tenants write
+        self.tlb = tlb
+        # Its IOMMU reads VT-d's PASID tables.
+        self.pasid_tables = bool(pasid_bits and max_depth > 1 and set(formats) & set(X86_64))
         self.lease = None
 
 
@@ -178,7 +191,12 @@ class Ioasid:
         self.parent = parent
         self.depth = parent.depth + 1 if parent else 1
         self.kind = request.kind
-        self.table = None  # kind USER: what is bound
+        self.vm = None  # kind KVM: a vms.Vm
+        self.service = None  # kind PROCESS: while its service lives
+        self.awaits_service = False  # it was a killed broker's
+        self.table = None  # kind USER: what is bound, one of the two or nothing
+        self.pasid_table = None
+        self.led = {}  # pasid -> the space whose table its entry was made to lead to
         self.forgotten = Forgotten()
         self.vas = {}  # addresses that the tenant's table was written for, and at what level
         self.dirty_tracking = request.dirty_tracking
@@ -186,6 +204,7 @@ class Ioasid:
         self.dirty = None  # a dirty.Pages while pages are tracked
         self.snoop_control = True  # of all named devices; so is the next
         self.access_dirty = True
+        self.tlb = False
         self.devices = list(request.devices)
         self.label = request.label
         self.snoop = False
@@ -214,6 +233,19 @@ class Ioasid:
             i += 1
         return found
 
+    def extents(self):
+        """[(start, bytes)] of what the tenant mapped there, or of its VM's slots."""
+        if self.vm:
+            return self.vm.extents()
+        return [(start, self.maps[start].length) for start in self.starts]
+
+    def is_bound(self):
+        return bool(self.table or self.pasid_table)
+
+    def backs(self, address):
+        """Does it lead to memory, or on to its parent, by the broker's own doing?"""
+        return (self.vm.find(address) if self.vm else self.find(address)) is not None
+
     def is_valid(self, start, length):
         return any(lo <= start and start + length - 1 <= hi for lo, hi in self.valid)
 
@@ -227,6 +259,16 @@ class Ioasid:
         return sum(m.length for m in self.maps.values())
 
 
+class Everywhere:
+    """The native command for all translations, which leaves what leads to tables."""
+
+    granularity = pb.INVALIDATE_GRANULARITY_RANGE
+    iova, length = 0, 1 << 64
+
+    def __init__(self, leaf):
+        self.leaf = leaf
+
+
 class Negotiated:
     """What Alloc may choose."""
 
@@ -237,6 +279,8 @@ class Lease:
         self.name = name
         self.ioasids = {}
         self.memories = {}
+        self.vms = {}
+        self.service = None  # a processes.Service
         self.devices = set()
         self.attachments = {}  # (device address, pasid or 0) -> Ioasid
         self.used_ids = set()
@@ -251,8 +295,9 @@ class Lease:
 
 
 class Tenant:
-    def __init__(self, path):
+    def __init__(self, path, pasid_policy="identity"):
         self.path = path
+        self.pasid_policy = pasid_policy
         self.registered = {}  # file -> {page: registrations}
         self.pinned = {}  # file -> {page: mappings}
         self.leases = []
@@ -323,6 +368,8 @@ class Plan:
         self.file = None
         self.waits = False  # it may wait for an answer to a page request
         self.pages = ()  # of a DMA
+        self.process = None  # the file of a process that it goes into
+        self.through = ""  # the kinds that it goes through
         self.stale = False  # caches may have a say in it
         self.unclear = False  # its outcome is not to be foretold
         self.admitted = lambda: None  # it will be sent
@@ -363,17 +410,18 @@ def differ(**pairs):
     return None
 
 
-class World:
-    def __init__(self, devices, tree, tenants, real=False, kinds=(pb.IOASID_KIND_KERNEL,)):
+class World(Vms, Pasids, ProcessSpaces):
+    def __init__(self, devices, tree, tenants, real=False, kinds=(pb.IOASID_KIND_KERNEL,), pasid_policies=()):
         # Of a real shim: a group has one table, and nobody sees its entries.
         self.real = real
         self.kinds = set(kinds)
+        self.x86_64 = tuple(FORMATS.get(number) for number in X86_64)
         self.devices = {d.address: d for d in devices}
         self.groups = {}
         for d in devices:
             self.groups.setdefault(d.group, []).append(d.address)
         self.quota = Quota(tree)
-        self.tenants = {path: Tenant(path) for path in tenants}
+        self.tenants = {path: Tenant(path, dict(pasid_policies).get(path, "identity")) for path in tenants}
         self.now = 1  # counts what changes tables or caches
 
     def tick(self):
@@ -383,7 +431,10 @@ class World:
     def oldest(self):
         """When the space that has not forgotten for the longest time last did."""
         spaces = {s for t in self.tenants.values() for lease in t.leases for s in self.objects(lease)[0]}
-        return min((s.forgotten.all for s in spaces if s.table), default=self.now)
+        oldest = min((s.forgotten.all for s in spaces if s.is_bound()), default=self.now)
+        for s in spaces:
+            s.forgotten.entries.settle(oldest)
+        return oldest
 
     # ---- leases ------------------------------------------------------------------------
 
@@ -400,8 +451,12 @@ class World:
             self._detached(lease, key)
         for space in sorted(lease.ioasids.values(), key=lambda s: -s.depth):
             self._freed(space)
+        for vm in list(lease.vms.values()):
+            self._vm_destroyed(vm)
         for memory in list(lease.memories.values()):
             self._unregistered(lease, memory)
+        if lease.service:
+            self.service_ended(lease)
         lease.tenant.leases.remove(lease)
         self.quota.add(lease.tenant.path, {"leases": 1}, -1)
 
@@ -413,7 +468,13 @@ class World:
             spaces.update(space.chain())
         memories = set(lease.memories.values())
         memories.update(m.memory for s in spaces for m in s.maps.values() if m.memory)
+        memories.update(slot.memory for vm in World.vms(lease, spaces) for slot in vm.slots.values())
         return spaces, memories
+
+    @staticmethod
+    def vms(lease, spaces):
+        """Its VMs, with those that were destroyed but that a space is still of."""
+        return {*lease.vms.values(), *(s.vm for s in spaces if s.vm)}
 
     def holdings(self, lease):
         """The most that ending objects of a lease can give back."""
@@ -425,7 +486,8 @@ class World:
             "mapped_bytes": bytes_,
             "pinned_bytes": bytes_,
             "registered_bytes": sum(m.length for m in memories),
-            "kept_fds": len(memories),
+            "kept_fds": len(memories) + 2 * bool(lease.service),
+            "vms": len(self.vms(lease, spaces)),
             "devices": len(lease.devices),
             "pasids": sum(1 for _, pasid in lease.attachments if pasid),
             "leases": 1,
@@ -502,6 +564,9 @@ class World:
             for m in list(space.maps.values()):
                 self._unmap(space, m)
             self.quota.add(space.lease.tenant.path, {"ioasids": 1, RESOURCE_OF_KIND[space.kind]: 1}, -1)
+            if space.vm:
+                space.vm.spaces -= 1
+                self._vm_collect(space.vm)
             space = space.parent
             if space:
                 space.children -= 1
@@ -574,6 +639,8 @@ class World:
     def _reads_space(self, plan, space, with_files=None):
         for s in space.chain():
             plan.reads.add(("space", s))
+            if s.vm:
+                plan.reads.add(("vm", s.vm))
         if with_files:
             for file in {m.memory.file for s in space.chain() for m in s.maps.values() if m.memory}:
                 with_files.add(("bytes", file))
@@ -585,6 +652,8 @@ class World:
                 if m.memory:
                     plan.writes.add(("pins", lease.tenant, m.memory.file))
                     plan.writes.add(("registered", lease.tenant, m.memory.file))
+            if space.vm:
+                self._vm_may_end(plan, space.vm)
         plan.releases = self.holdings(lease)
 
     def _new_id(self, lease, id_):
@@ -719,6 +788,7 @@ class World:
     def _plan_ListMemory(self, plan, lease, request):
         self._uses(plan, lease)
         plan.reads.update(("space", s) for s in lease.ioasids.values())
+        plan.reads.update(("vm", vm) for vm in self.vms(lease, self.objects(lease)[0]))
 
         def check(r):
             expected = {
@@ -746,9 +816,16 @@ class World:
             plan.refuse("INVALID_FIELD")
         elif a.kind not in self.kinds:
             plan.refuse("UNIMPLEMENTED")
+        vm = None
+        if a.kind == pb.IOASID_KIND_KVM:
+            vm = self._plan_space_of_vm(plan, lease, a)
+            if any(not set(EPT) & set(d.formats) for d in named):
+                plan.refuse("UNIMPLEMENTED")
+        if a.kind == pb.IOASID_KIND_PROCESS:
+            self._plan_space_of_process(plan, lease, a)
         if a.HasField("table") and a.kind != pb.IOASID_KIND_USER:
             plan.refuse("INVALID_FIELD")
-        if a.vm and a.kind == pb.IOASID_KIND_KERNEL:
+        if a.vm and a.kind != pb.IOASID_KIND_KVM:
             plan.refuse("INVALID_FIELD")
         if a.input_bits > 64 or len(a.label.encode()) > 64:
             plan.refuse("INVALID_FIELD")
@@ -761,6 +838,8 @@ class World:
         if a.parent and parent is None:
             plan.refuse("NOT_FOUND")
         if a.kind == pb.IOASID_KIND_USER and not a.parent:
+            plan.refuse("INVALID_FIELD")
+        if parent and parent.kind == pb.IOASID_KIND_PROCESS:
             plan.refuse("INVALID_FIELD")
         if a.kind == pb.IOASID_KIND_KERNEL and parent and parent.kind != pb.IOASID_KIND_KERNEL:
             plan.refuse("INVALID_FIELD")
@@ -788,7 +867,7 @@ class World:
 
         def usable(number):
             f = FORMATS.get(number)
-            if f is None or f.bits < a.input_bits:
+            if f is None or f.bits < a.input_bits or (number in EPT) != (a.kind == pb.IOASID_KIND_KVM):
                 return False
             # Without named devices one that fits is enough.
             return (all if named else any)(can_use(d, number) for d in suited)
@@ -797,6 +876,8 @@ class World:
         if not wanted and a.table.format:
             wanted = [a.table.format]
         good = [n for n in (wanted or FORMATS) if usable(n)]
+        if a.kind == pb.IOASID_KIND_PROCESS:
+            good = wanted = [0]
         if not good:
             plan.refuse("FORMAT_UNSUPPORTED")
         if plan.refusals:
@@ -810,11 +891,13 @@ class World:
             plan.refusals.clear()
         chosen = Negotiated()
         chosen.parent = parent
+        chosen.vm = vm
         chosen.formats = good[:1] if wanted else good
         chosen.passed = wanted[: wanted.index(good[0])] if wanted else []
         chosen.suited = suited
-        chosen.enforce_snoop = a.snoop == pb.SNOOP_MODE_ENFORCE or (
-            a.snoop == pb.SNOOP_MODE_AUTO and bool(named) and all(d.snoop for d in named)
+        chosen.enforce_snoop = a.kind != pb.IOASID_KIND_PROCESS and (
+            a.snoop == pb.SNOOP_MODE_ENFORCE
+            or (a.snoop == pb.SNOOP_MODE_AUTO and bool(named) and all(d.snoop for d in named))
         )
         return chosen
 
@@ -823,7 +906,7 @@ class World:
         """All of the lower addresses but what is reserved for a device that has the format."""
         spans = [(0, format_.last())]
         for device in suited:
-            if format_.number not in device.formats:
+            if format_.number and format_.number not in device.formats:
                 continue
             for start, last in device.reserved:
                 cut = []
@@ -841,7 +924,7 @@ class World:
     def _check_choice(self, a, chosen, choice):
         if choice.format not in chosen.formats:
             return f"format: expected one of {chosen.formats}, seen {choice.format}"
-        f = FORMATS[choice.format]
+        f = FORMATS.get(choice.format, NO_FORMAT)
         return differ(
             input_bits=(f.bits, choice.input_bits),
             output_bits=(f.output_bits, choice.output_bits),
@@ -877,17 +960,23 @@ class World:
             return self._check_choice(a, chosen, r.choice) or self._new_id(lease, r.ioasid)
 
         def commit(r):
-            f = FORMATS[r.choice.format]
+            f = FORMATS.get(r.choice.format, NO_FORMAT)
             space = Ioasid(lease, f, parent, a)
             space.valid = self.valid_ranges(f, chosen.suited)
             space.snoop = chosen.enforce_snoop
             made_for = [self.devices[d] for d in a.devices] or self.devices.values()
             space.snoop_control = all(d.snoop for d in made_for)
             space.access_dirty = all(d.access_dirty for d in made_for)
-            space.forgotten.everything(self.tick())
+            space.tlb = all(d.tlb for d in made_for)
+            space.forgotten.rebound(self.tick())
             if a.HasField("table"):
-                space.table = Bound(a.table)
+                space.table = Bound.of(f, a.table)
             space.id = r.ioasid
+            if a.kind == pb.IOASID_KIND_PROCESS:
+                space.service = lease.service
+            if chosen.vm:
+                space.vm = chosen.vm
+                space.vm.spaces += 1
             lease.used_ids.add(r.ioasid)
             lease.ioasids[r.ioasid] = space
             if parent:
@@ -917,7 +1006,7 @@ class World:
         self._check_table(plan, space.format, space.parent, request.table)
         if plan.refusals:
             return
-        plan.commit = lambda r: self._bound(space, Bound(request.table))
+        plan.commit = lambda r: self._bound(space, Bound.of(space.format, request.table))
 
     def _plan_UnbindPageTable(self, plan, lease, request):
         self._uses(plan, lease)
@@ -936,9 +1025,12 @@ class World:
             plan.refuse("NOT_FOUND")
         return space
 
-    def _bound(self, space, table):
+    def _bound(self, space, table, pasid_table=None):
         space.table = table
-        space.forgotten.everything(self.tick())
+        if not (space.pasid_table and pasid_table and space.pasid_table.root == pasid_table.root):
+            space.led = {}
+        space.pasid_table = pasid_table
+        space.forgotten.rebound(self.tick())
 
     def _plan_Free(self, plan, lease, request):
         self._structural(plan, lease)
@@ -953,12 +1045,14 @@ class World:
         return {
             "kind": s.kind,
             "table": s.table.fields() if s.table else None,
+            "pasid_table": s.pasid_table.fields() if s.pasid_table else None,
             "dirty_tracking": s.dirty_tracking,
             "tracking": s.dirty is not None,
             "format": s.format.number,
             "input_bits": s.format.bits,
             "valid": s.valid,
             "parent": s.parent.id if s.parent else 0,
+            "vm": s.vm.id if s.vm else 0,
             "depth": s.depth,
             "devices": s.devices,
             "label": s.label,
@@ -972,13 +1066,15 @@ class World:
     def _seen_fields(i):
         return {
             "kind": i.kind,
-            "table": Bound(i.table).fields() if i.HasField("table") else None,
+            "table": Bound.of(None, i.table).fields() if i.HasField("table") else None,
+            "pasid_table": PasidBound(i.pasid_table).fields() if i.HasField("pasid_table") else None,
             "dirty_tracking": i.dirty_tracking,
             "tracking": i.tracking,
             "format": i.choice.format,
             "input_bits": i.choice.input_bits,
             "valid": [(v.start, v.last) for v in i.choice.valid],
             "parent": i.parent,
+            "vm": i.vm,
             "depth": i.depth,
             "devices": list(i.devices),
             "label": i.label,
@@ -1015,6 +1111,8 @@ class World:
         space = self._space(plan, lease, request.ioasid)
         if request.access not in (READ, WRITE, EXECUTE):
             plan.refuse("INVALID_FIELD")
+        if space and space.kind == pb.IOASID_KIND_PROCESS:
+            plan.refuse("UNIMPLEMENTED")
         if plan.refusals:
             return
         self._reads_space(plan, space)
@@ -1041,24 +1139,22 @@ class World:
                 memory=(0, r.memory),
             )
         memory, offset = place.memory, place.offset
-        if memory.freed or (r.memory == 0 and any(s.kind != pb.IOASID_KIND_KERNEL for s in space.chain())):
-            # A memory that was unregistered while mapped has no id any more.
-            found = {}
-        else:
-            found = {"memory": (memory.id, r.memory), "offset": (offset, r.offset)}
+        # A memory that was unregistered while mapped has no id any more.
         return differ(
             fault=(0, r.fault.cause),
-            **found,
+            memory=(memory.id if not (memory.freed and r.memory == 0) else 0, r.memory),
+            offset=(offset, r.offset),
             read=(READ in place.prot, r.read),
             write=(WRITE in place.prot, r.write),
-            **self._walk(request, r),
+            **self._walk(space, request, r),
         )
 
-    def _walk(self, request, r):
+    def _walk(self, space, request, r):
         """What is to be said of the table itself."""
         if self.real:
             return {"unseen": ((0, 0, 0), (len(r.levels), r.output, r.page_size))}
-        return {
+        filled = {"filled": (space.vm.find(request.iova).page_size(request.iova), r.page_size)} if space.vm else {}
+        return filled | {
             "page": (True, r.page_size >= PAGE and r.page_size & (r.page_size - 1) == 0),
             "in_page": (request.iova % PAGE, r.output % PAGE),
             "walked": (True, len(r.levels) > 0),
@@ -1260,6 +1356,8 @@ class World:
 
     def _compatible(self, plan, device, pasid, space):
         self._pasid_fits(plan, device, pasid)
+        if space.kind == pb.IOASID_KIND_PROCESS:
+            return  # it has no table
         if self.real:
             for name in self.groups[device.group]:
                 if name != device.address and plan.lease.attachments.get((name, 0), space) is not space:
@@ -1271,6 +1369,8 @@ class World:
                 plan.refuse("INCOMPATIBLE")
             if s.dirty_tracking and not device.dirty:
                 plan.refuse("INCOMPATIBLE")
+        if space.pasid_table and not pasid and not device.pasid_tables:
+            plan.refuse("INCOMPATIBLE")
         if device.max_depth < space.depth:
             plan.refuse("INCOMPATIBLE")
         # What is reserved for a device must not be mappable: name it at Alloc.
@@ -1290,6 +1390,10 @@ class World:
         if old and (old is space or old not in space.chain()):
             plan.refuse("ALREADY_ATTACHED")
         if plan.refusals:
+            return
+        if key[1] and not old and lease.tenant.pasid_policy == "none":
+            plan.refuse("POLICY_FORBIDDEN")
+            plan.maybe = {"pasids": 1}
             return
         plan.charges = {"pasids": 1} if key[1] and not old else {}
         if old:
@@ -1350,47 +1454,99 @@ class World:
     def _plan_Invalidate(self, plan, lease, request):
         self._uses(plan, lease)
         space = self._space(plan, lease, request.ioasid)
-        for e in request.entries:
+        if space and space.kind == pb.IOASID_KIND_PROCESS:
+            plan.refuse("UNIMPLEMENTED")  # nothing of it is cached
+        commands = self._commands(plan, space, request)
+        for e in commands:
             self._plan_command(plan, lease, space, e)
-        if not request.entries:
+        if not commands:
             plan.refuse("INVALID_FIELD")
-        if len(request.entries) > 4096:
+        if len(commands) > 4096:
             plan.refuse("MALFORMED")
         if plan.refusals:
             return
         (plan.writes if space.kind == pb.IOASID_KIND_USER else plan.reads).add(("space", space))
-        plan.check = lambda r: differ(done=(len(request.entries), r.done), retry=(0, r.retry_after_ms))
+        plan.check = lambda r: differ(done=(len(commands), r.done), retry=(0, r.retry_after_ms))
 
         def commit(r):
             now = self.tick()
-            for e in request.entries:
-                if e.granularity == pb.INVALIDATE_GRANULARITY_ALL:
-                    space.forgotten.everything(now)
-                elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID:
-                    space.forgotten.pasid(e.pasid.value, now)
-                elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
-                    start, last = e.iova // PAGE * PAGE, (e.iova + e.length - 1) | PAGE - 1
-                    space.forgotten.range(start, last, e.leaf, now)
+            for e in commands:
+                self._forget(lease, space, e, now)
 
         plan.commit = commit
 
+    @staticmethod
+    def _commands(plan, space, request):
+        """As entries, what a native array says as well."""
+        if not (request.native_type or request.native):
+            return list(request.entries)
+        if request.entries or not request.native_type:
+            plan.refuse("INVALID_FIELD")
+        size = 24 if request.native_type == pb.NATIVE_INVALIDATION_VTD_S1 else 16
+        if len(request.native) % size:
+            plan.refuse("INVALID_FIELD")
+        if space and (request.native_type != pb.NATIVE_INVALIDATION_VTD_S1 or space.kind != pb.IOASID_KIND_USER or not space.format.sign_extended):
+            plan.refuse("UNIMPLEMENTED")
+        if size != 24 or len(request.native) % size:
+            return [pb.InvalidateEntry(granularity=pb.INVALIDATE_GRANULARITY_ALL)] * (len(request.native) // size)
+        commands = []
+        for address, pages, flags, reserved in struct.iter_unpack("<QQII", request.native):
+            e = pb.InvalidateEntry(granularity=pb.INVALIDATE_GRANULARITY_RANGE, leaf=flags & 1)
+            whole = not address and pages == U64
+            if flags & ~1 or reserved or address % PAGE or (not whole and pages * PAGE > U64):
+                plan.refuse("INVALID_FIELD")
+            elif whole and not e.leaf:
+                e = pb.InvalidateEntry(granularity=pb.INVALIDATE_GRANULARITY_ALL)
+            elif whole:
+                e = Everywhere(leaf=True)
+            else:
+                e.iova, e.length = address, pages * PAGE
+            commands.append(e)
+        return commands
+
     def _plan_command(self, plan, lease, space, e):
+        if isinstance(e, Everywhere):
+            return
         if e.granularity not in pb.InvalidateGranularity.values() or not e.granularity:
             plan.refuse("INVALID_FIELD")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
             if not e.length or e.iova + e.length > 1 << 64:
                 plan.refuse("INVALID_FIELD")
-            elif space and (space.format.outside(e.iova) or space.format.outside(e.iova + e.length - 1)):
-                plan.refuse("INVALID_FIELD")
+            elif space:
+                # The entries of a PASID table choose for themselves: the widest.
+                format_ = FORMATS[X86_64[1]] if space.pasid_table else space.format
+                if format_.outside(e.iova) or format_.outside(e.iova + e.length - 1):
+                    plan.refuse("INVALID_FIELD")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID:
             if not e.HasField("pasid"):
                 plan.refuse("INVALID_FIELD")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_PASID_CACHE:
-            plan.refuse("WRONG_STATE")  # no PASID table is bound
+            if space and not space.pasid_table:
+                plan.refuse("WRONG_STATE")
         elif e.granularity == pb.INVALIDATE_GRANULARITY_DEVICE_TLB:
-            plan.refuse("UNIMPLEMENTED")  # no IOMMU of the test has them
+            self._plan_device_tlb(plan, lease, space, e)
+        if e.granularity not in (pb.INVALIDATE_GRANULARITY_RANGE, pb.INVALIDATE_GRANULARITY_DEVICE_TLB):
+            if e.iova or e.length:
+                plan.refuse("INVALID_FIELD")
+        if e.device and e.granularity != pb.INVALIDATE_GRANULARITY_DEVICE_TLB:
+            plan.refuse("INVALID_FIELD")
         if e.HasField("pasid") and not 1 <= e.pasid.value < 1 << 20:
             plan.refuse("INVALID_FIELD")
+
+    def _plan_device_tlb(self, plan, lease, space, e):
+        if e.device:
+            device = self._device(plan, lease, e.device)
+            if device and not device.tlb:
+                plan.refuse("UNIMPLEMENTED")
+        elif not any(self.devices[d].tlb for d in lease.devices):
+            plan.refuse("UNIMPLEMENTED")
+        if e.iova or e.length:
+            if not e.length or e.iova + e.length > 1 << 64:
+                plan.refuse("INVALID_FIELD")
+            elif space:
+                format_ = FORMATS[X86_64[1]] if space.pasid_table else space.format
+                if format_.outside(e.iova) or format_.outside(e.iova + e.length - 1):
+                    plan.refuse("INVALID_FIELD")
 
     # ---- dirty pages ---------------------------------------------------------------------
 
@@ -1456,15 +1612,20 @@ class World:
         if request.iova + length > 1 << 64:
             plan.refuse("INVALID_FIELD")
             return
-        space = lease.attachments.get(key)
+        space = self.goes_by(lease, *key)
+        whole = lease.attachments.get((key[0], 0))
+        if whole:
+            plan.reads.add(("space", whole))  # whether it has a PASID table
         walk = Walk(device, key[1], OUTPUT_BITS)
-        plan.admitted = walk.remember
+        plan.admitted = lambda: walk.remember(self.now)
         try:
             pages = self.pages(walk, device, space, request.iova, length, request.access)
         except TooMany:
             plan.unclear = True
             return
         plan.pages = pages
+        plan.process = space.service.file if space and space.service else None
+        plan.through = "PASID table, " * bool(space and space.pasid_table) + " on ".join(pb.IoasidKind.Name(s.kind)[12:].lower() for s in space.chain()) if space else ""
         self._dma_touches(plan, walk, space, pages, request.access)
         plan.check = lambda r: self._check_dma(request, pages, r)
         plan.commit = lambda r: self._moved(lease, request, walk, pages, r)
@@ -1477,6 +1638,7 @@ class World:
         # Bits that it could not set another may set for it meanwhile.
         plan.reads.update(("bits", file) for file, _ in walk.set)
         plan.writes.update(("bits", file) for file in walk.missed)
+        plan.writes.update(("bits", file) for file in walk.exact)
         plan.reads.update(("bytes", file) for file in tables)
         for s in space.chain() if space is not None else ():
             if s.dirty is not None:
@@ -1635,9 +1797,10 @@ class World:
                         pinned.update((m.memory.file, p) for p in m.memory.pages(m.offset, m.length))
             for resource, n in self.count_spaces(spaces).items():
                 total[resource] += n
+            total["vms"] += len(self.vms(lease, spaces))
             for memory in memories:
                 registered.update((memory.file, p) for p in memory.pages(0, memory.length))
-            total["kept_fds"] += len(memories)
+            total["kept_fds"] += len(memories) + 2 * bool(lease.service)
         total["registered_bytes"] = len(registered) * PAGE
         total["pinned_bytes"] = len(pinned) * PAGE
         return total

@@ -9,13 +9,81 @@ that leaves to the caches the model knows (tables.py).
 What it wants next of a lane stands in lane.wishes: requests for the generator to make, in order.
 """
 
+import struct
+
 import ioasid_pb2 as pb
-from tables import ADDRESS, LEAF, PAGE, READ, TABLE, Place, TooMany, Walk, layout, pack
+from tables import ADDRESS, LEAF, PAGE, READ, TABLE, Bound, Pasid, Place, TooMany, Walk, layout, pack
 
 TABLES = 0x70000000  # where spaces have the pages for tables
+PASIDS = (1, 2, 3, 255)  # that lanes mostly use
 PAGES = 32  # of a lane's file for tables
 BASES = [0, 0x10000, 0x200000, 0x40000000, TABLES, 0x100000000, (1 << 39) - 16 * PAGE, (1 << 47) - 16 * PAGE]
 HIGH = [(1 << 64) - 16 * PAGE]  # where the sign extends
+
+
+def tables_of(lane):
+    """The registered memory that has all pages for tables, or None."""
+    for _, m in sorted(lane.lease.memories.items()) if lane.lease else ():
+        if m.file is lane.tables and m.length == PAGES * PAGE and m.write:
+            return m
+    return None
+
+
+def slot_of_tables(lane, vm, memory):
+    """The pages for tables, as a slot where they are expected."""
+    free = next(n for n in range(len(vm.slots) + 1) if n not in vm.slots)
+    return pb.SetMemorySlotRequest(
+        vm=vm.id, slot=free, guest_address=TABLES, size=PAGES * PAGE, memory=memory.id,
+        read_only=lane.rng.random() < 0.08,
+    )  # fmt: skip
+
+
+def make_native(rng, request):
+    """The same as VT-d says it, as far as it can; now and then nonsense."""
+    native = []
+    for e in request.entries:
+        if e.granularity == pb.INVALIDATE_GRANULARITY_ALL:
+            native.append([0, (1 << 64) - 1, 0, 0])
+        elif e.granularity == pb.INVALIDATE_GRANULARITY_RANGE:
+            native.append([e.iova, e.length // PAGE, int(e.leaf), 0])
+    if not native:
+        return
+    if rng.random() < 0.1:
+        native.append([0, (1 << 64) - 1, 1, 0])
+    if rng.random() < 0.06:
+        rng.choice(native)[rng.randrange(4)] ^= rng.choice((1, 2, 1 << 11, 1 << 31))
+    if rng.random() < 0.98:
+        del request.entries[:]
+    request.native_type = rng.choice((1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 2))
+    request.native = b"".join(struct.pack("<QQII", *one) for one in native)
+    if rng.random() < 0.02:
+        request.native = request.native[:-1]
+
+
+class Shadow:
+    """A table that an entry of a PASID table leads to, and that no other space has."""
+
+    kind = pb.IOASID_KIND_USER
+    pasid_table = vm = None
+    starts, children = (), 0
+
+    def __init__(self, whole, bound):
+        self.whole = whole
+        self.table = bound
+        self.format = bound.format
+        self.parent = whole.parent
+        self.vas = {}
+
+    @property
+    def id(self):
+        return self.whole.id
+
+    @property
+    def freed(self):
+        return self.whole.freed or self not in self.whole.led.values()
+
+    def is_bound(self):
+        return self.whole.pasid_table is not None
 
 
 class Scribe:
@@ -28,12 +96,19 @@ class Scribe:
         """One entry, perhaps, of one of the lane's tables."""
         rng = lane.rng
         spaces = [s for _, s in sorted(lane.lease.ioasids.items()) if s.table]
+        by_pasid = [s for _, s in sorted(lane.lease.ioasids.items()) if s.pasid_table]
+        if by_pasid and rng.random() < 0.4:
+            what = self._write_pasid(lane, rng.choice(by_pasid), spaces)
+            tally[f"  PASID table: {what}"] += 1
+            return
+        # Often: they are of use only where a device goes by them.
+        spaces += 3 * [s for whole in by_pasid for s in whole.led.values() if isinstance(s, Shadow)]
         if not spaces:
             return
-        attached = [s for s in spaces if any(s in a.chain() for a in lane.lease.attachments.values())]
+        attached = [s for s in spaces if any(getattr(s, "whole", s) in a.chain() for a in lane.lease.attachments.values())]
         space = rng.choice(attached if attached and rng.random() < 0.85 else spaces)
         va, level = self._where(rng, space)
-        used = [a for key, a in lane.hot if lane.lease.attachments.get(key) is space and not space.format.outside(a)]
+        used = [a for key, a in lane.hot if self._uses(lane, key, space) and not space.format.outside(a)]
         if used and rng.random() < 0.4:
             va, level = rng.choice(used) & ~(PAGE - 1), 1  # what caches know
         if self._find(space, space.table.root) is None and rng.random() < 0.9:
@@ -56,9 +131,19 @@ class Scribe:
         if what != "unreachable":
             self._command(lane, space, va, level, what)
 
+    def _uses(self, lane, key, space):
+        """May what a device does there go by this table?"""
+        by = self.world.goes_by(lane.lease, *key)
+        return by is space or (by is not None and by.pasid_table and space.format.sign_extended)
+
     @staticmethod
     def _want_ground(lane, space):
         """The pages for tables, mapped where they are expected."""
+        if space.vm:
+            memory = tables_of(lane)
+            if memory and not space.vm.freed and not space.backs(TABLES):
+                lane.wishes.append(("SetMemorySlot", slot_of_tables(lane, space.vm, memory)))
+            return
         if space.kind != pb.IOASID_KIND_KERNEL or space.freed or space.parent or space.touching(TABLES, PAGES * PAGE):
             return
         for id_, m in sorted(lane.lease.memories.items()):
@@ -94,9 +179,9 @@ class Scribe:
             pass
         elif parent.kind == pb.IOASID_KIND_USER and parent.vas and roll < 0.95:
             address = rng.choice(list(parent.vas)) + rng.randrange(4) * PAGE * (rng.random() < 0.3)
-        elif parent.starts and roll < 0.95:
-            m = parent.maps[rng.choice(parent.starts)]
-            address = m.iova + rng.randrange(m.length // PAGE) * PAGE
+        elif roll < 0.95 and (extents := parent.extents()):
+            start, length = rng.choice(extents)
+            address = start + rng.randrange(length // PAGE) * PAGE
         else:
             address = rng.choice(BASES)
         return address & ~(size - 1) & ADDRESS
@@ -135,7 +220,7 @@ class Scribe:
 
     def _page(self, lane, space):
         """A page for a table, of zeros; now and then one that is in use."""
-        live = {p for p, s in lane.pages.items() if s.table and not s.freed}
+        live = {p for p, s in lane.pages.items() if s.is_bound() and not s.freed}
         free = [p for p in range(PAGES) if p not in live]
         if not free and lane.rng.random() < 0.8:
             return None
@@ -189,6 +274,95 @@ class Scribe:
         place[0].cpu_write(place[1], pack(raw), self.world.tick())
         return "twisted"
 
+    # -- PASID tables --
+
+    def _write_pasid(self, lane, space, spaces):
+        """An entry that leads to one of the lane's other tables, or to none, or nonsense."""
+        rng = lane.rng
+        pasid = rng.choice((0, *PASIDS, *space.led))
+        directory = self._find(space, space.pasid_table.root + (pasid >> 6) * 8)
+        if directory is None:
+            self._want_ground(lane, space.parent)
+            return "unreachable"
+        raw = directory[0].word(directory[1])
+        if not raw & Pasid.P or rng.random() < 0.03:
+            page = self._page(lane, space)
+            if page is None:
+                return "unreachable"
+            raw = (TABLES + page * PAGE) | Pasid.P
+            directory[0].cpu_write(directory[1], pack(raw), self.world.tick())
+        at = (raw & ADDRESS) + (pasid & 63) * 64
+        first, third = self._find(space, at), self._find(space, at + 16)
+        if first is None or third is None:
+            return "unreachable"
+        others = [s for s in spaces if s.format.sign_extended]
+        others += [s for s in space.led.values() if isinstance(s, Shadow)]
+        what = self._write_entry(lane, space, pasid, first, third, others)
+        self._command_pasid(lane, space, pasid)
+        return what
+
+    def _write_entry(self, lane, space, pasid, first, third, others):
+        rng = lane.rng
+        roll = rng.random()
+        if roll < 0.12:
+            space.led.pop(pasid, None)
+            first[0].cpu_write(first[1], pack(0), self.world.tick())
+            return "cleared"
+        if roll < 0.2:
+            where = rng.choice((first, third))
+            raw = where[0].word(where[1]) ^ 1 << rng.choice((*range(13), 40, 50, 60))
+            where[0].cpu_write(where[1], pack(raw), self.world.tick())
+            return "twisted"
+        if not others or len(space.led) < 2:
+            page = self._page(lane, space)
+            if page is None:
+                return "nothing to lead to"
+            format_ = self.world.x86_64[rng.random() < 0.1]
+            others = [Shadow(space, Bound(format_, TABLES + page * PAGE, False, False, False))]
+            lane.pages[page] = others[0]
+        space.led[pasid] = rng.choice([s for s in others if s.vas] or others)
+        table = space.led[pasid].table
+        flags = 0 if rng.random() < 0.8 else rng.choice((1, 1 | 1 << 4, 1 << 4, 1 << 7))
+        raw = table.root | (table.format.levels() - 4) << 2 | flags
+        third[0].cpu_write(third[1], pack(raw), self.world.tick())
+        kind = rng.choice((Pasid.FIRST, Pasid.FIRST, Pasid.FIRST, Pasid.NESTED)) if rng.random() < 0.97 else 2
+        first[0].cpu_write(first[1], pack(Pasid.P | kind << 6), self.world.tick())
+        return "set"
+
+    @staticmethod
+    def _command_pasid(lane, space, pasid):
+        """What the caches need: mostly both commands, often enough one or none."""
+        rng = lane.rng
+        for (device, own), at in sorted(lane.lease.attachments.items(), key=lambda a: a[0])[:4]:
+            if at is space and not own and lane.hot:
+                lane.hot.append(((device, pasid), rng.choice(list(lane.hot))[1]))
+        r = pb.InvalidateRequest(ioasid=space.id)
+        if rng.random() < 0.75:
+            e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_PASID_CACHE)
+            if pasid and rng.random() < 0.7:
+                e.pasid.value = pasid if rng.random() < 0.9 else rng.choice(PASIDS)
+        if rng.random() < 0.7:
+            e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_ALL)
+            if pasid and rng.random() < 0.7:
+                e.granularity = pb.INVALIDATE_GRANULARITY_PASID
+                e.pasid.value = pasid if rng.random() < 0.9 else rng.choice(PASIDS)
+        if r.entries:
+            lane.wishes.append(("Invalidate", r))
+        Scribe._command_stand_in(lane, space, pasid)
+
+    @staticmethod
+    def _command_stand_in(lane, whole, pasid):
+        """The PASID's command, by the space that stands for it at a device."""
+        attached = lane.lease.attachments
+        devices = [d for (d, own), s in sorted(attached.items(), key=lambda a: a[0]) if s is whole and not own]
+        spaces = [attached[d, pasid] for d in devices if pasid and (d, pasid) in attached]
+        if not spaces or spaces[0].freed or lane.rng.random() < 0.3:
+            return False
+        r = pb.InvalidateRequest(ioasid=spaces[0].id)
+        r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_PASID).pasid.value = pasid
+        lane.wishes.append(("Invalidate", r))
+        return True
+
     def cure(self, lane, space, address):
         """Puts a page at an address, for who waits there; False: it cannot."""
         va = address & ~(PAGE - 1)
@@ -214,6 +388,17 @@ class Scribe:
         r = pb.InvalidateRequest(ioasid=space.id)
         e = r.entries.add(granularity=pb.INVALIDATE_GRANULARITY_ALL)
         pasids = [k[1] for k in sorted(keys) if k[1] and lane.lease.attachments[k] is space]
+        whole = [s for (_, own), s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s.pasid_table and not own]
+        if isinstance(space, Shadow):
+            pasids = [p for p, s in space.whole.led.items() if s is space and p]
+            devices = [d for (d, own), s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s is space.whole and not own]
+            if pasids and devices:
+                lane.hot.append(((rng.choice(devices), rng.choice(pasids)), va + rng.randrange(PAGE)))
+            if pasids and self._command_stand_in(lane, space.whole, rng.choice(pasids)):
+                return
+        elif whole and not whole[0].freed and space.format.sign_extended and rng.random() < 0.6:
+            # What goes by it through a PASID table is cached as that one's.
+            r.ioasid, pasids = whole[0].id, list(PASIDS)
         if pasids and rng.random() < 0.4:
             roll = 0.85
         if roll < 0.8:
@@ -225,4 +410,6 @@ class Scribe:
         elif roll < 0.9:
             e.granularity = pb.INVALIDATE_GRANULARITY_PASID
             e.pasid.value = rng.choice(pasids or [1])
+        if space.format.sign_extended and rng.random() < 0.45:
+            make_native(rng, r)
         lane.wishes.append(("Invalidate", r))

@@ -21,6 +21,8 @@ Time is the model's: it counts what changed.  Nothing here changes the state but
 import struct
 
 import ioasid_pb2 as pb
+from pasids import Entries
+from processes import BASE, refusal
 
 PAGE = 4096
 READ, WRITE, EXECUTE = pb.ACCESS_READ, pb.ACCESS_WRITE, pb.ACCESS_EXECUTE
@@ -51,7 +53,7 @@ class X86:
     flags = True
 
     @staticmethod
-    def decode(level, raw, output_bits, snoop):
+    def decode(level, raw, output_bits, snoop, tlb=False):
         if not raw & 1:
             return Entry(EMPTY)
         size = PAGE << 9 * (level - 1)
@@ -75,12 +77,12 @@ class Vtdss:
     flags = False
 
     @staticmethod
-    def decode(level, raw, output_bits, snoop):
+    def decode(level, raw, output_bits, snoop, tlb=False):
         if not raw & 3:
             return Entry(EMPTY)
         size = PAGE << 9 * (level - 1)
         leaf = level == 1 or (level <= 3 and raw & Vtdss.PS)
-        reserved = Vtdss.TM  # of leaves as well: no IOMMU of the test has device TLBs
+        reserved = 0 if leaf and tlb else Vtdss.TM
         if leaf:
             reserved |= ((size - 1) & ~0xFFF) | (0 if snoop else Vtdss.SNP)
         else:
@@ -103,16 +105,58 @@ def layout(format_):
 
 
 class Bound:
-    """A table that is bound."""
+    """A table that is bound, or that an entry of a PASID table leads to."""
 
-    def __init__(self, message):
-        self.root = message.root
-        self.supervisor = message.supervisor_request
-        self.write_protect = message.write_protect
-        self.extended = message.extended_access
+    def __init__(self, format_, root, supervisor, write_protect, extended):
+        self.format = format_
+        self.root = root
+        self.supervisor = supervisor
+        self.write_protect = write_protect
+        self.extended = extended
+
+    @classmethod
+    def of(cls, format_, message):
+        return cls(format_, message.root, message.supervisor_request, message.write_protect, message.extended_access)
+
+    def key(self):
+        return (self.format.number, *self.fields())
 
     def fields(self):
         return (self.root, self.supervisor, self.write_protect, self.extended)
+
+
+class Pasid:
+    """What words of a PASID table say: the directory's, and the first and third of an entry."""
+
+    P, FIRST, NESTED = 1, 1, 3  # PGTT
+    FPD, RESERVED = 2, 0xFFC
+
+    @staticmethod
+    def of_directory(word, output_bits):
+        if not word & Pasid.P:
+            return pb.FAULT_CAUSE_NOT_ATTACHED
+        if word & Pasid.RESERVED or word >> 52:
+            return pb.FAULT_CAUSE_RESERVED_BITS
+        return pb.FAULT_CAUSE_OUTPUT_WIDTH if word >> output_bits else None
+
+    @staticmethod
+    def of_first(word):
+        if not word & Pasid.P:
+            return pb.FAULT_CAUSE_NOT_ATTACHED
+        return None if word >> 6 & 7 in (Pasid.FIRST, Pasid.NESTED) else pb.FAULT_CAUSE_BAD_ENTRY
+
+    @staticmethod
+    def of_third(word, output_bits):
+        if word & 0xF00:
+            return pb.FAULT_CAUSE_RESERVED_BITS
+        if word >> 2 & 3 > 1:
+            return pb.FAULT_CAUSE_BAD_ENTRY
+        return pb.FAULT_CAUSE_OUTPUT_WIDTH if word >> output_bits else None
+
+    @staticmethod
+    def bound(word, formats):
+        """SRE 0, FSPM 3:2, WPE 4, EAFE 7."""
+        return Bound(formats[word >> 2 & 3], word & ADDRESS, bool(word & 1), bool(word & 1 << 4), bool(word & 1 << 7))
 
 
 class Forgotten:
@@ -121,7 +165,12 @@ class Forgotten:
     def __init__(self):
         self.all = 0
         self.pasids = {}  # pasid -> when
+        self.entries = Entries()
         self.ranges = []  # (start, last, leaf, when)
+
+    def rebound(self, now):
+        self.everything(now)
+        self.entries.everything(now)
 
     def everything(self, now):
         self.all = now
@@ -183,8 +232,10 @@ class Walk:
         self.words = set()  # (file, offset, space, may be written by the walker)
         self.written = set()  # (space, address): pages that the walker may write bits to
         self.set = set()  # (file, offset) of words that this walk sets bits in
+        self.exact = set()  # files of words that nobody's bits may change
         self.missed = set()  # files of words that it could not set bits in
         self.stale = False  # a remembered value was considered
+        self.resolved = []  # (space, bound): what entries of PASID tables said
 
     def places(self, space, address, access):
         """Every Place or Fault that an access may come to."""
@@ -195,8 +246,10 @@ class Walk:
                 raise TooMany
         return list(found.values())
 
-    def remember(self):
+    def remember(self, now):
         """The walks were made: what they came by may be cached from now on, and be written to."""
+        for space in {space for space, _ in self.resolved}:
+            space.forgotten.entries.walked(self.pasid, [b for s, b in self.resolved if s is space], now)
         for file, offset, space, bits in self.words:
             file.walked.setdefault(offset, set()).add(space)
             if bits:
@@ -206,10 +259,17 @@ class Walk:
 
     def _reach(self, space, address, access, stage, steps):
         outside = space.format.outside(address)
-        if outside:
+        if space.pasid_table and stage == 1:
+            # Its entries choose their formats for themselves.
+            yield from self._by_pasid(space, address, access)
+        elif outside:
             yield Fault(outside, stage, address, steps)
         elif space.kind == pb.IOASID_KIND_USER:
             yield from self._user(space, address, access, stage, steps)
+        elif space.kind == pb.IOASID_KIND_PROCESS:
+            yield self._process(space, address, access, steps)
+        elif space.vm:
+            yield self._slot(space, address, access, stage, steps)
         else:
             yield from self._mapped(space, address, access, stage, steps)
 
@@ -228,6 +288,24 @@ class Walk:
                 yield self._narrowed(end, frozenset(m.prot))
 
     @staticmethod
+    def _process(space, address, access, steps):
+        if space.service is None:
+            return Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 0, address, steps)
+        cause = refusal(address - BASE, access == WRITE)
+        if cause:
+            return Fault(cause, 0, address, steps)
+        return Place(space.service.memory, address - BASE, EVERYTHING, (*steps, (space, address)))
+
+    def _slot(self, space, address, access, stage, steps):
+        slot = space.vm.find(address)
+        if slot is None:
+            absent = pb.FAULT_CAUSE_NOT_PRESENT if stage == 1 else pb.FAULT_CAUSE_PARENT_NOT_PRESENT
+            return Fault(absent, stage, address, steps)
+        if access not in slot.prot():
+            return Fault(self._denied(stage), stage, address, steps)
+        return Place(slot.memory, slot.offset + address - slot.address, slot.prot(), (*steps, (space, address)))
+
+    @staticmethod
     def _narrowed(end, prot):
         if isinstance(end, Fault):
             return end
@@ -243,9 +321,69 @@ class Walk:
             absent = pb.FAULT_CAUSE_NOT_PRESENT if stage == 1 else pb.FAULT_CAUSE_PARENT_NOT_PRESENT
             yield Fault(absent, stage, address, steps)
             return
-        yield from self._level(space, address, access, stage, steps, space.format.levels(), table.root, EVERYTHING)
+        yield from self._level(space, table, address, access, stage, steps, space.format.levels(), table.root, EVERYTHING)
 
-    def _level(self, space, address, access, stage, steps, level, at, prot):
+    def _by_pasid(self, space, address, access):
+        entries = space.forgotten.entries
+        found = set_of(self._entry_of_pasid(space, address))
+        if not self.fresh:
+            since = space.forgotten.since(address, self.pasid, True)
+            known = entries.known(self.pasid, since)
+            self.stale = self.stale or bool(known)
+            found = [*found, *(b for b in known if b.key() not in {f.key() for f in found})]
+        for bound in found:
+            if isinstance(bound, Fault):
+                yield bound
+                continue
+            outside = bound.format.outside(address)
+            if self.device and bound.format.number not in self.device.formats:
+                yield Fault(pb.FAULT_CAUSE_BAD_ENTRY, 1, address)
+            elif outside:
+                yield Fault(outside, 1, address)
+            else:
+                levels = bound.format.levels()
+                yield from self._level(space, bound, address, access, 1, (), levels, bound.root, EVERYTHING)
+
+    def _words(self, space, at):
+        """A word of a PASID table, as it is, or Faults."""
+        for where in set_of(self._reach(space.parent, at, READ, 2, ())):
+            if isinstance(where, Fault):
+                yield where
+                continue
+            file, offset = where.memory.file, where.memory.offset + where.offset
+            if offset in file.loose or (file, offset) in self.set:
+                raise TooMany  # bits of it are an IOMMU's to write
+            self.words.add((file, offset, space, False))
+            self.exact.add(file)
+            yield file.word(offset)
+
+    def _entry_of_pasid(self, space, address):
+        """Bounds and Faults that the walk's PASID may come to (VT-d spec 9.5, 9.6)."""
+        table, pasid = space.pasid_table, self.pasid
+        if pasid >> table.pasid_bits:
+            yield Fault(pb.FAULT_CAUSE_NOT_ATTACHED, 1, address)
+            return
+        for directory in self._words(space, table.root + (pasid >> 6) * 8):
+            cause = directory if isinstance(directory, Fault) else Pasid.of_directory(directory, self.output_bits)
+            if cause:
+                yield cause if isinstance(cause, Fault) else Fault(cause, 1, address)
+                continue
+            at = (directory & ADDRESS) + (pasid & 63) * 64
+            for first in self._words(space, at):
+                cause = first if isinstance(first, Fault) else Pasid.of_first(first)
+                if cause:
+                    yield cause if isinstance(cause, Fault) else Fault(cause, 1, address)
+                    continue
+                for third in self._words(space, at + 16):
+                    cause = third if isinstance(third, Fault) else Pasid.of_third(third, self.output_bits)
+                    if cause:
+                        yield cause if isinstance(cause, Fault) else Fault(cause, 1, address)
+                        continue
+                    bound = Pasid.bound(third, table.formats)
+                    self.resolved.append((space, bound))
+                    yield bound
+
+    def _level(self, space, bound, address, access, stage, steps, level, at, prot):
         """The entry of this level in the table at `at`; prot: what those above leave."""
         slot = at + (address >> (12 + 9 * (level - 1)) & 511) * 8
         for where in set_of(self._reach(space.parent, slot, READ, stage + 1, ())):
@@ -253,10 +391,10 @@ class Walk:
                 yield where
                 continue
             file, offset = where.memory.file, where.memory.offset + where.offset
-            for raw, old in self._values(space, address, stage, level, file, offset):
-                yield from self._entry(space, address, access, stage, steps, level, slot, file, offset, raw, old, prot)
+            for raw, old in self._values(space, bound, address, stage, level, file, offset):
+                yield from self._entry(space, bound, address, access, stage, steps, level, slot, file, offset, raw, old, prot)
 
-    def _values(self, space, address, stage, level, file, offset):
+    def _values(self, space, bound, address, stage, level, file, offset):
         """(value, whether a remembered one) that the word may be taken for."""
         self.words.add((file, offset, space, False))
         now = file.word(offset)
@@ -268,7 +406,7 @@ class Walk:
         for when, old, who in file.history.get(offset, ()):
             if space not in who or old in seen:
                 continue
-            entry = self._decode(space, level, old)
+            entry = self._decode(space, bound, level, old)
             if entry.kind not in (TABLE, LEAF):
                 continue
             if when > space.forgotten.since(address, pasid, entry.kind == TABLE):
@@ -276,21 +414,20 @@ class Walk:
                 self.stale = True
                 yield old, True
 
-    def _decode(self, space, level, raw):
-        entry = layout(space.format).decode(level, raw, self.output_bits, self.device.snoop if self.device else space.snoop_control)
-        table = space.table
+    def _decode(self, space, bound, level, raw):
+        entry = layout(bound.format).decode(level, raw, self.output_bits, (self.device or space).snoop_control, (self.device or space).tlb)
         if entry.kind != EMPTY:
-            if table.supervisor:
+            if bound.supervisor:
                 entry.user = True
-                if not table.write_protect:
+                if not bound.write_protect:
                     entry.prot = entry.prot | {WRITE}
             if not entry.user:
                 # To who has no privilege it allows nothing.
                 entry.prot = frozenset()
         return entry
 
-    def _entry(self, space, address, access, stage, steps, level, slot, file, offset, raw, old, prot):
-        entry = self._decode(space, level, raw)
+    def _entry(self, space, bound, address, access, stage, steps, level, slot, file, offset, raw, old, prot):
+        entry = self._decode(space, bound, level, raw)
         absent = pb.FAULT_CAUSE_NOT_PRESENT if stage == 1 else pb.FAULT_CAUSE_PARENT_NOT_PRESENT
         if entry.kind == EMPTY:
             yield Fault(absent, stage, address, steps)
@@ -301,7 +438,7 @@ class Walk:
         prot = prot & entry.prot
         if access in prot:
             goes_on = False
-            for end in self._bits(space, access, stage, level, slot, file, offset, raw, old, entry):
+            for end in self._bits(space, bound, access, stage, level, slot, file, offset, raw, old, entry):
                 if end is None:
                     goes_on = True
                 else:
@@ -309,7 +446,7 @@ class Walk:
             if not goes_on:
                 return
         if entry.kind == TABLE:
-            yield from self._level(space, address, access, stage, steps, level - 1, entry.address, prot)
+            yield from self._level(space, bound, address, access, stage, steps, level - 1, entry.address, prot)
         elif access not in prot:
             yield Fault(self._denied(stage), stage, address, steps)
         else:
@@ -318,9 +455,9 @@ class Walk:
             for end in self._reach(space.parent, further, access, stage + 1, (*steps, (space, address))):
                 yield self._narrowed(end, prot)
 
-    def _bits(self, space, access, stage, level, slot, file, offset, raw, old, entry):
+    def _bits(self, space, bound, access, stage, level, slot, file, offset, raw, old, entry):
         """None if the entry can be used; Faults where its bits cannot be set."""
-        shape = layout(space.format)
+        shape = layout(bound.format)
         kept = self.device.access_dirty if self.device else space.access_dirty
         if not kept or not (shape.always_access_dirty or space.dirty_tracking):
             yield None
@@ -328,7 +465,7 @@ class Walk:
         bits = shape.accessed
         if entry.kind == LEAF and access == WRITE:
             bits |= shape.dirty
-        if space.table.extended and shape.flags:
+        if bound.extended and shape.flags:
             bits |= X86.EA
         # A table may be its own parent's as well: then this very walk has set them before.
         loose = offset in file.loose or (file, offset) in self.set

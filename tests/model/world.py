@@ -18,10 +18,11 @@ TENANTS = {"org/red": 50001, "org/green": 50002, "org/blue": 50003}
 
 X4, X5 = pb.PAGE_TABLE_FORMAT_X86_64_4L, pb.PAGE_TABLE_FORMAT_X86_64_5L
 V3, V4, V5 = pb.PAGE_TABLE_FORMAT_VTDSS_3L, pb.PAGE_TABLE_FORMAT_VTDSS_4L, pb.PAGE_TABLE_FORMAT_VTDSS_5L
-FORMAT_WORDS = {X4: "x86_64-4l", X5: "x86_64-5l", V3: "vtdss-3l", V4: "vtdss-4l", V5: "vtdss-5l"}
+E4, E5 = pb.PAGE_TABLE_FORMAT_EPT_4L, pb.PAGE_TABLE_FORMAT_EPT_5L
+FORMAT_WORDS = {X4: "x86_64-4l", X5: "x86_64-5l", V3: "vtdss-3l", V4: "vtdss-4l", V5: "vtdss-5l", E4: "ept-4l", E5: "ept-5l"}
 
 # Kinds that the software IOMMU has.
-KINDS = [pb.IOASID_KIND_KERNEL, pb.IOASID_KIND_USER]
+KINDS = [pb.IOASID_KIND_KERNEL, pb.IOASID_KIND_USER, pb.IOASID_KIND_KVM, pb.IOASID_KIND_PROCESS]
 
 # What lanes ask for, and races.
 FORMATS = [X4, X5, V3, V4, V5]
@@ -29,9 +30,9 @@ RACE_FORMAT = [V4]
 
 MSI = (0xFEE00000, 0xFEEFFFFF)
 IOMMUS = {
-    "dmar0": dict(formats=[X4, V3, V4], pasid_bits=20, snoop=True, depth=4, reserved=[MSI], faults=True, dirty=True),
+    "dmar0": dict(formats=[X4, V3, V4, E4], pasid_bits=20, snoop=True, depth=4, reserved=[MSI], faults=True, dirty=True),
     "dmar1": dict(formats=[V4, V5], pasid_bits=0, snoop=False, depth=4, reserved=[MSI, (0, 0xFFFF)], faults=False, dirty=False),
-    "dmar2": dict(formats=[X4, X5, V4, V5], pasid_bits=8, snoop=True, depth=3, reserved=[], faults=False, dirty=True),
+    "dmar2": dict(formats=[X4, X5, V4, V5, E4, E5], pasid_bits=8, snoop=True, depth=3, reserved=[], faults=False, dirty=True, tlb=8),
 }
 # (bus, IOMMU, devices in the group)
 GROUPS = [
@@ -43,13 +44,14 @@ GROUPS = [
 TENANT_LIMITS = {
     "ioasids": 14, "pasids": 4, "devices": 7, "map_entries": 60, "registered_bytes": 1380 * PAGE,
     "mapped_bytes": 1600 * PAGE, "pinned_bytes": 1300 * PAGE, "leases": 5, "connections": 3,
-    "kept_fds": 18, "nesting_depth": 4, "children_per_parent": 3,
+    "kept_fds": 18, "vms": 4, "nesting_depth": 4, "children_per_parent": 3,
 }  # fmt: skip
 ORG_LIMITS = {
     "ioasids": 36, "pasids": 9, "devices": 16, "map_entries": 150, "registered_bytes": 1750 * PAGE,
     "mapped_bytes": 2900 * PAGE, "pinned_bytes": 1650 * PAGE, "leases": 13, "connections": 8,
-    "kept_fds": 46,
+    "kept_fds": 46, "vms": 10,
 }  # fmt: skip
+PASID_POLICIES = {"org/red": "translated", "org/blue": "none"}
 RESERVED = {"org/red": {"ioasids": 6, "map_entries": 20}, "org/green": {"devices": 4}}
 
 
@@ -62,7 +64,7 @@ def model_devices():
                 Device(
                     f"0000:{bus}:00.{function}", iommu, number + 1, caps["formats"], caps["reserved"],
                     caps["pasid_bits"], caps["snoop"], caps["depth"], caps["faults"], caps["dirty"],
-                    access_dirty=caps["dirty"],
+                    access_dirty=caps["dirty"], tlb="tlb" in caps,
                 )
             )  # fmt: skip
     return devices
@@ -92,6 +94,7 @@ def topology_json():
                 "page_requests": caps["faults"],
                 # Small, so that entries are evicted and come back all the time.
                 "iotlb_entries": 16,
+                "device_tlb_entries": caps.get("tlb", 0),
                 "reserved": [
                     {"start": hex(start), "last": hex(last), "use": "msi"} for start, last in caps["reserved"]
                 ],
@@ -109,6 +112,8 @@ def policy_json():
     identities = [{"socket": "admin", "uid": 0, "role": "admin"}]
     for path, uid in TENANTS.items():
         tenants[path] = {"limits": TENANT_LIMITS, "reservations": RESERVED.get(path, {})}
+        if path in PASID_POLICIES:
+            tenants[path]["pasid_policy"] = PASID_POLICIES[path]
         identities.append({"socket": "tenants", "uid": uid, "role": "tenant", "tenant": path})
     return json.dumps({"version": 1, "tenants": tenants, "identities": identities}, indent=1)
 

@@ -85,7 +85,7 @@ class Requests(Waiting):
         self.assertEqual(set(events), set(spaces))
         self.assertEqual(len({e.cookie for e in events.values()}), 3)
         for n, pasid in enumerate((4, None, 3)):
-            self.map(self.a, spaces[pasid], self.entry(0x10000, self.mem, 1, n * PAGE))
+            self.map(self.a, spaces[pasid], self.entry(0x10010000, self.mem, 1, n * PAGE))
         # Each waits for its own, whatever the others were answered.
         for n, pasid in enumerate((4, None, 3)):
             self.assertEqual(self.slots(), 3 - n)

@@ -45,7 +45,7 @@ TOPOLOGY = merged()
 class Profiles(Case):
     def setUp(self):
         super().setUp()
-        self.need_simulated("the profiles are hosts of the software IOMMU")
+        self.need_soft("the profiles are hosts of the software IOMMU")
 
     def f(self, name):
         if name.startswith("amdv1-"):

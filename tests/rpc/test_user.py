@@ -247,6 +247,55 @@ class Flows(Guest):
         self.assertTrue(remains.result().HasField("fault"))
         self.assertEqual(self.used("org/a", "fault_slots"), 0)
 
+    def test_F5b_a_pasid_that_waits_is_the_pasid_tables(self):
+        """Its IOASID is named, and what it waits at answers it by going."""
+        self.need_soft("page requests come from DeviceDma here")
+        if not self.inventory.all[self.dev1].capabilities.recoverable_faults:
+            self.skipTest("a device with page requests is needed")
+        caps = self.inventory.all[self.dev1].capabilities
+        table = PasidTable(self.tables(range(96, 104)))
+        table.set(7, self.tables(range(64, 80)).root)
+        watch = self.a.watch("WatchFaults", timeout=60)
+        self.addCleanup(watch.cancel)
+        for end in ("Detach", "Free"):
+            with self.subTest(end):
+                ioasid = self.user(faults=True)
+                self.a.BindPasidTable(ioasid=ioasid, root=table.root, pasid_bits=caps.pasid_bits,
+                                      format=self.pb.PASID_TABLE_FORMAT_VTD)
+                self.a.Attach(device=self.dev1, ioasid=ioasid)
+                dma = self.a.start("DeviceDma", device=self.dev1, pasid={"value": 7}, length=8,
+                                   access=self.pb.ACCESS_READ, iova=0x400000)
+                event = watch.next(5 * self.slow)
+                self.assertEqual((event.ioasid, event.pasid.value), (ioasid, 7))
+                began = time.monotonic()
+                if end == "Detach":
+                    self.a.Detach(device=self.dev1)
+                else:
+                    self.a.Free(ioasid=ioasid)
+                self.assertTrue(dma.result().HasField("fault"))
+                self.assertLess(time.monotonic() - began, event.deadline_ms / 2000)
+                if end == "Free":
+                    self.a.Detach(device=self.dev1)
+
+    def test_F5b_a_pasid_table_is_for_the_guests_own_pasids(self):
+        """Whose PASIDs are translated, or forbidden, has none of them in a table either."""
+        ioasid, bits = self.pasid_table()
+        self.addCleanup(self.reload, policy.default())
+        for word in ("translated", "none", "identity"):
+            changed = policy.default()
+            changed["tenants"]["org/a"]["pasid_policy"] = word
+            self.reload(changed)
+            bind = dict(ioasid=ioasid, root=0x50000, pasid_bits=bits,
+                        format=self.pb.PASID_TABLE_FORMAT_VTD)
+            if word == "identity":
+                self.a.BindPasidTable(**bind)
+            else:
+                self.refused("POLICY_FORBIDDEN", self.a.BindPasidTable, **bind, text="pasid_policy")
+
+    def reload(self, content):
+        self.world.server.write_policy(content)
+        self.admin.ReloadPolicy()
+
     def test_F7_pasid_table_with_spaces_that_are_tracked(self):
         ioasid, bits = self.pasid_table()
         first = self.tables(range(64, 80))
@@ -427,6 +476,9 @@ class Walks(Guest):
         self.a.Attach(device=self.dev1, ioasid=inner)
         self.assertReads(self.a, self.dev1, 0x5000, self.page(5))
         self.assertEqual(self.a.GetIoasid(ioasid=inner).ioasid.depth, 3)
+        # More entries than an answer lists.
+        got = self.a.Translate(ioasid=inner, iova=0x5008, access=self.pb.ACCESS_READ)
+        self.assertEqual((got.memory, got.offset), (self.mem.id, 5 * PAGE + 8))
         # What the root loses, the innermost loses.
         self.a.Unmap(ioasid=self.gpa, all=True)
         self.assertBlocked(self.dma_read(self.a, self.dev1, 0x5000, 8), "PARENT_NOT_PRESENT")

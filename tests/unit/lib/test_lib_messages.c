@@ -379,6 +379,7 @@ static void check_capabilities(const struct ioasid_device_capabilities *caps)
 		N(caps->formats[i]->execute, B(6));
 		N(caps->formats[i]->nest_child, B(7));
 		N(caps->formats[i]->nest_parent, B(8));
+		N(caps->formats[i]->tenant_only, B(9));
 	}
 	N(caps->n_kinds, 2);
 	N(caps->kinds[1]->kind, 1);
