@@ -784,7 +784,7 @@ struct ioasid_page_table {
 /* A PASID table that the tenant wrote. */
 struct ioasid_pasid_table {
 	enum ioasid_pasid_table_format format;
-	/* Width of PASIDs that the table holds. */
+	/* Width of PASIDs that the table holds; 0, SMMUv3 only: one descriptor. */
 	uint32_t pasid_bits;
 	/* In the parent's address space. */
 	uint64_t root;

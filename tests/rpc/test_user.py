@@ -217,6 +217,9 @@ class Binding(Guest):
             self.refused("INVALID_FIELD", self.a.BindPasidTable, ioasid=child, root=0,
                          format=self.pb.PASID_TABLE_FORMAT_VTD, pasid_bits=bits,
                          field="pasid_bits")
+        # Of an SMMUv3 it may be one descriptor; who lacks such tables says so.
+        self.refused("INCOMPATIBLE", self.a.BindPasidTable, ioasid=child, root=0,
+                     format=self.pb.PASID_TABLE_FORMAT_SMMUV3_CD, pasid_bits=0)
         # Still as it was.
         self.assertEqual(self.a.GetIoasid(ioasid=child).ioasid.table.root, t.root)
 
