@@ -127,7 +127,7 @@ const struct cli_command cmd_bind_table = {
 	.summary = "let an IOASID stand for a table in the parent's memory",
 	.help = "Where a table is bound already, the new one takes its place; the call returns "
 		"when DMA through the old one is over.  Changes of a bound table reach devices "
-		"after an invalidate.",
+		"after an invalidate.  Its addresses are as wide as alloc's --table-bits says.",
 	.example = "ioasidctl bind-table 4 0x10000",
 	.args = bind_args,
 	.options = bind_options,

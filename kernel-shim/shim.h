@@ -156,6 +156,8 @@ struct shim_format_cap {
 	bool execute;
 	bool nest_child;
 	bool nest_parent;
+	/* Kind USER: the narrowest table, and every width up to input_bits; 0: input_bits only. */
+	uint8_t table_bits_least;
 };
 
 #define SHIM_FORMATS_MAX  32
@@ -247,7 +249,8 @@ struct shim_pasid_table {
 struct shim_pt_spec {
 	enum shim_kind kind;
 	enum shim_format format;
-	uint8_t input_bits; /* <= the format's width; 0: the format's own */
+	/* <= the format's width; 0: the format's own.  Kind USER: what the table has, exactly. */
+	uint8_t input_bits;
 	bool enforce_snoop;
 	bool dirty_tracking;
 	bool faults;

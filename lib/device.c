@@ -21,6 +21,7 @@ static void convert_format(struct result *result, const void *message, void *ret
 	to->execute = from->execute;
 	to->nest_child = from->nest_child;
 	to->nest_parent = from->nest_parent;
+	to->table_bits_least = from->table_bits_least;
 }
 
 static void convert_kind(struct result *result, const void *message, void *ret_kind)

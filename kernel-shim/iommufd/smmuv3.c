@@ -86,6 +86,7 @@ void smmuv3_caps(const char *name, const struct smmuv3_abilities *a, const char 
 						 .output_bits = a->output_bits,
 						 .page_sizes = granules[i].pages,
 						 .nest_child = true,
+						 .table_bits_least = SMMUV3_TABLE_BITS_LEAST,
 					 });
 	if (nests) {
 		caps->pasid_tables = 1u << SHIM_PASID_SMMUV3_CD;
