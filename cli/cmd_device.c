@@ -68,6 +68,7 @@ static const struct cli_column format_columns[] = {
 	{"access_dirty", "A/D", RENDER_BOOL},
 	{"execute", "EXEC", RENDER_BOOL},
 	{"nest_child", "CHILD", RENDER_BOOL},
+	{"table_bits_least", "FROM", .optional = true},
 	{"nest_parent", "PARENT", RENDER_BOOL},
 	{"tenant_only", "TENANT'S", RENDER_BOOL},
 	{},

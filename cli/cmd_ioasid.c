@@ -148,6 +148,7 @@ static void wanted_init(struct wanted *w, const struct cli_args *args)
 	w->request.kind = (enum ioasid_kind)args_number(args, "kind", IOASID_KIND_KERNEL);
 	w->request.parent = args_number(args, "parent", 0);
 	w->request.input_bits = (uint32_t)args_number(args, "input-bits", 0);
+	w->request.table_bits = (uint32_t)args_number(args, "table-bits", 0);
 	w->request.snoop = (enum ioasid_snoop)args_number(args, "snoop", IOASID_SNOOP_AUTO);
 	w->request.vm = args_number(args, "vm", 0);
 	if (args_has(args, "table")) {
@@ -324,6 +325,9 @@ static const struct cli_param alloc_options[] = {
 	{"formats", CLI_FORMAT, CLI_REPEATED, .help = "candidates, best first"},
 	{"parent", CLI_ID, .help = "IOASID that this one is nested on"},
 	{"input-bits", CLI_UINT, .help = "least width of its addresses", .min = 1, .max = 64},
+	{"table-bits", CLI_UINT,
+	 .help = "kind user: exact width of the tables that will be bound (64 - TxSZ)", .min = 1,
+	 .max = 64},
 	{"snoop", CLI_SNOOP, .help = "whether DMA must snoop CPU caches (auto)"},
 	{"with-faults", CLI_FLAG, .help = "every device must have page requests"},
 	{"with-pasid", CLI_FLAG, .help = "every device must have PASIDs"},

@@ -138,7 +138,8 @@ static int wanted_size(struct cli *cli, const struct cli_args *args, uint64_t pa
 	struct stat st;
 
 	if (!file && !size)
-		return cli_usage(cli, "memory register: expected --size BYTES, --file PATH or --fd N");
+		return cli_usage(cli,
+				 "memory register: expected --size BYTES, --file PATH or --fd N");
 	if (file) {
 		if (stat(file, &st) < 0)
 			return cli_errno(cli, errno, "cannot read %s", file);
@@ -169,7 +170,8 @@ static int register_fd(struct cli *cli, const struct cli_args *args, uint32_t pr
 
 	for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
 		if (args_has(args, made[i]))
-			return cli_usage(cli, "--fd and --%s exclude each other: the memory is there",
+			return cli_usage(cli,
+					 "--fd and --%s exclude each other: the memory is there",
 					 made[i]);
 	if (fcntl(fd, F_GETFD) < 0)
 		return cli_usage(cli, "--fd: %d is not an open descriptor", fd);

@@ -111,8 +111,8 @@ static const struct cli_param bind_options[] = {
 };
 static const struct cli_param pasid_options[] = {
 	{"format", CLI_WORD, CLI_REQUIRED, .words = pasid_formats, .help = "its layout"},
-	{"pasid-bits", CLI_UINT, .help = "width of its PASIDs (20)", .min = 1,
-	 .max = PASID_BITS_MAX},
+	{"pasid-bits", CLI_UINT, .max = PASID_BITS_MAX,
+	 .help = "width of its PASIDs (20); smmuv3-cd: 0, one descriptor"},
 	{"shape", CLI_UINT, .help = "SMMUv3 S1Fmt, AMD GLX, RISC-V PD mode (0)", .max = 15},
 	{},
 };
@@ -127,7 +127,7 @@ const struct cli_command cmd_bind_table = {
 	.summary = "let an IOASID stand for a table in the parent's memory",
 	.help = "Where a table is bound already, the new one takes its place; the call returns "
 		"when DMA through the old one is over.  Changes of a bound table reach devices "
-		"after an invalidate.",
+		"after an invalidate.  Its addresses are as wide as alloc's --table-bits says.",
 	.example = "ioasidctl bind-table 4 0x10000",
 	.args = bind_args,
 	.options = bind_options,

@@ -74,6 +74,8 @@ static struct json_object *capabilities(const struct ioasid_device_capabilities 
 		doc_put_bool(one, "nest_child", f->nest_child);
 		doc_put_bool(one, "nest_parent", f->nest_parent);
 		doc_put_bool(one, "tenant_only", f->tenant_only);
+		if (f->nest_child)
+			doc_put_u64(one, "table_bits_least", f->table_bits_least);
 		doc_put(list, NULL, one);
 	}
 	doc_put(o, "formats", list);

@@ -159,6 +159,8 @@ struct shim_format_cap {
 	bool nest_parent;
 	/* Of a child: bit n: its parent may have format n; 0: any that is a nest_parent. */
 	uint32_t nest_on;
+	/* Kind USER: the narrowest table, and every width up to input_bits; 0: input_bits only. */
+	uint8_t table_bits_least;
 };
 
 #define SHIM_FORMATS_MAX  32
@@ -250,7 +252,8 @@ struct shim_pasid_table {
 struct shim_pt_spec {
 	enum shim_kind kind;
 	enum shim_format format;
-	uint8_t input_bits; /* <= the format's width; 0: the format's own */
+	/* <= the format's width; 0: the format's own.  Kind USER: what the table has, exactly. */
+	uint8_t input_bits;
 	bool enforce_snoop;
 	bool dirty_tracking;
 	bool faults;

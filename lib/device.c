@@ -22,6 +22,7 @@ static void convert_format(struct result *result, const void *message, void *ret
 	to->nest_child = from->nest_child;
 	to->nest_parent = from->nest_parent;
 	to->tenant_only = from->tenant_only;
+	to->table_bits_least = from->table_bits_least;
 }
 
 static void convert_kind(struct result *result, const void *message, void *ret_kind)

@@ -600,6 +600,11 @@ struct ioasid_format_capability {
 	bool nest_parent;
 	/* Only tables that tenants write have it (kind USER). */
 	bool tenant_only;
+	/*
+	 * Where nest_child: the narrowest table of a tenant's; every width up to input_bits may be
+	 * asked for by ioasid_alloc_request.table_bits.
+	 */
+	uint32_t table_bits_least;
 };
 
 struct ioasid_kind_capability {
@@ -777,7 +782,7 @@ int ioasid_device_ticket(struct ioasid_client *client, const struct ioasid_scope
 
 /* A tenant-written table. */
 struct ioasid_page_table {
-	/* Address of the root in the parent's address space. */
+	/* Address of the root in the parent's address space, aligned to the root's size. */
 	uint64_t root;
 	enum ioasid_format format;
 	/* IOASID_TABLE_*: VT-d first stage. */
@@ -791,7 +796,7 @@ struct ioasid_page_table {
 /* A PASID table that the tenant wrote. */
 struct ioasid_pasid_table {
 	enum ioasid_pasid_table_format format;
-	/* Width of PASIDs that the table holds. */
+	/* Width of PASIDs that the table holds; 0, SMMUv3 only: one descriptor. */
 	uint32_t pasid_bits;
 	/* In the parent's address space. */
 	uint64_t root;
@@ -828,7 +833,14 @@ struct ioasid_alloc_request {
 	uint64_t vm;
 	/* At most 64 bytes, for people; may be NULL. */
 	const char *label;
-	uint64_t reserved[4];
+	/*
+	 * Kind USER: exact width of the input addresses of the tables that will be bound, bits:
+	 * 64 - TxSZ of an armv8-s1 table, 39, 48 or 57 of VT-d's and x86-64's.  0: the widest that
+	 * the devices read.  Fixed then: it is choice.input_bits.
+	 */
+	uint32_t table_bits;
+	uint32_t reserved32;
+	uint64_t reserved[3];
 };
 
 /* One candidate that was passed over. */

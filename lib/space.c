@@ -77,7 +77,7 @@ static int fill_request(struct call *call, const struct ioasid_alloc_request *fr
 	if (!from)
 		return call_invalid(call, "request is NULL");
 	for (size_t i = 0; i < sizeof(from->reserved) / sizeof(from->reserved[0]); i++)
-		if (from->reserved[i])
+		if (from->reserved[i] || from->reserved32)
 			return call_invalid(call, "request: reserved members are not 0");
 	if (from->flags & ~ALLOC_FLAGS)
 		return call_invalid(call, "request: unknown flags %#x", from->flags);
@@ -107,6 +107,7 @@ static int fill_request(struct call *call, const struct ioasid_alloc_request *fr
 	to->n_candidates = from->n_candidates;
 	to->candidates = pointers;
 	to->input_bits = from->input_bits;
+	to->table_bits = from->table_bits;
 	to->snoop = (Ioasid__V1__SnoopMode)from->snoop;
 	to->faults = !!(from->flags & IOASID_ALLOC_FAULTS);
 	to->pasid = !!(from->flags & IOASID_ALLOC_PASID);

@@ -287,7 +287,8 @@ int iommufd_load_smmuv3_table(const struct shim_saved *saved, struct iommufd_pt 
 
 	if (r)
 		return r;
-	if (s.input_bits < 25 || s.input_bits >= 64 || s.bound > SMMUV3_PASID_TABLE)
+	if (s.input_bits < SMMUV3_TABLE_BITS_LEAST || s.input_bits >= 64 ||
+	    s.bound > SMMUV3_PASID_TABLE)
 		return -EINVAL;
 	ret_pt->smmuv3 = true;
 	ret_pt->format = s.format;

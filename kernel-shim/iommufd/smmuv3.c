@@ -87,6 +87,7 @@ void smmuv3_caps(const char *name, const struct smmuv3_abilities *a, const char 
 						 .page_sizes = granules[i].pages,
 						 .tenant_only = true,
 						 .nest_child = true,
+						 .table_bits_least = SMMUV3_TABLE_BITS_LEAST,
 					 });
 	if (nests) {
 		caps->pasid_tables = 1u << SHIM_PASID_SMMUV3_CD;

@@ -14,6 +14,8 @@
 #include "shim.h"
 
 #define SMMUV3_IDRS 6
+/* T0SZ is at most 39, without FEAT_TTST. */
+#define SMMUV3_TABLE_BITS_LEAST 25
 
 struct smmuv3_abilities {
 	bool both_stages; /* IDR0.S1P, S2P */

@@ -402,10 +402,10 @@ int iommufd_smmuv3_create(struct iommufd_pt *pt, const struct shim_pt_spec *spec
 	struct smmuv3_binding wanted;
 	int r;
 
-	/* T0SZ is at most 39. */
-	if (pt->input_bits < 25)
+	if (pt->input_bits < SMMUV3_TABLE_BITS_LEAST)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
-				      "addresses of such tables have 25 bits or more");
+				      "addresses of such tables have %d bits or more",
+				      SMMUV3_TABLE_BITS_LEAST);
 	if (pt->parent->input_bits < SMMUV3_PARENT_BITS)
 		return iommufd_refuse(ret_reason, SHIM_E_INCOMPATIBLE,
 				      "the parent has fewer than %d bits", SMMUV3_PARENT_BITS);

@@ -177,6 +177,12 @@ static int check_compatible(struct broker_call *call, const struct device *d,
 					   "%u and %u",
 					   info->iommu, cap->input_bits, cap->output_bits,
 					   ioasid->choice.input_bits, ioasid->choice.output_bits);
+	obstacle = ioasid->kind == SHIM_KIND_USER ? device_table_obstacle(&call->scratch, d, cap,
+									  ioasid->choice.input_bits)
+						  : NULL;
+	if (obstacle)
+		return refuse_precondition(call, OUTCOME_INCOMPATIBLE, info->address, "%s",
+					   obstacle);
 	if (ioasid->choice.page_sizes & ~cap->page_sizes)
 		return refuse_precondition(call, OUTCOME_INCOMPATIBLE, info->address,
 					   "its IOMMU %s has not all page sizes of the IOASID",

@@ -3,6 +3,7 @@
 #include "server/broker/device_describe.h"
 
 #include "server/broker/device.h"
+#include "server/broker/negotiate.h"
 
 #include <string.h>
 
@@ -27,6 +28,8 @@ static Ioasid__V1__FormatCapability **describe_formats(struct scratch *a,
 		f[i].nest_child = c->nest_child;
 		f[i].nest_parent = c->nest_parent;
 		f[i].tenant_only = c->tenant_only;
+		if (c->nest_child)
+			f[i].table_bits_least = table_bits_least(c);
 		list[i] = &f[i];
 	}
 	return list;

@@ -53,6 +53,29 @@ const char *device_nesting_obstacle(struct scratch *scratch, const struct device
 	return NULL;
 }
 
+unsigned table_bits_least(const struct shim_format_cap *cap)
+{
+	return cap->table_bits_least ?: cap->input_bits;
+}
+
+const char *device_table_obstacle(struct scratch *scratch, const struct device *device,
+				  const struct shim_format_cap *cap, unsigned bits)
+{
+	unsigned least = table_bits_least(cap), most = cap->input_bits;
+
+	if (bits >= least && bits <= most)
+		return NULL;
+	if (least == most)
+		return scratch_printf(scratch,
+				      "its IOMMU %s reads tables of %u bits in this format, not "
+				      "of %u",
+				      device->info->iommu, most, bits);
+	return scratch_printf(scratch,
+			      "its IOMMU %s reads tables of %u to %u bits in this format, not of "
+			      "%u",
+			      device->info->iommu, least, most, bits);
+}
+
 /* ---- checks of the request ---- */
 
 static int check_kind(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
@@ -259,8 +282,22 @@ static int check_features(struct broker_call *call, const Ioasid__V1__AllocReque
 	n->choice.enforce_snoop =
 		q->snoop == IOASID__V1__SNOOP_MODE__SNOOP_MODE_ENFORCE ||
 		(q->snoop == IOASID__V1__SNOOP_MODE__SNOOP_MODE_AUTO && n->n_devices && all_snoop);
+	return OUTCOME_OK;
+}
+
+static int check_width(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
+		       const struct negotiation *n)
+{
 	if (q->input_bits > 64)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "input_bits", "at most 64");
+	if (q->table_bits > 64)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "table_bits", "at most 64");
+	if (q->table_bits && n->kind != SHIM_KIND_USER)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "table_bits",
+				    "only for kind user: other tables are not the tenant's");
+	if (q->table_bits && q->table_bits < q->input_bits)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "table_bits",
+				    "less than input_bits, %u", q->input_bits);
 	return OUTCOME_OK;
 }
 
@@ -289,9 +326,9 @@ static bool pass_over(struct broker_call *call, struct negotiation *n, enum shim
 }
 
 /* One device and one format; tightens the choice if it fits. */
-static struct verdict try_device(struct broker_call *call, const struct negotiation *n,
-				 const struct device *d, enum shim_format format,
-				 struct choice *choice)
+static struct verdict try_device(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
+				 const struct negotiation *n, const struct device *d,
+				 enum shim_format format, struct choice *choice)
 {
 	struct scratch *a = &call->scratch;
 	const struct shim_format_cap *cap = device_format(d, format);
@@ -323,6 +360,8 @@ static struct verdict try_device(struct broker_call *call, const struct negotiat
 		return v;
 	}
 	v.reason = device_nesting_obstacle(a, d, n->parent, n->depth);
+	if (!v.reason && q->table_bits)
+		v.reason = device_table_obstacle(a, d, cap, q->table_bits);
 	if (v.reason)
 		return v;
 	if (!(choice->page_sizes & cap->page_sizes)) {
@@ -361,6 +400,25 @@ static bool extends_sign(enum shim_format format)
 	       is_between(format, SHIM_FORMAT_SV39, SHIM_FORMAT_SV57);
 }
 
+/* The widest that all named devices have: can each of them read tables of just that? */
+static struct verdict try_width(struct broker_call *call, const struct negotiation *n,
+				enum shim_format format, unsigned bits)
+{
+	for (size_t i = 0; i < n->n_devices; i++) {
+		const struct device *d = n->devices[i];
+		const char *reason =
+			device_table_obstacle(&call->scratch, d, device_format(d, format), bits);
+
+		if (reason)
+			return (struct verdict){
+				IOASID__V1__REFUSED_BY__REFUSED_BY_DEVICE,
+				d->info->address,
+				reason,
+			};
+	}
+	return (struct verdict){0};
+}
+
 static bool is_ept(enum shim_format format)
 {
 	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
@@ -397,7 +455,7 @@ static struct verdict try_format(struct broker_call *call, const Ioasid__V1__All
 	for (size_t i = 0; i < n->n_suited; i++) {
 		struct choice tightened = choice;
 
-		v = try_device(call, n, n->suited[i], format, &tightened);
+		v = try_device(call, q, n, n->suited[i], format, &tightened);
 		if (!v.by) {
 			choice = tightened;
 			fitting++;
@@ -411,6 +469,12 @@ static struct verdict try_format(struct broker_call *call, const Ioasid__V1__All
 			call->broker->shim->ops->name,
 			"no device that this tenant may have can use it",
 		};
+	if (q->table_bits)
+		choice.input_bits = (uint8_t)q->table_bits;
+	else if (n->kind == SHIM_KIND_USER)
+		v = try_width(call, n, format, choice.input_bits);
+	if (n->n_devices && v.by)
+		return v;
 	if (q->input_bits > choice.input_bits)
 		return (struct verdict){
 			IOASID__V1__REFUSED_BY__REFUSED_BY_REQUEST,
@@ -548,6 +612,8 @@ int negotiate(struct broker_call *call, const Ioasid__V1__AllocRequest *q,
 		r = check_parent(call, q, n);
 	if (!r)
 		r = check_features(call, q, n);
+	if (!r)
+		r = check_width(call, q, n);
 	if (!r && strlen(q->label) > LABEL_MAX)
 		r = refuse_field(call, OUTCOME_INVALID_FIELD, "label", "at most %d bytes",
 				 LABEL_MAX);

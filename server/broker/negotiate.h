@@ -38,6 +38,11 @@ int negotiate_kind(struct broker_call *call, enum shim_kind kind);
 Ioasid__V1__Choice *choice_describe(struct scratch *scratch, const struct choice *choice);
 /* What a device's IOMMU can do with a format; NULL: nothing. */
 const struct shim_format_cap *device_format(const struct device *device, enum shim_format format);
+/* Bits; the narrowest table that a tenant may write in a format. */
+unsigned table_bits_least(const struct shim_format_cap *cap);
+/* Why the device reads no tenant's table of so many bits in that format; NULL: it does. */
+const char *device_table_obstacle(struct scratch *scratch, const struct device *device,
+				  const struct shim_format_cap *cap, unsigned bits);
 /* Why the device cannot be below (ioasid of) that format and depth; NULL: it can. */
 const char *device_nesting_obstacle(struct scratch *scratch, const struct device *device,
 				    const struct ioasid *parent, unsigned depth);

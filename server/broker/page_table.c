@@ -221,6 +221,12 @@ static int check_pasid_policy(struct broker_call *call)
 		verdict.tenant[0] ? verdict.tenant : "the host", verdict.rule);
 }
 
+/* An SMMUv3 without substreams has a table of one descriptor, too (S1CDMax 0). */
+static bool may_be_one(Ioasid__V1__PasidTableFormat format)
+{
+	return format == IOASID__V1__PASID_TABLE_FORMAT__PASID_TABLE_FORMAT_SMMUV3_CD;
+}
+
 int rpc_bind_pasid_table(struct broker_call *call)
 {
 	const Ioasid__V1__BindPasidTableRequest *q = (const void *)call->request;
@@ -230,7 +236,7 @@ int rpc_bind_pasid_table(struct broker_call *call)
 	r = bind_prepare(call, q->ioasid, &w);
 	if (r)
 		return r;
-	if (q->pasid_bits == 0 || q->pasid_bits > PASID_BITS_MAX)
+	if (q->pasid_bits > PASID_BITS_MAX || (!q->pasid_bits && !may_be_one(q->format)))
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "pasid_bits", "must be 1 to %d",
 				    PASID_BITS_MAX);
 	r = check_pasid_format(call, w->ioasid, q->format);

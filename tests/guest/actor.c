@@ -5,6 +5,8 @@
  */
 #include "actor.h"
 
+#include "actor_tables.h"
+#include "edu_irq.h"
 #include "raw.h"
 
 #include <errno.h>
@@ -34,6 +36,7 @@ struct self {
 	uint64_t memory;
 	struct device {
 		int cdev;
+		int irq;
 		bool has_edu;
 		struct edu edu;
 	} devices[ACTOR_DEVICES];
@@ -161,9 +164,11 @@ static void close_fd(struct device *device)
 	if (device->has_edu)
 		edu_close(&device->edu);
 	device->has_edu = false;
+	if (device->irq >= 0)
+		close(device->irq);
 	if (device->cdev >= 0)
 		close(device->cdev);
-	device->cdev = -1;
+	device->irq = device->cdev = -1;
 }
 
 static int64_t do_device_fd(struct self *self, const struct ioasid_scope *scope, const char *name,
@@ -326,8 +331,15 @@ static int64_t obey(struct self *self, const struct order *order, int socket)
 		return do_translate(self, &scope, order);
 	case ACT_SEND_FDS:
 		return do_send_fds(self, socket);
+	case ACT_IRQ_OPEN:
+		return edu_irq_open(device->cdev, &device->irq);
+	case ACT_IRQ:
+		return edu_irq_raise(&device->edu, device->irq, (int)order->a);
+	default:
+		return actor_tables(
+			&(struct tables_actor){self->client, &scope, self->bytes}, order->op, text,
+			(const uint64_t[5]){order->a, order->b, order->c, order->d, order->e});
 	}
-	return -ENOSYS;
 }
 
 static void __attribute__((noreturn)) act(int socket, unsigned uid)
@@ -337,7 +349,7 @@ static void __attribute__((noreturn)) act(int socket, unsigned uid)
 	int64_t result = raw_drop_to(uid);
 
 	for (size_t i = 0; i < ACTOR_DEVICES; i++)
-		self.devices[i].cdev = -1;
+		self.devices[i].irq = self.devices[i].cdev = -1;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (!result) {
 		self.memfd = memfd_new(0, &self.bytes);

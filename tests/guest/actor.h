@@ -50,7 +50,38 @@ enum actor_op {
 	ACT_SELF_ATTACH, /* a, b: attaches fd e by itself to each object id a..b; how many did */
 	ACT_TRANSLATE,	 /* a: IOASID, b: IOVA; the offset in the memory */
 	ACT_SEND_FDS,	 /* the director gets duplicates of memory and device 0 */
+	ACT_IRQ_OPEN,	 /* of device e */
+	ACT_IRQ,	 /* device e raises it; a: ms; 1: it arrived, 0: not */
+	/* Tables that the tenant writes, behind an SMMUv3 (actor_tables.h). */
+	ACT_WORD,	  /* a: page, b: which of its words, c: value */
+	ACT_PEEK,	  /* a: page, b: which of its words; its value */
+	ACT_AMONG,	  /* a: page; b, c, d: seeds; -EILSEQ: four bytes are of none of them */
+	ACT_FLIP,	  /* a, b as before; a thread writes values c and d in turns ... */
+	ACT_FLIP_STOP,	  /* until now; c is what it leaves; how often it wrote */
+	ACT_MAP_ALL,	  /* a: IOASID, b: IOVA, d, e as ACT_MAP: all pages, one mapping */
+	ACT_UNMAP_ALL,	  /* a: IOASID */
+	ACT_RESERVED,	  /* text: device; a: the range for "broker", else for "msi"; its start */
+	ACT_ALLOC_USER,	  /* text: device; a: parent, b: table_bits, c: root or 0; the id */
+	ACT_BOUND,	  /* a: IOASID; the root of what is bound, 0: nothing */
+	ACT_WIDTH,	  /* a: IOASID; its input width, bits */
+	ACT_BIND_TABLE,	  /* a: IOASID, b: root */
+	ACT_UNBIND_TABLE, /* a: IOASID */
+	ACT_BIND_CDS,	  /* a: IOASID, b: root, c: pasid_bits */
+	ACT_UNBIND_CDS,	  /* a: IOASID */
+	ACT_INVALIDATE,	  /* a: IOASID, b: enum ioasid_granularity, c: IOVA, d: length, e: leaf */
+	ACT_NATIVE,	  /* a: IOASID, text: words, hexadecimal, blanks between */
+	ACT_WATCH,	  /* faults of its lease, from now */
+	/*
+	 * The next of them: a: IOASID, b: IOVA on its page (0: any), c: ms to wait, text:
+	 * device; the cause.  -EAGAIN: none; -EXDEV: of another IOASID or device; -ERANGE: of
+	 * another page; -EBADMSG: no unrecoverable one without PASID.
+	 */
+	ACT_FAULT,
+	ACT_DROP_FAULTS, /* a: ms to wait for one more; how many there were */
 };
+
+/* Invalidations return how many were done; refused after n of them: -ACTOR_REFUSED - n. */
+#define ACTOR_REFUSED 1000
 
 enum actor_memory {
 	ACTOR_MEMORY,		   /* read and write; the one that FILL and the like are about */

@@ -235,6 +235,8 @@ class Generator:
                 r.candidates.add().format = number
         if rng.random() < 0.1:
             r.input_bits = rng.choice((30, 39, 40, 48, 49, 57, 58, 64, 65))
+        if rng.random() < (0.15 if r.kind == pb.IOASID_KIND_USER else 0.01):
+            r.table_bits = rng.choice((38, 39, 39, 48, 48, 57, 64, 65))
         if rng.random() < 0.06:
             r.snoop = rng.choice((pb.SNOOP_MODE_ENFORCE, pb.SNOOP_MODE_NONE))
         if rng.random() < 0.04:

@@ -829,6 +829,8 @@ class World(Vms, Pasids, ProcessSpaces):
             plan.refuse("INVALID_FIELD")
         if a.input_bits > 64 or len(a.label.encode()) > 64:
             plan.refuse("INVALID_FIELD")
+        if a.table_bits and (a.kind != pb.IOASID_KIND_USER or not a.input_bits <= a.table_bits <= 64):
+            plan.refuse("INVALID_FIELD")
         for c in a.candidates:
             if c.format not in pb.PageTableFormat.values() or not c.format:
                 plan.refuse("INVALID_FIELD")
@@ -868,6 +870,9 @@ class World(Vms, Pasids, ProcessSpaces):
         def usable(number):
             f = FORMATS.get(number)
             if f is None or f.bits < a.input_bits or (number in EPT) != (a.kind == pb.IOASID_KIND_KVM):
+                return False
+            # Each of these formats has tables of one width.
+            if a.table_bits not in (0, f.bits):
                 return False
             # Without named devices one that fits is enough.
             return (all if named else any)(can_use(d, number) for d in suited)

@@ -217,7 +217,7 @@ class Bytes(Case):
             ("Map", dict(ioasid=ioasid, entries=[self.entry(0x10010000, memory, 2)])),
             ("Unmap", dict(ioasid=ioasid, ranges=[dict(iova=0x10010000, length=2 * PAGE)])),
             ("Alloc", dict(kind=1, devices=[device], parent=ioasid, label="x", candidates=[
-                dict(format=1), dict(format=4)], input_bits=40)),
+                dict(format=1), dict(format=4)], input_bits=40, table_bits=48)),
             ("Attach", dict(device=device, ioasid=ioasid, pasid=dict(value=3))),
             ("Detach", dict(device=device)),
             ("Invalidate", dict(ioasid=ioasid, entries=[dict(granularity=2, iova=0x10010000,

@@ -364,6 +364,9 @@ class Binding(Guest):
             self.refused("INVALID_FIELD", self.a.BindPasidTable, ioasid=child, root=0,
                          format=self.pb.PASID_TABLE_FORMAT_VTD, pasid_bits=bits,
                          field="pasid_bits")
+        # Of an SMMUv3 it may be one descriptor; who lacks such tables says so.
+        self.refused("INCOMPATIBLE", self.a.BindPasidTable, ioasid=child, root=0,
+                     format=self.pb.PASID_TABLE_FORMAT_SMMUV3_CD, pasid_bits=0)
         # Still as it was.
         self.assertEqual(self.a.GetIoasid(ioasid=child).ioasid.table.root, t.root)
 
@@ -371,6 +374,94 @@ class Binding(Guest):
         child = self.user(root=self.tables().root)
         self.refused("NOT_FOUND", self.b.BindPageTable, ioasid=child, table=dict(root=0))
         self.refused("NOT_FOUND", self.b.UnbindPageTable, ioasid=child)
+
+
+class Widths(Guest):
+    """AllocRequest.table_bits: the tenant's word of how wide its tables are."""
+
+    def nestable(self):
+        return {n: f for n, f in self.inventory.formats(self.dev1).items() if f.nest_child}
+
+    def ask(self, method="Negotiate", **more):
+        request = dict(kind=self.pb.IOASID_KIND_USER, devices=[self.dev1], parent=self.gpa, **more)
+        if method == "Negotiate":
+            return self.a.attempt(method, alloc=request)
+        return self.a.attempt(method, **request)
+
+    def test_what_a_device_reads_is_told(self):
+        for f in self.inventory.formats(self.dev1).values():
+            if f.nest_child:
+                self.assertIn(f.table_bits_least, range(25, f.input_bits + 1), f)
+            else:
+                self.assertEqual(f.table_bits_least, 0, f)
+        # VT-d's levels are formats of their own.
+        for n in (self.X86, self.SS):
+            self.assertEqual(self.nestable()[n].table_bits_least, self.nestable()[n].input_bits)
+
+    def test_a_width_picks_the_format(self):
+        formats = self.nestable()
+        widths = {f.input_bits for f in formats.values()}
+        self.assertGreater(len(widths), 1, formats)
+        for bits in sorted(widths):
+            order = sorted(formats, key=lambda n: (formats[n].input_bits == bits, n))
+            got = self.ask(candidates=[dict(format=n) for n in order], table_bits=bits).choice
+            self.assertEqual((got.input_bits, formats[got.format].input_bits), (bits, bits))
+            # Every other width was passed over, and it is said why.
+            passed = {p.format: p for p in got.passed_over}
+            self.assertEqual(set(passed), {n for n in order if formats[n].input_bits != bits})
+            for p in passed.values():
+                self.assertEqual((p.by, p.who), (self.pb.REFUSED_BY_DEVICE, self.dev1))
+                self.assertIn(f"reads tables of {formats[p.format].input_bits} bits", p.reason)
+                self.assertIn(f"not of {bits}", p.reason)
+            # Without candidates, too.
+            self.assertEqual(self.ask(table_bits=bits).choice.input_bits, bits)
+
+    def test_a_width_that_no_format_has(self):
+        for bits in (24, 38, 40, 47, 49, 64):
+            self.assertEqual(self.ask(table_bits=bits).reason, "FORMAT_UNSUPPORTED", bits)
+        refusal = self.ask("Alloc", candidates=[dict(format=self.X86)], table_bits=39)
+        self.assertEqual(refusal.reason, "FORMAT_UNSUPPORTED")
+        self.assertIn("tables of 48 bits in this format, not of 39", refusal.message)
+
+    def test_bad_requests(self):
+        for more in (dict(table_bits=65), dict(table_bits=1 << 31),
+                     dict(table_bits=48, input_bits=49)):
+            refusal = self.ask("Alloc", **more)
+            self.assertEqual(refusal.reason, "INVALID_FIELD", more)
+            self.assertEqual(refusal.fields[0][0], "table_bits", refusal)
+        self.refused("INVALID_FIELD", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL,
+                     devices=[self.dev1], table_bits=48, field="table_bits")
+
+    def test_dma_through_39_bits(self):
+        three = self.pb.PAGE_TABLE_FORMAT_VTDSS_3L
+        able = self.inventory.having(
+            lambda c: any(f.format == three and f.nest_child for f in c.formats))
+        if not able:
+            self.skipTest("no device reads tables of three levels")
+        dev = able[0]
+        if dev not in (self.dev1, self.dev2):
+            self.a.ClaimDevice(devices=[dev])
+        gpa = self.alloc(self.a, [dev], candidates=[dict(format=self.SS)])
+        self.map(self.a, gpa, self.entry(0, self.mem, RAM))
+        t = SecondStage(self.mem, range(64, 80), levels=3)
+        last = (1 << 39) - PAGE
+        t.map(0x9000, 9 * PAGE)
+        t.map(last, 11 * PAGE)
+        child = self.alloc(self.a, [dev], kind=self.pb.IOASID_KIND_USER, parent=gpa,
+                           table_bits=39)
+        got = self.a.GetIoasid(ioasid=child).ioasid.choice
+        self.assertEqual((got.format, got.input_bits), (three, 39))
+        self.bind(child, t.root)
+        self.a.Attach(device=dev, ioasid=child)
+        self.assertReads(self.a, dev, 0x9000, self.page(9))
+        self.assertReads(self.a, dev, last, self.page(11))
+        self.assertBlocked(self.dma_read(self.a, dev, 1 << 39, 8), "ADDRESS_WIDTH")
+        t.map(last, 12 * PAGE)
+        self.assertReads(self.a, dev, last, self.page(11))
+        self.invalidate(child, last)
+        self.assertReads(self.a, dev, last, self.page(12))
+        entry = dict(granularity=self.pb.INVALIDATE_GRANULARITY_RANGE, iova=1 << 39, length=PAGE)
+        self.refused("INVALID_FIELD", self.a.Invalidate, ioasid=child, entries=[entry])
 
 
 class Walks(Guest):

@@ -50,6 +50,7 @@ static void test_caps(void **state)
 		assert_int_equal(caps.formats[i].format, SHIM_FORMAT_ARMV8_S1_4K + i - 1);
 		assert_true(caps.formats[i].nest_child);
 		assert_int_equal(caps.formats[i].input_bits, 48);
+		assert_int_equal(caps.formats[i].table_bits_least, 25);
 		assert_int_equal(caps.formats[i].output_bits, 44);
 	}
 	assert_int_equal(caps.max_depth, 2);

@@ -199,6 +199,7 @@ static void test_requests(void **state)
 		.table = &table,
 		.vm = 9,
 		.label = "l",
+		.table_bits = 50,
 	};
 	static const struct ioasid_alloc_request least = {
 		.kind = IOASID_KIND_KERNEL,
@@ -264,7 +265,7 @@ static void test_requests(void **state)
 	SENT(ioasid_alloc(c, &scope, &alloc, &id, NULL, &error),
 	     "Alloc " K " devices:d0 devices:d1 kind:2 parent:3 candidates{format:4} "
 	     "candidates{format:20} input_bits:48 snoop:2 pasid "
-	     "table{root:4096 format:1 write_protect} vm:9 label:l");
+	     "table{root:4096 format:1 write_protect} vm:9 label:l table_bits:50");
 	assert_int_equal(id, 1);
 	SENT(ioasid_free(c, &scope, 7, &flag, &error), "Free " K " ioasid:7");
 
@@ -379,7 +380,8 @@ static void check_capabilities(const struct ioasid_device_capabilities *caps)
 		N(caps->formats[i]->execute, B(6));
 		N(caps->formats[i]->nest_child, B(7));
 		N(caps->formats[i]->nest_parent, B(8));
-		N(caps->formats[i]->tenant_only, B(9));
+		N(caps->formats[i]->table_bits_least, 9);
+		N(caps->formats[i]->tenant_only, B(10));
 	}
 	N(caps->n_kinds, 2);
 	N(caps->kinds[1]->kind, 1);
@@ -868,7 +870,8 @@ static void test_bad_arguments(void **state)
 					     map_reserved = {.reserved = 1};
 	static const struct ioasid_invalidate_entry flush = {.flags = 2};
 	static const struct ioasid_alloc_request alloc_flags = {.flags = 8},
-						 alloc_reserved = {.reserved = {0, 0, 0, 1}};
+						 alloc_reserved = {.reserved = {0, 0, 1}},
+						 alloc_reserved32 = {.reserved32 = 1};
 	static const struct ioasid_alloc_request alloc_devices = {.n_devices = 2, .devices = holes};
 	static const struct ioasid_alloc_request alloc_formats = {.n_candidates = 1};
 	static const struct ioasid_page_table table = {.flags = 8};
@@ -889,6 +892,7 @@ static void test_bad_arguments(void **state)
 	assert_int_equal(ioasid_alloc(c, NULL, NULL, &id, NULL, NULL), -EINVAL);
 	assert_int_equal(ioasid_alloc(c, NULL, &alloc_flags, &id, NULL, NULL), -EINVAL);
 	assert_int_equal(ioasid_alloc(c, NULL, &alloc_reserved, &id, NULL, NULL), -EINVAL);
+	assert_int_equal(ioasid_alloc(c, NULL, &alloc_reserved32, &id, NULL, NULL), -EINVAL);
 	assert_int_equal(ioasid_alloc(c, NULL, &alloc_devices, &id, NULL, NULL), -EINVAL);
 	assert_int_equal(ioasid_alloc(c, NULL, &alloc_formats, &id, NULL, NULL), -EINVAL);
 	assert_int_equal(ioasid_bind_page_table(c, NULL, 1, &table, NULL), -EINVAL);
