@@ -432,8 +432,8 @@ static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, 
 	};
 
 	/* An entry of a PASID table says by itself whether they are kept. */
-	stage.env.access_dirty &= stage.format->always_access_dirty || pt->dirty_tracking ||
-				  soft_user_has_pasids(pt);
+	stage.env.access_dirty &=
+		stage.format->always_access_dirty || pt->dirty_tracking || soft_user_has_pasids(pt);
 	stage.faults_unused = stage.format->faults_unused && !stage.env.access_dirty;
 	if (pt->kind == SHIM_KIND_USER)
 		soft_user_stage(pt, iommu, who, root, &stage);

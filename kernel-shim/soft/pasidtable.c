@@ -173,7 +173,8 @@ int soft_pasid_table_check(const struct soft_pt *pt, const struct shim_pasid_tab
 			return SHIM_E_UNSUPPORTED;
 		}
 	}
-	if (!table->pasid_bits || table->pasid_bits > 20) {
+	/* A single context descriptor is a table, too (S1CDMax 0). */
+	if (table->pasid_bits > 20 || (!table->pasid_bits && format != &soft_pasid_cd)) {
 		REASON(ret_reason, "PASIDs have 1 to 20 bits, not %u", table->pasid_bits);
 		return SHIM_E_RANGE;
 	}

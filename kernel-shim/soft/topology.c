@@ -723,6 +723,7 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 			.nest_child = parents & soft_nesting_parents(format->id),
 			.nest_parent = parents & 1u << format->id,
 			.nest_on = soft_nesting_parents(format->id),
+			.table_bits_least = format->input_bits_min,
 		};
 	}
 	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;

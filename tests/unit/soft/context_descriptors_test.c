@@ -226,7 +226,6 @@ static void test_refused(void **state)
 	assert_int_equal(bind_cds(&w, CDS, 10, 3), SHIM_E_UNSUPPORTED);
 	assert_int_equal(bind_cds(&w, CDS + 64, 10, 0), SHIM_E_RANGE);
 	assert_int_equal(bind_cds(&w, CDS, 21, 0), SHIM_E_RANGE);
-	assert_int_equal(bind_cds(&w, CDS, 0, 0), SHIM_E_RANGE);
 	/* 64 bytes each: 64 MiB of descriptors do not end within the parent's input. */
 	assert_int_equal(bind_cds(&w, (1ull << 48) - M2, 20, 0), SHIM_E_RANGE);
 	assert_int_equal(bind_cds(&w, (1ull << 48) - M2, 15, 0), 0);
@@ -243,6 +242,22 @@ static void test_refused(void **state)
 }
 
 /* ---- a descriptor ---- */
+
+/* S1CDMax 0: a table of one, for requests without PASID. */
+static void test_single(void **state)
+{
+	uint64_t root;
+	struct world w;
+
+	world_open(&w);
+	root = new_table(&w);
+	map_page(&w, root, K4, 5, PAGE_RW);
+	set_cd(&w, CDS, PLAIN(1), root, 0);
+	assert_int_equal(bind_cds(&w, CDS, 0, 0), 0);
+	expect_byte(&w, SHIM_NO_PASID, K4, 5);
+	expect_fault(&w, 1, SHIM_READ, K4, SHIM_FAULT_NOT_ATTACHED);
+	world_close(&w);
+}
 
 static void test_halves(void **state)
 {
@@ -513,11 +528,17 @@ static void test_neutral(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_shapes),		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_halves),		cmocka_unit_test(test_top_byte),
-		cmocka_unit_test(test_granule),		cmocka_unit_test(test_bent_descriptors),
-		cmocka_unit_test(test_flags),		cmocka_unit_test(test_asid),
-		cmocka_unit_test(test_narrow_commands), cmocka_unit_test(test_unknown_commands),
+		cmocka_unit_test(test_shapes),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_single),
+		cmocka_unit_test(test_halves),
+		cmocka_unit_test(test_top_byte),
+		cmocka_unit_test(test_granule),
+		cmocka_unit_test(test_bent_descriptors),
+		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_asid),
+		cmocka_unit_test(test_narrow_commands),
+		cmocka_unit_test(test_unknown_commands),
 		cmocka_unit_test(test_neutral),
 	};
 
