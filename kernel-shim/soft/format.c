@@ -15,7 +15,11 @@ static const struct soft_format *const formats[] = {
 	&soft_format_vtdss_5l,	   &soft_format_vtdss_3l,    &soft_format_ept_4l,
 	&soft_format_ept_5l,	   &soft_format_armv8_s1_4k, &soft_format_armv8_s1_16k,
 	&soft_format_armv8_s1_64k, &soft_format_armv8_s2_4k, &soft_format_armv8_s2_16k,
-	&soft_format_armv8_s2_64k,
+	&soft_format_armv8_s2_64k, &soft_format_amdv1_4,     &soft_format_amdv1_5,
+	&soft_format_amdv1_6,	   &soft_format_amdv1_3,     &soft_format_amdv1_2,
+	&soft_format_amdv1_1,	   &soft_format_sv48,	     &soft_format_sv57,
+	&soft_format_sv39,	   &soft_format_sv48x4,	     &soft_format_sv57x4,
+	&soft_format_sv39x4,
 };
 
 const struct soft_format *soft_format_at(size_t index)
@@ -33,12 +37,18 @@ const struct soft_format *soft_format_find(enum shim_format id)
 	return NULL;
 }
 
+static bool is_word(const char *word, const char *text, size_t length)
+{
+	return strlen(word) == length && !memcmp(word, text, length);
+}
+
 const struct soft_format *soft_format_by_name(const char *name, size_t length)
 {
 	const struct soft_format *format;
 
 	for (size_t i = 0; (format = soft_format_at(i)); i++)
-		if (strlen(format->name) == length && !memcmp(format->name, name, length))
+		if (is_word(format->name, name, length) ||
+		    (format->alias && is_word(format->alias, name, length)))
 			return format;
 	return NULL;
 }

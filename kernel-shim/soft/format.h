@@ -86,8 +86,9 @@ struct soft_field {
 
 struct soft_format {
 	enum shim_format id;
-	const char *name; /* "x86_64-4l" */
-	uint8_t levels;	  /* for input_bits */
+	const char *name;  /* "x86_64-4l" */
+	const char *alias; /* as the API spells it, where that is different; NULL */
+	uint8_t levels;	   /* for input_bits */
 	uint8_t input_bits;
 	uint8_t granule;    /* 2^granule bytes in a table, and in the smallest page */
 	uint8_t root_extra; /* index bits that the root has beyond the others' (RISC-V x4: 2) */
@@ -114,6 +115,11 @@ struct soft_format {
 	 */
 	uint64_t accessed;
 	bool faults_unused;
+	/*
+	 * What is not permitted is told before that, and before reserved bits of a leaf, for
+	 * which decode() then says what the leaf would allow (RISC-V).
+	 */
+	bool permission_first;
 	/* Accessed and dirty bits are kept for every table, not just for those made for it. */
 	bool always_access_dirty;
 	uint64_t extended;    /* set on use, where the table asks for extended access */
@@ -267,5 +273,17 @@ extern const struct soft_format soft_format_armv8_s1_64k;
 extern const struct soft_format soft_format_armv8_s2_4k;
 extern const struct soft_format soft_format_armv8_s2_16k;
 extern const struct soft_format soft_format_armv8_s2_64k;
+extern const struct soft_format soft_format_amdv1_1;
+extern const struct soft_format soft_format_amdv1_2;
+extern const struct soft_format soft_format_amdv1_3;
+extern const struct soft_format soft_format_amdv1_4;
+extern const struct soft_format soft_format_amdv1_5;
+extern const struct soft_format soft_format_amdv1_6;
+extern const struct soft_format soft_format_sv39;
+extern const struct soft_format soft_format_sv48;
+extern const struct soft_format soft_format_sv57;
+extern const struct soft_format soft_format_sv39x4;
+extern const struct soft_format soft_format_sv48x4;
+extern const struct soft_format soft_format_sv57x4;
 
 #endif

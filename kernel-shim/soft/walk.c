@@ -139,12 +139,13 @@ static void begin(const struct soft_stage *stage, uint64_t address, uint32_t wan
 	}
 }
 
-static void keep(const struct soft_stage *stage, uint64_t address, unsigned int level,
-		 const struct soft_entry *entry, uint32_t prot)
+/* For all that the table maps, which is less than what the entry does if that skips levels. */
+static void keep(const struct soft_stage *stage, uint64_t address, const struct soft_entry *entry,
+		 uint32_t prot)
 {
 	enum soft_iotlb_size size;
 
-	if (stage->structures && structure_size(stage->format, level, &size))
+	if (stage->structures && structure_size(stage->format, entry->level + 1u, &size))
 		soft_iotlb_put(stage->structures, stage->tag, stage->who, address, size,
 			       entry->address, prot | (uint32_t)entry->level << KEPT_LEVEL_SHIFT);
 }
@@ -321,7 +322,7 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 				return fail_step(walk, SHIM_FAULT_NOT_PRESENT, &step, step.raw);
 			table = step.entry.address;
 			if (!denied_level)
-				keep(stage, address, step.level, &step.entry, step.prot);
+				keep(stage, address, &step.entry, step.prot);
 			step.level = step.entry.level;
 			continue;
 		case SOFT_ENTRY_LEAF:
@@ -329,6 +330,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		case SOFT_ENTRY_EMPTY:
 			return fail_step(walk, SHIM_FAULT_NOT_PRESENT, &step, step.raw);
 		case SOFT_ENTRY_RESERVED:
+			if (format->permission_first && denied_level)
+				break;
 			return fail_step(walk, SHIM_FAULT_RESERVED_BITS, &step, step.raw);
 		case SOFT_ENTRY_WIDTH:
 			return fail_step(walk, SHIM_FAULT_OUTPUT_WIDTH, &step, step.raw);
@@ -336,7 +339,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		break;
 	}
 	/* The order of ARM: a page that nobody may use yet comes before permissions. */
-	if (stage->faults_unused && format->accessed & ~step.raw)
+	if (stage->faults_unused && format->accessed & ~step.raw &&
+	    !(format->permission_first && denied_level))
 		return fail_step(walk, SHIM_FAULT_ACCESS_FLAG, &step, step.raw);
 	if (denied_level)
 		return fail(walk, SHIM_FAULT_PERMISSION, index, denied_level, access, address,
@@ -346,6 +350,12 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		return fail_step(walk, SHIM_FAULT_ACCESS_FLAG, &step, step.raw);
 
 	size = 1ull << step.entry.shift;
+	/* Of a page that is larger than all that the IOMMU can put out, there is a part. */
+	if (step.entry.shift > stage->env.output_bits) {
+		if (address & (size - 1) & ~soft_bits(0, stage->env.output_bits))
+			return fail_step(walk, SHIM_FAULT_OUTPUT_WIDTH, &step, step.raw);
+		size = 1ull << stage->env.output_bits;
+	}
 	*ret = (struct soft_translation){
 		.output = step.entry.address | (address & (size - 1)),
 		.page_size = size,
