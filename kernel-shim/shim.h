@@ -156,6 +156,8 @@ struct shim_format_cap {
 	bool execute;
 	bool nest_child;
 	bool nest_parent;
+	/* Of a child: bit n: its parent may have format n; 0: any that is a nest_parent. */
+	uint32_t nest_on;
 };
 
 #define SHIM_FORMATS_MAX  32

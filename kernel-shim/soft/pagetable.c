@@ -11,6 +11,7 @@
  */
 
 #include "soft/build.h"
+#include "soft/nesting.h"
 #include "soft/vm.h"
 
 #include <errno.h>
@@ -118,6 +119,10 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 			    ret_reason, ret_shape);
 	if (r)
 		return r;
+	if (parent && !(soft_nesting_parents(format->id) & 1u << parent->format))
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "format %s does not nest on format %s", format->name,
+			      format_of(parent) ? format_of(parent)->name : "none");
 	if (parent && parent->depth == SOFT_DEPTH_MAX)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "page tables nest at most %d deep on the software IOMMU",

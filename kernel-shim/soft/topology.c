@@ -10,6 +10,7 @@
 
 #include "soft/format.h"
 #include "soft/json.h"
+#include "soft/nesting.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -691,10 +692,21 @@ static void fill_tenant_caps(struct soft_device_desc *desc)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID_CACHE;
 }
 
+/* Formats of these that are a parent to one of them. */
+static uint32_t parents_among(uint32_t formats)
+{
+	uint32_t parents = 0;
+
+	for (uint32_t left = formats; left; left &= left - 1)
+		parents |= soft_nesting_parents((enum shim_format)__builtin_ctz(left));
+	return parents & formats;
+}
+
 static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_desc *iommu)
 {
 	struct shim_caps *caps = &desc->info.caps;
 	const struct soft_format *format;
+	uint32_t parents = caps->max_depth > 1 ? parents_among(desc->formats) : 0;
 	bool has_ept = false;
 
 	for (size_t i = 0; (format = soft_format_at(i)); i++) {
@@ -706,11 +718,11 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 			.input_bits = format->input_bits,
 			.output_bits = iommu->output_bits,
 			.page_sizes = format->page_sizes,
-			.access_dirty = iommu->access_dirty,
+			.access_dirty = iommu->access_dirty && format->use,
 			.execute = format->execute,
-			/* A VM's own table hangs on nothing. */
-			.nest_child = caps->max_depth > 1 && !is_ept(format->id),
-			.nest_parent = caps->max_depth > 1,
+			.nest_child = parents & soft_nesting_parents(format->id),
+			.nest_parent = parents & 1u << format->id,
+			.nest_on = soft_nesting_parents(format->id),
 		};
 	}
 	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;

@@ -112,23 +112,27 @@ int soft_user_check(const struct soft_pt *pt, const struct soft_pt *parent,
 		    const struct shim_table *table, char *ret_reason)
 {
 	const struct soft_format *format = soft_format_find(pt->format);
+	/* The word keeps flags below 4 KiB, whatever the format allows. */
+	uint64_t bytes = soft_shape_root_bytes(&pt->shape);
 
+	if (bytes < SOFT_PAGE_SIZE)
+		bytes = SOFT_PAGE_SIZE;
 	if (table->flags & ~format->table_flags) {
 		REASON(ret_reason, "tables of format %s have no flags 0x%x", format->name,
 		       table->flags & ~format->table_flags);
 		return SHIM_E_UNSUPPORTED;
 	}
-	if (table->root % SOFT_PAGE_SIZE) {
-		REASON(ret_reason, "the root 0x%llx is not aligned to 4 KiB",
-		       (unsigned long long)table->root);
+	if (table->root % bytes) {
+		REASON(ret_reason, "the root 0x%llx is not aligned to %llu KiB",
+		       (unsigned long long)table->root, (unsigned long long)bytes >> 10);
 		return SHIM_E_RANGE;
 	}
-	if (!soft_pt_range_fits(parent, table->root, SOFT_PAGE_SIZE)) {
+	if (!soft_pt_range_fits(parent, table->root, bytes)) {
 		REASON(ret_reason, "the root 0x%llx is not an address of the parent",
 		       (unsigned long long)table->root);
 		return SHIM_E_RANGE;
 	}
-	if (table->root >> pt->output_bits) {
+	if ((table->root + bytes - 1) >> pt->output_bits) {
 		REASON(ret_reason, "the root 0x%llx is beyond the %u bits that tables lead to",
 		       (unsigned long long)table->root, pt->output_bits);
 		return SHIM_E_RANGE;
