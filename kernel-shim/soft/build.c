@@ -504,12 +504,14 @@ static uint64_t bound_table(const struct soft_builder *b, uint64_t table, unsign
 	for (;;) {
 		uint64_t end = slot_end(b, level, at, last);
 		uint64_t raw = entry_get(&entries[index_of(b, level, at)]);
+		unsigned int shift = raw ? 0 : leaf_shift(b, level, at, last, target);
 		struct soft_entry child;
 
-		if (!raw)
-			n += leaf_shift(b, level, at, end, target)
-				     ? 0
-				     : bound_empty(b, level, at, end, target);
+		/* A leaf may take several entries. */
+		if (shift)
+			end = at | ((1ull << shift) - 1);
+		else if (!raw)
+			n += bound_empty(b, level, at, end, target);
 		else if (!is_leaf(b, level, raw, &child))
 			n += bound_table(b, child.address, level - 1, at, end, target);
 		if (end == last)

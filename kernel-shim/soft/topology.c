@@ -9,8 +9,8 @@
 #include "soft/topology.h"
 
 #include "soft/format.h"
-#include "soft/nesting.h"
 #include "soft/json.h"
+#include "soft/nesting.h"
 
 #include <stdarg.h>
 #include <stdio.h>

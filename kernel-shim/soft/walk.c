@@ -363,7 +363,7 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		.cached = step.prot,
 	};
 	/* A page without a dirty bit of its own (ARM without DBM) has nothing to set. */
-	if (stage->env.access_dirty && format->use &&
+	if ((stage->env.access_dirty || stage->faults_unused) && format->use &&
 	    format->use(step.level, true, step.raw, SHIM_WRITE) != step.raw)
 		ret->cached &= ~SHIM_WRITE;
 	/* Whoever got here without SOFT_USER being asked for may execute, and no more. */

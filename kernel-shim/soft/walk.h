@@ -69,8 +69,8 @@ struct soft_translation {
 	uint64_t page_size; /* the smallest of all stages' */
 	uint32_t prot;	    /* the AND of all stages' */
 	/*
-	 * prot as it may be cached: without SHIM_WRITE while a dirty bit is still to be set,
-	 * so that the first write is a miss.
+	 * prot as it may be cached: without SHIM_WRITE while a dirty bit is still to be set, by
+	 * the walk or by whom the fault is for, so that the first write is a miss.
 	 */
 	uint32_t cached;
 };

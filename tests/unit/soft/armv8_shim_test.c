@@ -7,6 +7,8 @@
 
 #include "fixture.h"
 
+#include "soft/nesting.h"
+
 static const char topology[] =
 	"{\"version\": 1,\n"
 	" \"iommus\": [{\"name\": \"smmu0\",\n"
@@ -79,13 +81,18 @@ static void test_dma(void **state)
 /* A child's addresses are its parent's, of whatever granule. */
 static void test_nested(void **state)
 {
-	/* Stage 1 on stage 2. */
-	for (size_t c = 0; c < N_FORMATS / 2; c++) {
-		for (size_t p = N_FORMATS / 2; p < N_FORMATS; p++) {
+	unsigned int pairs = 0;
+
+	for (size_t c = 0; c < N_FORMATS; c++) {
+		for (size_t p = 0; p < N_FORMATS; p++) {
 			uint64_t granule = granule_of(formats[c]);
 			struct shim_pt *parent, *child;
 			struct fixture f;
 
+			/* Stage 1 on stage 2, whatever the granules. */
+			if (!(soft_nesting_parents(formats[c]) & 1u << formats[p]))
+				continue;
+			pairs++;
 			fixture_open(&f, topology, 0, LENGTH);
 			parent = fixture_pt(&f, formats[p], NULL);
 			child = fixture_pt(&f, formats[c], parent);
@@ -99,6 +106,7 @@ static void test_nested(void **state)
 			fixture_close(&f);
 		}
 	}
+	assert_int_equal(pairs, 9);
 }
 
 static void test_dirty(void **state)
