@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * memory register, unregister, list: memory that devices may be given.  register makes a
- * memfd; the broker keeps it for as long as it is registered, whatever becomes of this
- * process.  memory fill, write, read: the CPU's view of what this process registered; they
+ * memfd, or takes one that is there; the broker keeps it for as long as it is registered,
+ * whatever becomes of this process.  memory fill, write, read: the CPU's view of what this process registered; they
  * make sense inside `ioasidctl shell` only.
  */
 #include "args.h"
@@ -138,7 +138,7 @@ static int wanted_size(struct cli *cli, const struct cli_args *args, uint64_t pa
 	struct stat st;
 
 	if (!file && !size)
-		return cli_usage(cli, "memory register: expected --size BYTES or --file PATH");
+		return cli_usage(cli, "memory register: expected --size BYTES, --file PATH or --fd N");
 	if (file) {
 		if (stat(file, &st) < 0)
 			return cli_errno(cli, errno, "cannot read %s", file);
@@ -159,6 +159,29 @@ static int wanted_size(struct cli *cli, const struct cli_args *args, uint64_t pa
 	return CLI_OK;
 }
 
+/* A memfd of somebody else's, by the number of a descriptor of this process. */
+static int register_fd(struct cli *cli, const struct cli_args *args, uint32_t prot)
+{
+	static const char *const made[] = {"size", "file", "fill", "huge"};
+	_cleanup_with_(ioasid_memory_free) struct ioasid_memory *memory = NULL;
+	_cleanup_call_ struct session_call c = {};
+	int fd = (int)args_number(args, "fd", 0), r;
+
+	for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
+		if (args_has(args, made[i]))
+			return cli_usage(cli, "--fd and --%s exclude each other: the memory is there",
+					 made[i]);
+	if (fcntl(fd, F_GETFD) < 0)
+		return cli_usage(cli, "--fd: %d is not an open descriptor", fd);
+	r = session_begin(cli, &c);
+	if (r)
+		return r;
+	if (ioasid_register_memory(c.client, &c.scope, fd, 0, 0, prot,
+				   args_text(args, "label", NULL), &memory, &c.error) < 0)
+		return session_fail(cli, c.error);
+	return cli_show(cli, doc_of("memory-register", object_memory(memory)));
+}
+
 static int memory_register(struct cli *cli, const struct cli_args *args)
 {
 	_cleanup_with_(ioasid_memory_free) struct ioasid_memory *memory = NULL;
@@ -169,10 +192,13 @@ static int memory_register(struct cli *cli, const struct cli_args *args)
 	uint32_t prot = (uint32_t)args_number(args, "prot", IOASID_READ | IOASID_WRITE);
 	bool huge = args_has(args, "huge");
 	uint64_t size = 0, page = huge ? HUGE_PAGE : (uint64_t)sysconf(_SC_PAGESIZE);
-	int r = wanted_size(cli, args, page, &size);
+	int r = CLI_OK;
 
-	if (!r && prot & IOASID_EXECUTE)
-		r = cli_usage(cli, "--prot: expected r, w or rw; memory has no execute access");
+	if (prot & IOASID_EXECUTE)
+		return cli_usage(cli, "--prot: expected r, w or rw; memory has no execute access");
+	if (args_has(args, "fd"))
+		return register_fd(cli, args, prot);
+	r = wanted_size(cli, args, page, &size);
 	if (!r)
 		r = session_begin(cli, &c);
 	if (!r)
@@ -318,6 +344,8 @@ static const struct cli_param register_options[] = {
 	{"prot", CLI_PROT, .help = "what devices may do there (rw)", .value = "rw"},
 	{"fill", CLI_HEX, .help = "fill the memory with these bytes, over and over"},
 	{"huge", CLI_FLAG, .help = "of pages of 2 MiB (the host must have some free)"},
+	{"fd", CLI_UINT, .help = "register the memfd that is open as this descriptor",
+	 .max = 1 << 20},
 	{"label", CLI_TEXT, .help = "for people, at most 64 bytes", .max = 64},
 	{},
 };

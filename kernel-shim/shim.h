@@ -154,8 +154,12 @@ struct shim_format_cap {
 	uint64_t page_sizes; /* bit n: pages of 2^n bytes */
 	bool access_dirty;
 	bool execute;
+	/* May be below another; may have others below it.  Below and never above: only what a
+	 * tenant writes has this format (kind USER). */
 	bool nest_child;
 	bool nest_parent;
+	/* Of a child: bit n: its parent may have format n; 0: any that is a nest_parent. */
+	uint32_t nest_on;
 };
 
 #define SHIM_FORMATS_MAX  32

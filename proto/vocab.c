@@ -34,6 +34,7 @@ static const char *const fault_names[] = {
 	[4] = "non-canonical", [5] = "address-width",	    [6] = "output-width",
 	[7] = "not-attached",  [8] = "reserved-range",	    [9] = "memory-error",
 	[10] = "bad-entry",    [11] = "parent-not-present", [12] = "parent-permission",
+	[13] = "access-flag",
 };
 
 static const char *const granularity_names[] = {

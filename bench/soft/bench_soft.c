@@ -19,57 +19,10 @@
 #include "soft/build.h"
 #include "soft/internal.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "measure.h"
+
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
-
-#define ROUNDS 15
-#define K4     (4ull << 10)
-#define M2     (2ull << 20)
-#define G1     (1ull << 30)
-
-static void must(bool ok, const char *what)
-{
-	if (!ok) {
-		fprintf(stderr, "bench_soft: %s failed\n", what);
-		exit(1);
-	}
-}
-
-/* Of this thread, in user and in kernel: what others do meanwhile does not count. */
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static uint64_t seed = 88172645463325252ull;
-
-static uint64_t rnd(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *values)
-{
-	qsort(values, ROUNDS, sizeof(*values), compare);
-	return values[ROUNDS / 2];
-}
 
 /* What both sides cost, and how they compare, by the median of the rounds' ratios. */
 static void print(const char *what, const char *unit, double *ours, double *base, double *ratios,
@@ -77,12 +30,6 @@ static void print(const char *what, const char *unit, double *ours, double *base
 {
 	printf("%-52s %9.2f / %9.2f %-5s = %5.2f   goal %s\n", what, median(ours), median(base),
 	       unit, median(ratios), goal);
-}
-
-/* The compiler must not drop what is computed, nor start it before. */
-static inline void use(uint64_t value)
-{
-	__asm__ volatile("" : : "r"(value) : "memory");
 }
 
 /* ---- a host ---- */
@@ -203,30 +150,6 @@ static void bench_hit(void)
 static uint64_t miss_address(uint64_t leaf)
 {
 	return leaf * M2 + ((leaf * 2654435761u) >> 7 & 511) * K4;
-}
-
-/* A random cycle through this many bytes, one pointer a cache line. */
-static uint64_t *make_chase(uint64_t bytes)
-{
-	uint64_t n = bytes / 64, *chase;
-	uint32_t *order;
-
-	chase = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	order = malloc(n * sizeof(*order));
-	must(chase != MAP_FAILED && order, "memory");
-	for (uint64_t i = 0; i < n; i++)
-		order[i] = (uint32_t)i;
-	for (uint64_t i = n - 1; i > 0; i--) {
-		uint64_t k = rnd() % i;
-		uint32_t t = order[i];
-
-		order[i] = order[k];
-		order[k] = t;
-	}
-	for (uint64_t i = 0; i < n; i++)
-		chase[8ull * order[i]] = 8ull * order[(i + 1) % n];
-	free(order);
-	return chase;
 }
 
 static double time_walks(const struct soft_stage *stages, unsigned int n_stages)

@@ -43,6 +43,11 @@ struct iommufd_backend {
 	 * 0 where it is a table that a tenant wrote.
 	 */
 	int (*attach)(struct iommufd_dev *dev, uint32_t pasid, uint32_t pt_id, uint32_t ioas);
+	/*
+	 * Optional: the object may be a device of a context of which nothing is known: detaches
+	 * what would not end with it.
+	 */
+	void (*forget)(struct iommufd_ctx *ctx, uint32_t id);
 	/* Without an attachment: success. */
 	int (*detach)(struct iommufd_dev *dev, uint32_t pasid);
 

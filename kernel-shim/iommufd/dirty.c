@@ -25,6 +25,8 @@ struct range {
 
 struct iommufd_dirty {
 	bool on;
+	bool restored_unknown; /* what is restored is unknown, as some of it was when it was saved
+				*/
 	struct range *ranges;
 	size_t n, room;
 };
@@ -96,7 +98,8 @@ void iommufd_dirty_map(struct iommufd_pt *pt, uint64_t iova, uint64_t length)
 	struct iommufd_dirty *dirty = pt->dirty;
 
 	if (dirty)
-		insert(dirty, first_behind(dirty, iova), (struct range){iova, length, false});
+		insert(dirty, first_behind(dirty, iova),
+		       (struct range){iova, length, dirty->restored_unknown && pt->ctx->restoring});
 }
 
 /* Whole mappings; a read may have cut one into several. */
@@ -122,9 +125,18 @@ bool iommufd_dirty_is_tracked(const struct iommufd_pt *pt)
 	return pt->dirty && pt->dirty->on;
 }
 
-void iommufd_dirty_set_tracked(struct iommufd_pt *pt)
+bool iommufd_dirty_is_unknown(const struct iommufd_pt *pt)
+{
+	for (size_t i = 0; pt->dirty && i < pt->dirty->n; i++)
+		if (pt->dirty->ranges[i].unknown)
+			return true;
+	return false;
+}
+
+void iommufd_dirty_set_tracked(struct iommufd_pt *pt, bool unknown)
 {
 	pt->dirty->on = true;
+	pt->dirty->restored_unknown = unknown;
 }
 
 int iommufd_dirty_track_hwpt(struct iommufd_ctx *ctx, uint32_t hwpt, bool enable)

@@ -374,8 +374,10 @@ int iommufd_dirty_reserve(struct iommufd_pt *pt, size_t n);
 void iommufd_dirty_map(struct iommufd_pt *pt, uint64_t iova, uint64_t length);
 void iommufd_dirty_unmap(struct iommufd_pt *pt, uint64_t iova, uint64_t length);
 bool iommufd_dirty_is_tracked(const struct iommufd_pt *pt);
-/* After a restart. */
-void iommufd_dirty_set_tracked(struct iommufd_pt *pt);
+/* What was written to some of it is not known, and nobody has asked since. */
+bool iommufd_dirty_is_unknown(const struct iommufd_pt *pt);
+/* After a restart; unknown: so was some of what will be restored. */
+void iommufd_dirty_set_tracked(struct iommufd_pt *pt, bool unknown);
 /* Of one that was just made. */
 int iommufd_dirty_track_hwpt(struct iommufd_ctx *ctx, uint32_t hwpt, bool enable);
 int iommufd_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty);
@@ -429,9 +431,9 @@ void iommufd_save_smmuv3_table(const struct iommufd_pt *pt, struct shim_saved *r
 void iommufd_save_attachment(const struct iommufd_hwpt *hwpt, struct shim_saved *ret_saved);
 int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id);
 int iommufd_load_device(const struct shim_saved *saved, struct iommufd_dev *ret_dev);
-/* ret_dirty: it was made for dirty tracking; ret_tracked: that is on. */
+/* ret_dirty: it was made for dirty tracking; ret_tracked: that is on; ret_unknown: see above. */
 int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt, bool *ret_dirty,
-		       bool *ret_tracked);
+		       bool *ret_tracked, bool *ret_unknown);
 int iommufd_load_smmuv3_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt);
 int iommufd_load_attachment(const struct shim_saved *saved, struct iommufd_saved_hwpt *ret_hwpt);
 

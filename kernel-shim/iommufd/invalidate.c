@@ -28,6 +28,17 @@ static int check_range(const struct iommufd_pt *pt, const struct shim_invalidate
 	return 0;
 }
 
+/* Some device says that it has this: then the caller need not know whose table it is. */
+static bool is_offered(const struct iommufd_pt *pt, enum shim_invalidate_scope scope)
+{
+	const struct iommufd_host *host = &iommufd_shim_of(pt->base.shim)->host;
+
+	for (size_t i = 0; i < host->n_slots; i++)
+		if (host->slots[i].info.caps.invalidations >> scope & 1)
+			return true;
+	return false;
+}
+
 static int invalidate_one(const struct iommufd_pt *pt, const struct shim_invalidate *entry)
 {
 	switch (entry->scope) {
@@ -37,6 +48,7 @@ static int invalidate_one(const struct iommufd_pt *pt, const struct shim_invalid
 		return check_range(pt, entry);
 	case SHIM_INVALIDATE_PASID:
 	case SHIM_INVALIDATE_DEVICE_TLB:
+		return is_offered(pt, entry->scope) ? 0 : SHIM_E_UNSUPPORTED;
 	case SHIM_INVALIDATE_PASID_CACHE:
 		break;
 	}

@@ -141,12 +141,12 @@ static int load_smmuv3_table(struct iommufd_pt *pt, const struct shim_pt_spec *s
 static int load_table(struct iommufd_pt *pt, const struct shim_pt_spec *spec,
 		      const struct shim_saved *saved)
 {
-	bool dirty, tracked;
+	bool dirty, tracked, unknown;
 	int r;
 
 	if (spec->kind == SHIM_KIND_USER && smmuv3_page_shift(spec->format))
 		return load_smmuv3_table(pt, spec, saved);
-	r = iommufd_load_table(saved, pt, &dirty, &tracked);
+	r = iommufd_load_table(saved, pt, &dirty, &tracked, &unknown);
 	if (r)
 		return r;
 	if (pt->user != (spec->kind == SHIM_KIND_USER) || pt->user != !!spec->parent)
@@ -156,7 +156,7 @@ static int load_table(struct iommufd_pt *pt, const struct shim_pt_spec *spec,
 		return -EINVAL;
 	r = dirty ? iommufd_dirty_new(&pt->dirty) : 0;
 	if (!r && tracked)
-		iommufd_dirty_set_tracked(pt);
+		iommufd_dirty_set_tracked(pt, unknown);
 	return r;
 }
 

@@ -38,6 +38,8 @@ enum table_flags {
 	TABLE_FAULTS = 1u << 4,
 	TABLE_DIRTY = 1u << 5,
 	TABLE_TRACKED = 1u << 6,
+	/* Some mapping is dirty whatever the kernel says: after a restart, all that was mapped. */
+	TABLE_UNKNOWN = 1u << 7,
 };
 #define TABLE_MORE (TABLE_USER | TABLE_BOUND | TABLE_FAULTS | TABLE_DIRTY | TABLE_TRACKED)
 
@@ -136,7 +138,8 @@ static uint8_t flags_of(const struct iommufd_pt *pt)
 	return (uint8_t)((pt->snoop ? TABLE_SNOOP : 0) | (pt->broken ? TABLE_BROKEN : 0) |
 			 (pt->user ? TABLE_USER : 0) | (pt->bound ? TABLE_BOUND : 0) |
 			 (pt->faults ? TABLE_FAULTS : 0) | (pt->dirty ? TABLE_DIRTY : 0) |
-			 (iommufd_dirty_is_tracked(pt) ? TABLE_TRACKED : 0));
+			 (iommufd_dirty_is_tracked(pt) ? TABLE_TRACKED : 0) |
+			 (iommufd_dirty_is_unknown(pt) ? TABLE_UNKNOWN : 0));
 }
 
 void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved)
@@ -242,11 +245,12 @@ static bool table_valid(const struct saved_table *s)
 	return id_valid(le32toh(s->ioas)) && s->input_bits > 12 && s->input_bits < 64 &&
 	       s->format < _SHIM_FORMAT_MAX &&
 	       !(s->flags & TABLE_BOUND && !(s->flags & TABLE_USER)) &&
-	       !(s->flags & TABLE_TRACKED && !(s->flags & TABLE_DIRTY));
+	       !(s->flags & TABLE_TRACKED && !(s->flags & TABLE_DIRTY)) &&
+	       !(s->flags & TABLE_UNKNOWN && !(s->flags & TABLE_TRACKED));
 }
 
 int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt, bool *ret_dirty,
-		       bool *ret_tracked)
+		       bool *ret_tracked, bool *ret_unknown)
 {
 	struct saved_table_more more = {0};
 	struct saved_table *s = &more.table;
@@ -272,6 +276,7 @@ int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt
 	ret_pt->epoch = le32toh(more.epoch);
 	*ret_dirty = s->flags & TABLE_DIRTY;
 	*ret_tracked = s->flags & TABLE_TRACKED;
+	*ret_unknown = s->flags & TABLE_UNKNOWN;
 	return 0;
 }
 

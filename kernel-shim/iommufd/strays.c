@@ -7,7 +7,8 @@
  *	1. devices that are claimed and not recorded (a dev_bind() was cut short) go back;
  *	2. recorded devices are put where the record says (iommufd_reassert());
  *	3. where page requests are asked for, tables get a queue that somebody reads;
- *	4. objects that are not recorded are emptied and destroyed.
+ *	4. objects that are not recorded are emptied and destroyed, and then what only they had
+ *	   used.
  *
  * Which ids to try.  iommufd cannot list its objects, but gives the lowest id that is free.
  * When the broker was killed, at most one call was making objects in the context; everything
@@ -205,6 +206,19 @@ static int restored_smmuv3(struct iommufd_ctx *ctx, size_t *ended)
 	return r;
 }
 
+/*
+ * Recorded, and in use by nobody that is recorded: a call that was cut short has used it, and what
+ * it made there was a stray until now.
+ */
+static void settle_unused(struct iommufd_ctx *ctx)
+{
+	for (struct iommufd_pt *pt = ctx->tables; pt; pt = pt->next)
+		for (struct iommufd_hwpt *hwpt = pt->hwpts, *next; hwpt; hwpt = next) {
+			next = hwpt->next;
+			iommufd_hwpt_settle(pt, hwpt);
+		}
+}
+
 int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 {
 	struct iommufd_ctx *ctx = iommufd_ctx_of(base);
@@ -221,6 +235,7 @@ int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 		r = restored_smmuv3(ctx, &ended);
 	if (r)
 		return r;
+	settle_unused(ctx);
 	ctx->restoring = false;
 	*ret_strays = ended;
 	return 0;

@@ -29,6 +29,10 @@ void iommufd_sweep_memory(struct iommufd_ctx *ctx)
 
 void iommufd_sweep_objects(struct iommufd_ctx *ctx)
 {
+	const struct iommufd_backend *backend = iommufd_backend_of(ctx);
+
+	for (uint32_t id = 1; backend->forget && id <= IDS_MAX; id++)
+		backend->forget(ctx, id);
 	/* Tables of hardware hold their address space: they have higher ids. */
 	for (uint32_t id = IDS_MAX; id; id--)
 		(void)iommufd_destroy(ctx, id);

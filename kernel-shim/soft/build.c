@@ -175,6 +175,21 @@ static uint64_t count_empty(const uint64_t *entries, uint64_t n)
 	return i;
 }
 
+/* How many of n leaves of the level's own size stand before a larger one could. */
+static uint64_t before_larger(const struct mapping *m, unsigned int level, uint64_t n)
+{
+	unsigned int own = level_shift(m->b, level);
+	uint64_t larger = level_sizes(m->b, level) >> own >> 1, rest, until;
+
+	if (!larger)
+		return n;
+	rest = (2ull << own << __builtin_ctzll(larger)) - 1;
+	if ((m->at ^ m->target) & rest)
+		return n;
+	until = (rest - (m->at & rest) + 1) >> own;
+	return until < n ? until : n;
+}
+
 /*
  * Leaves from m->at on, of 2^shift bytes each: as many as are alike and fit in the table.
  * fresh: its entries' old bytes do not matter.  SHIM_E_OVERLAP: what was free before is mapped.
@@ -187,10 +202,11 @@ static int map_leaves(struct mapping *m, uint64_t table, unsigned int level, uns
 	uint64_t *entries = soft_table_entries(b->tables, table) + index;
 	uint64_t n, free;
 
-	if (shift == own && !(level_sizes(b, level) >> own >> 1)) {
+	if (shift == own) {
 		n = ((last - m->at) >> own) + (slot_last(b, level, last) == last);
 		if (n > entries_of(b, level) - index)
 			n = entries_of(b, level) - index;
+		n = before_larger(m, level, n);
 	} else {
 		n = 1ull << (shift - own);
 	}
@@ -426,10 +442,38 @@ void soft_build_clear(const struct soft_builder *b, struct soft_table_list *dead
 
 /* ---- bound ---- */
 
+/* Entries of 2^shift bytes that [at, last] touches. */
+static uint64_t slots(uint64_t at, uint64_t last, unsigned int shift)
+{
+	return (last >> shift) - (at >> shift) + 1;
+}
+
+/*
+ * How many of the entries of 2^shift bytes that [at, last] touches lead to tables: those before
+ * and behind what pages of 2^page bytes cover, the smallest that are not smaller.
+ */
+static uint64_t bound_slots(uint64_t at, uint64_t last, unsigned int shift, unsigned int page)
+{
+	uint64_t rest = (1ull << page) - 1, first_in = (at + rest) & ~rest, last_in = last, n = 0;
+
+	if (~last & rest) {
+		if (last <= rest)
+			return slots(at, last, shift);
+		last_in = (last & ~rest) - 1;
+	}
+	if (first_in < at || last_in < first_in)
+		return slots(at, last, shift);
+	if (at < first_in)
+		n += slots(at, first_in - 1, shift);
+	if (last_in < last)
+		n += slots(last_in + 1, last, shift);
+	return n;
+}
+
 /*
  * Pages of the tables that mapping [at, last] needs below an empty entry (or an empty root) of
- * this level: one table for each entry of each lower level that the range touches.  Where the
- * target is aligned as the address is, pages of that level cover all but the two ends.
+ * this level: one table for each entry of each lower level that the range touches, but for
+ * what large pages cover where the target is aligned as the address is.
  */
 static uint64_t bound_empty(const struct soft_builder *b, unsigned int level, uint64_t at,
 			    uint64_t last, uint64_t target)
@@ -437,17 +481,14 @@ static uint64_t bound_empty(const struct soft_builder *b, unsigned int level, ui
 	uint64_t n = 0;
 
 	for (unsigned int l = level; l >= 2; l--) {
-		unsigned int shift = level_shift(b, l);
-		uint64_t slots = (last >> shift) - (at >> shift) + 1;
-		uint64_t rest = (1ull << shift) - 1;
+		unsigned int shift = level_shift(b, l), page;
+		uint64_t sizes = b->format->page_sizes & ~soft_bits(0, shift);
 
-		if (b->format->page_sizes >> shift & 1 && !((at ^ target) & rest)) {
-			bool head = (at & rest) != 0, tail = (~last & rest) != 0;
-
-			n += slots == 1 ? head || tail : (uint64_t)head + tail;
-		} else {
-			n += slots;
-		}
+		page = sizes ? (unsigned int)__builtin_ctzll(sizes) : 0;
+		if (sizes && !((at ^ target) & soft_bits(0, page)))
+			n += bound_slots(at, last, shift, page);
+		else
+			n += slots(at, last, shift);
 	}
 	return n * pages_of(b, 1);
 }

@@ -137,6 +137,7 @@ static int check_attach(const struct soft_dev *dev, uint32_t pasid, const struct
 			char *ret_reason)
 {
 	const struct shim_device_info *info = info_of(dev);
+	enum shim_pasid_format pasids;
 
 	if (pasid != SHIM_NO_PASID) {
 		if (!info->caps.pasid_bits) {
@@ -155,9 +156,10 @@ static int check_attach(const struct soft_dev *dev, uint32_t pasid, const struct
 		       info->iommu, info->caps.max_depth, pt->depth);
 		return SHIM_E_INCOMPATIBLE;
 	}
-	if (pasid == SHIM_NO_PASID && soft_user_has_pasids(pt) && !info->caps.pasid_tables) {
-		REASON(ret_reason, "%s: IOMMU %s reads no PASID tables", info->address,
-		       info->iommu);
+	if (pasid == SHIM_NO_PASID && soft_user_pasid_format(pt, &pasids) &&
+	    !(info->caps.pasid_tables & 1u << pasids)) {
+		REASON(ret_reason, "%s: IOMMU %s reads no PASID tables of this format",
+		       info->address, info->iommu);
 		return SHIM_E_INCOMPATIBLE;
 	}
 	for (; pt; pt = pt->parent) {

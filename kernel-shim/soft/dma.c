@@ -21,6 +21,8 @@ struct access {
 	/* How its translations are cached. */
 	uint64_t tag;
 	uint32_t who;
+	uint32_t pasid;	 /* the entry of a PASID table */
+	bool odd;	 /* the address has another name in the caches: it stays out of them */
 	uint32_t access; /* SHIM_READ or SHIM_WRITE */
 	uint64_t iova;
 	uint8_t *buf;
@@ -72,14 +74,15 @@ static bool walk(struct access *a, uint64_t iova, struct soft_translation *ret)
 {
 	struct soft_iommu *iommu = a->dev->slot->iommu;
 	struct soft_stage stages[SOFT_STAGES_MAX];
-	uint32_t pasid = a->who == SOFT_WHO_NOBODY ? RID_PASID : a->who - 1;
 	unsigned int tries = 0;
 
 	for (;;) {
 		unsigned int n = soft_pt_stages(a->pt, iommu, a->who, stages);
-		bool found = !stages[0].pasid_bits ||
-			     soft_pasid_table_resolve(a->pt, iommu, pasid, stages, n, iova, NULL,
+		bool found = !stages[0].pasids ||
+			     soft_pasid_table_resolve(a->pt, iommu, a->pasid, stages, n, iova, NULL,
 						      &a->fault);
+
+		a->odd = !soft_shape_is_plain(&stages[0].shape, iova);
 
 		if (found &&
 		    soft_walk(stages, n, iova, a->access | SOFT_USER, NULL, ret, &a->fault))
@@ -91,8 +94,9 @@ static bool walk(struct access *a, uint64_t iova, struct soft_translation *ret)
 		}
 		a->fault = (struct shim_fault){0};
 	}
-	soft_iotlb_insert(&iommu->iotlb, a->tag, a->who, iova, ret->output, ret->page_size,
-			  ret->cached);
+	if (!a->odd)
+		soft_iotlb_insert(&iommu->iotlb, a->tag, a->who, iova, ret->output, ret->page_size,
+				  ret->cached);
 	return true;
 }
 
@@ -115,7 +119,7 @@ static bool translate(struct access *a, uint64_t iova, struct soft_translation *
 		return true;
 	if (!lookup(a, &a->dev->slot->iommu->iotlb, iova, ret) && !walk(a, iova, ret))
 		return false;
-	if (own->sets)
+	if (own->sets && !a->odd)
 		soft_iotlb_insert(own, a->tag, a->who, iova, ret->output, ret->page_size,
 				  ret->cached);
 	return true;
@@ -150,6 +154,22 @@ static bool copy(const struct access *a, uint64_t physical, uint8_t *buf, size_t
 	return true;
 }
 
+/* The PASID's entry may say by what its translations are cached. */
+static bool find_space(struct access *a)
+{
+	unsigned int tries = 0;
+
+	while (!soft_pasid_table_who(a->pt, a->dev->slot->iommu, a->pasid, a->iova + a->done,
+				     &a->who, &a->fault)) {
+		if (!soft_vm_filled(a->pt, &a->fault, &tries)) {
+			a->fault.access = a->access;
+			return false;
+		}
+		a->fault = (struct shim_fault){0};
+	}
+	return true;
+}
+
 /* At most SOFT_DMA_CHUNK bytes; ctx->flush is held for reading. */
 static bool run_chunk(struct access *a, uint32_t pasid)
 {
@@ -165,6 +185,10 @@ static bool run_chunk(struct access *a, uint32_t pasid)
 		return false;
 	a->tag = soft_pt_tag(a->pt);
 	a->who = soft_who(pasid);
+	a->pasid = pasid == SHIM_NO_PASID ? RID_PASID : pasid;
+	a->odd = false;
+	if (soft_user_has_pasids(a->pt) && !find_space(a))
+		return false;
 	while (left) {
 		uint64_t at = a->iova + a->done, last = UINT64_MAX;
 		struct soft_translation where;

@@ -11,9 +11,15 @@
 #include <string.h>
 
 static const struct soft_format *const formats[] = {
-	&soft_format_x86_64_4l, &soft_format_x86_64_5l, &soft_format_vtdss_4l,
-	&soft_format_vtdss_5l,	&soft_format_vtdss_3l,	&soft_format_ept_4l,
-	&soft_format_ept_5l,
+	&soft_format_x86_64_4l,	   &soft_format_x86_64_5l,   &soft_format_vtdss_4l,
+	&soft_format_vtdss_5l,	   &soft_format_vtdss_3l,    &soft_format_ept_4l,
+	&soft_format_ept_5l,	   &soft_format_armv8_s1_4k, &soft_format_armv8_s1_16k,
+	&soft_format_armv8_s1_64k, &soft_format_armv8_s2_4k, &soft_format_armv8_s2_16k,
+	&soft_format_armv8_s2_64k, &soft_format_amdv1_4,     &soft_format_amdv1_5,
+	&soft_format_amdv1_6,	   &soft_format_amdv1_3,     &soft_format_amdv1_2,
+	&soft_format_amdv1_1,	   &soft_format_sv48,	     &soft_format_sv57,
+	&soft_format_sv39,	   &soft_format_sv48x4,	     &soft_format_sv57x4,
+	&soft_format_sv39x4,
 };
 
 const struct soft_format *soft_format_at(size_t index)
@@ -31,12 +37,18 @@ const struct soft_format *soft_format_find(enum shim_format id)
 	return NULL;
 }
 
+static bool is_word(const char *word, const char *text, size_t length)
+{
+	return strlen(word) == length && !memcmp(word, text, length);
+}
+
 const struct soft_format *soft_format_by_name(const char *name, size_t length)
 {
 	const struct soft_format *format;
 
 	for (size_t i = 0; (format = soft_format_at(i)); i++)
-		if (strlen(format->name) == length && !memcmp(format->name, name, length))
+		if (is_word(format->name, name, length) ||
+		    (format->alias && is_word(format->alias, name, length)))
 			return format;
 	return NULL;
 }
@@ -48,27 +60,42 @@ const struct soft_format *soft_format_by_name(const char *name, size_t length)
 		SHIM_E_INCOMPATIBLE;                                                               \
 	})
 
+/* Roots that only an extension of ARM's allows in stage 2 (pseudocode S2InvalidSL). */
+static const char *needs_extension(const struct soft_format *format, unsigned int levels, bool lpa2)
+{
+	if (format->granule == 14 && levels == 4 && !lpa2)
+		return "FEAT_LPA2";
+	/* Small translation tables, which no unit here has. */
+	if (format->granule == 12 && levels == 1)
+		return "FEAT_TTST";
+	return NULL;
+}
+
 /*
  * The levels of a table whose input width chooses them (Arm ARM D8.2): each level but the root's
  * takes a whole stride of the input, the root what is left.  Stage 2 may leave up to
- * `concatenated` bits more to a root that stands one level lower.
+ * `concatenated` bits more to a root that stands lower (pseudocode S2InconsistentSL; the same in
+ * QEMU's check_s2_mmu_setup() and TF-RMM's s2_inconsistent_sl()).
  */
 static int resize(const struct soft_format *format, const struct soft_shape_spec *spec,
 		  char *ret_reason, struct soft_shape *shape)
 {
 	unsigned int stride = soft_format_stride(format), above = shape->input_bits;
 	unsigned int most = stride + format->concatenated, levels, rest;
+	const char *extension;
 
 	above -= format->granule;
 	levels = (above + stride - 1) / stride;
-	/* A root of 16K at level 0 has two entries, which only stage 1 and FEAT_LPA2 allow. */
-	if (format->concatenated && format->granule == 14 && levels == 4 && !spec->lpa2)
-		levels = 3;
-	if (spec->levels) {
-		if (!format->concatenated)
-			return REFUSE(ret_reason, "only a stage-2 table has a start level");
+	if (spec->levels && !format->concatenated)
+		return REFUSE(ret_reason, "only a stage-2 table has a start level");
+	if (spec->levels)
 		levels = spec->levels;
-	}
+	else if (format->concatenated && needs_extension(format, levels, spec->lpa2))
+		levels--; /* 16K: two concatenated tables do for the one bit of level 0 */
+	extension = format->concatenated ? needs_extension(format, levels, spec->lpa2) : NULL;
+	if (extension)
+		return REFUSE(ret_reason, "format %s: a table of %u levels needs %s", format->name,
+			      levels, extension);
 	rest = stride * (levels - 1);
 	if (above <= rest || above - rest > most)
 		return REFUSE(ret_reason,

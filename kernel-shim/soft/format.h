@@ -24,8 +24,9 @@
 #define SOFT_USER (1u << 8)
 /*
  * In the permissions of an entry only; the walk asks for them in place of what the request
- * says.  Executing, privileged, where a format tells it apart from SHIM_EXEC (ARM); and
- * privileged use at all, where a page can be the unprivileged's alone (RISC-V).
+ * says.  Executing, privileged, where a format tells it apart from SHIM_EXEC (ARM), which then
+ * is the unprivileged's, whether or not they have SOFT_USER to read; and privileged use at all,
+ * where a page can be the unprivileged's alone (RISC-V).
  */
 #define SOFT_PRIVILEGED_EXEC (1u << 9)
 #define SOFT_PRIVILEGED	     (1u << 10)
@@ -85,8 +86,9 @@ struct soft_field {
 
 struct soft_format {
 	enum shim_format id;
-	const char *name; /* "x86_64-4l" */
-	uint8_t levels;	  /* for input_bits */
+	const char *name;  /* "x86_64-4l" */
+	const char *alias; /* as the API spells it, where that is different; NULL */
+	uint8_t levels;	   /* for input_bits */
 	uint8_t input_bits;
 	uint8_t granule;    /* 2^granule bytes in a table, and in the smallest page */
 	uint8_t root_extra; /* index bits that the root has beyond the others' (RISC-V x4: 2) */
@@ -104,12 +106,20 @@ struct soft_format {
 	bool snoop_in_leaf;
 	/* SOFT_PRIVILEGED_EXEC, SOFT_PRIVILEGED mean something in its entries. */
 	bool tells_privileged_exec, tells_privileged;
+	/* What the unprivileged can write by all entries of the walk, the privileged never execute.
+	 */
+	bool guards_privileged_exec;
 	/*
 	 * The accessed bit of leaves: a mask, 0: there is none.  faults_unused: where nobody sets
 	 * it, a leaf without it is a fault (ARM, RISC-V).
 	 */
 	uint64_t accessed;
 	bool faults_unused;
+	/*
+	 * What is not permitted is told before that, and before reserved bits of a leaf, for
+	 * which decode() then says what the leaf would allow (RISC-V).
+	 */
+	bool permission_first;
 	/* Accessed and dirty bits are kept for every table, not just for those made for it. */
 	bool always_access_dirty;
 	uint64_t extended;    /* set on use, where the table asks for extended access */
@@ -235,6 +245,13 @@ static inline enum shim_fault_cause soft_shape_check_input(const struct soft_for
 								      : SHIM_FAULT_NONE;
 }
 
+/* Whether the address is the one that caches name it by: its ignored top byte is as it should be.
+ */
+static inline bool soft_shape_is_plain(const struct soft_shape *shape, uint64_t address)
+{
+	return !shape->top_byte_ignored || (uint64_t)((int64_t)(address << 8) >> 8) == address;
+}
+
 /* ---- the list ---- */
 
 /* NULL: not built here. */
@@ -250,5 +267,23 @@ extern const struct soft_format soft_format_vtdss_4l;
 extern const struct soft_format soft_format_vtdss_5l;
 extern const struct soft_format soft_format_ept_4l;
 extern const struct soft_format soft_format_ept_5l;
+extern const struct soft_format soft_format_armv8_s1_4k;
+extern const struct soft_format soft_format_armv8_s1_16k;
+extern const struct soft_format soft_format_armv8_s1_64k;
+extern const struct soft_format soft_format_armv8_s2_4k;
+extern const struct soft_format soft_format_armv8_s2_16k;
+extern const struct soft_format soft_format_armv8_s2_64k;
+extern const struct soft_format soft_format_amdv1_1;
+extern const struct soft_format soft_format_amdv1_2;
+extern const struct soft_format soft_format_amdv1_3;
+extern const struct soft_format soft_format_amdv1_4;
+extern const struct soft_format soft_format_amdv1_5;
+extern const struct soft_format soft_format_amdv1_6;
+extern const struct soft_format soft_format_sv39;
+extern const struct soft_format soft_format_sv48;
+extern const struct soft_format soft_format_sv57;
+extern const struct soft_format soft_format_sv39x4;
+extern const struct soft_format soft_format_sv48x4;
+extern const struct soft_format soft_format_sv57x4;
 
 #endif

@@ -21,6 +21,7 @@
 #include "list.h"
 #include "soft/iotlb.h"
 #include "soft/pasid.h"
+#include "soft/pasid_cache.h"
 #include "soft/tables.h"
 #include "soft/topology.h"
 #include "soft/walk.h"
@@ -36,7 +37,7 @@ struct soft_iommu {
 	struct soft_env env;
 	struct soft_iotlb iotlb;
 	struct soft_iotlb structures; /* the paging-structure cache */
-	struct soft_iotlb pasids;     /* the PASID cache: of PASID tables that tenants write */
+	struct soft_pasid_cache pasids;
 };
 
 /* A device of the inventory. */
@@ -57,6 +58,7 @@ struct soft_shim {
 	pthread_mutex_t lock;
 	/* Address widths and abilities that every IOMMU has, for tables made for none. */
 	struct soft_env env;
+	uint32_t pasid_tables; /* bit n: some device can be given PASID tables of format n */
 };
 
 struct soft_ctx {
@@ -204,6 +206,12 @@ void soft_flush_all(struct soft_pt *pt);
 void soft_flush_translations(struct soft_pt *pt, uint64_t first, uint64_t last);
 int soft_pt_invalidate(struct shim_pt *pt, const struct shim_invalidate *entries, size_t n,
 		       size_t *ret_done);
+/* One of them; ctx->flush is held for writing. */
+int soft_invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entry);
+/* Drops a range for one PASID (or ASID, PSCID), or SOFT_WHO_ALL; leaf: translations only. */
+void soft_drop(struct soft_pt *pt, uint32_t who, uint64_t first, uint64_t last, bool leaf);
+
+/* native.c */
 int soft_pt_invalidate_native(struct shim_pt *pt, enum shim_native type, const void *entries,
 			      size_t n, size_t *ret_done);
 
@@ -227,20 +235,33 @@ static inline bool soft_user_has_pasids(const struct soft_pt *pt)
 	       __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE) & SOFT_USER_PASIDS;
 }
 
+/* Whether a PASID table is bound now, and of which layout. */
+bool soft_user_pasid_format(const struct soft_pt *pt, enum shim_pasid_format *ret_format);
+
 /* pasidtable.c */
+/* NULL: none. */
+const struct soft_pasid_format *soft_pasid_format_find(enum shim_pasid_format id);
+/* Whether translations are tagged by what an entry says (ASID, PSCID), not by PASID. */
+bool soft_pasid_format_tags(enum shim_pasid_format id);
 /* RANGE, UNSUPPORTED. */
 int soft_pasid_table_check(const struct soft_pt *pt, const struct shim_pasid_table *table,
 			   char *ret_reason);
 /*
- * stages[0].pasid_bits is not 0: makes of it the stage of the table that the PASID's entry
+ * stages[0].pasids is not NULL: makes of it the stage of the table that the PASID's entry
  * leads to.  iommu NULL: by the tables, nothing is cached.  False: *ret_fault says why, all but
  * the access.
  */
 bool soft_pasid_table_resolve(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t pasid,
 			      struct soft_stage *stages, unsigned int n_stages, uint64_t iova,
 			      struct shim_walk *trace, struct shim_fault *ret_fault);
+/*
+ * By what translations of a PASID are tagged in the caches, where that stands in its entry
+ * (ASID, PSCID): the entry is looked for first, and on its way may fault.
+ */
+bool soft_pasid_table_who(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t pasid,
+			  uint64_t iova, uint32_t *ret_who, struct shim_fault *ret_fault);
 /* One PASID's entry, SHIM_NO_PASID: all; ctx->flush is held for writing.  RANGE, UNSUPPORTED. */
-int soft_pasid_cache_drop(struct soft_pt *pt, uint32_t pasid);
+int soft_pasid_table_forget(struct soft_pt *pt, uint32_t pasid);
 
 /* dirty.c */
 int soft_pt_track_dirty(struct shim_pt *pt, bool enable, bool all_dirty);

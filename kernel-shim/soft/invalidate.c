@@ -16,9 +16,7 @@
 
 #include "soft/vm.h"
 
-#include <endian.h>
 #include <errno.h>
-#include <string.h>
 
 static struct soft_shim *shim_of(const struct soft_pt *pt)
 {
@@ -102,13 +100,14 @@ static int invalidate_range(const struct soft_pt *pt, const struct shim_invalida
 	if (!entry->length || __builtin_add_overflow(entry->iova, entry->length - 1, &last))
 		return SHIM_E_RANGE;
 	last |= SOFT_PAGE_SIZE - 1;
-	/* The entries of a PASID table choose for themselves. */
+	/* The entries of a PASID table choose for themselves; ARM's also which half. */
 	if (soft_user_has_pasids(pt)) {
-		format = &soft_format_x86_64_5l;
-		(void)soft_shape_init(format, &(struct soft_shape_spec){0}, NULL, &shape);
+		format = format->input == SOFT_INPUT_CANONICAL ? &soft_format_x86_64_5l : NULL;
+		(void)(format &&
+		       soft_shape_init(format, &(struct soft_shape_spec){0}, NULL, &shape));
 	}
-	if (soft_shape_check_input(format, &shape, first) ||
-	    soft_shape_check_input(format, &shape, last))
+	if (format && (soft_shape_check_input(format, &shape, first) ||
+		       soft_shape_check_input(format, &shape, last)))
 		return SHIM_E_RANGE;
 	*ret_first = first;
 	*ret_last = last;
@@ -159,7 +158,22 @@ static void drop_tracked(const struct soft_pt *pt, uint32_t pasid)
 	}
 }
 
-static int invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entry)
+/* Whether what is cached of it is tagged by PASID. */
+static bool tags_by_pasid(const struct soft_pt *pt)
+{
+	enum shim_pasid_format format;
+
+	return !soft_user_pasid_format(pt, &format) || !soft_pasid_format_tags(format);
+}
+
+void soft_drop(struct soft_pt *pt, uint32_t who, uint64_t first, uint64_t last, bool leaf)
+{
+	drop_translations(pt, who, first, last);
+	if (!leaf)
+		drop_structures(pt, who, first, last);
+}
+
+int soft_invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entry)
 {
 	uint64_t first, last;
 	int r;
@@ -173,21 +187,23 @@ static int invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entr
 		r = invalidate_range(pt, entry, &first, &last);
 		if (r)
 			return r;
-		drop_translations(pt, SOFT_WHO_ALL, first, last);
-		if (!entry->leaf)
-			drop_structures(pt, SOFT_WHO_ALL, first, last);
+		soft_drop(pt, SOFT_WHO_ALL, first, last, entry->leaf);
 		pt->flushes++;
 		return 0;
 	case SHIM_INVALIDATE_PASID:
 		if (entry->pasid >> 20)
 			return SHIM_E_RANGE;
-		drop_pasid(pt, entry->pasid);
+		/* Nobody told which ASID or PSCID was the PASID's when it was cached. */
+		if (tags_by_pasid(pt))
+			drop_pasid(pt, entry->pasid);
+		else
+			soft_drop(pt, SOFT_WHO_ALL, 0, UINT64_MAX, false);
 		drop_tracked(pt, entry->pasid);
 		return 0;
 	case SHIM_INVALIDATE_DEVICE_TLB:
 		return invalidate_device_tlb(pt, entry);
 	case SHIM_INVALIDATE_PASID_CACHE:
-		return soft_pasid_cache_drop(pt, entry->pasid);
+		return soft_pasid_table_forget(pt, entry->pasid);
 	}
 	return SHIM_E_UNSUPPORTED;
 }
@@ -207,67 +223,7 @@ int soft_pt_invalidate(struct shim_pt *base, const struct shim_invalidate *entri
 	for (i = 0; i < n && !r; i++) {
 		/* One by one, so that DMA gets its turn within a long array. */
 		pthread_rwlock_wrlock(&pt->ctx->flush);
-		r = invalidate_one(pt, &entries[i]);
-		pthread_rwlock_unlock(&pt->ctx->flush);
-	}
-	*ret_done = r ? i - 1 : i;
-	return r;
-}
-
-/* ---- VT-d's own layout ---- */
-
-/* struct iommu_hwpt_vtd_s1_invalidate of Linux; little endian. */
-struct vtd_s1 {
-	uint64_t address;
-	uint64_t pages; /* address 0 and UINT64_MAX: everything */
-	uint32_t flags;
-	uint32_t reserved;
-};
-
-#define VTD_S1_LEAF (1u << 0)
-
-static int invalidate_vtd_s1(struct soft_pt *pt, const struct vtd_s1 *entry)
-{
-	struct shim_invalidate range = {
-		.scope = SHIM_INVALIDATE_RANGE,
-		.iova = le64toh(entry->address),
-		.leaf = le32toh(entry->flags) & VTD_S1_LEAF,
-	};
-	uint64_t pages = le64toh(entry->pages);
-
-	if (le32toh(entry->flags) & ~VTD_S1_LEAF || entry->reserved || range.iova % SOFT_PAGE_SIZE)
-		return -EINVAL;
-	if (!range.iova && pages == UINT64_MAX) {
-		if (!range.leaf)
-			soft_flush_all(pt);
-		else
-			soft_flush_translations(pt, 0, UINT64_MAX);
-		pt->flushes++;
-		return 0;
-	}
-	if (__builtin_mul_overflow(pages, SOFT_PAGE_SIZE, &range.length))
-		return -EINVAL;
-	return invalidate_one(pt, &range) ? -EINVAL : 0;
-}
-
-int soft_pt_invalidate_native(struct shim_pt *base, enum shim_native type, const void *entries,
-			      size_t n, size_t *ret_done)
-{
-	struct soft_pt *pt = soft_pt_of(base);
-	int r = 0;
-	size_t i;
-
-	*ret_done = 0;
-	if (type != SHIM_NATIVE_VTD_S1 || pt->kind != SHIM_KIND_USER ||
-	    (pt->format != SHIM_FORMAT_X86_64_4L && pt->format != SHIM_FORMAT_X86_64_5L))
-		return SHIM_E_UNSUPPORTED;
-	for (i = 0; i < n && !r; i++) {
-		struct vtd_s1 entry;
-
-		/* The array comes from a message, aligned to nothing. */
-		memcpy(&entry, (const char *)entries + i * sizeof(entry), sizeof(entry));
-		pthread_rwlock_wrlock(&pt->ctx->flush);
-		r = invalidate_vtd_s1(pt, &entry);
+		r = soft_invalidate_one(pt, &entries[i]);
 		pthread_rwlock_unlock(&pt->ctx->flush);
 	}
 	*ret_done = r ? i - 1 : i;

@@ -11,6 +11,7 @@
  */
 
 #include "soft/build.h"
+#include "soft/nesting.h"
 #include "soft/vm.h"
 
 #include <errno.h>
@@ -118,6 +119,10 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 			    ret_reason, ret_shape);
 	if (r)
 		return r;
+	if (parent && !(soft_nesting_parents(format->id) & 1u << parent->format))
+		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
+			      "format %s does not nest on format %s", format->name,
+			      format_of(parent) ? format_of(parent)->name : "none");
 	if (parent && parent->depth == SOFT_DEPTH_MAX)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "page tables nest at most %d deep on the software IOMMU",
@@ -426,7 +431,9 @@ static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, 
 		.memory = &shim_of(pt)->window,
 	};
 
-	stage.env.access_dirty &= stage.format->always_access_dirty || pt->dirty_tracking;
+	/* An entry of a PASID table says by itself whether they are kept. */
+	stage.env.access_dirty &= stage.format->always_access_dirty || pt->dirty_tracking ||
+				  soft_user_has_pasids(pt);
 	stage.faults_unused = stage.format->faults_unused && !stage.env.access_dirty;
 	if (pt->kind == SHIM_KIND_USER)
 		soft_user_stage(pt, iommu, who, root, &stage);
@@ -470,7 +477,7 @@ int soft_pt_walk(struct shim_pt *base, uint64_t iova, uint32_t access, struct sh
 		for (unsigned int i = 0; i < n; i++)
 			stages[i].update = NULL;
 		/* A PASID table is asked as by a device without PASID. */
-		found = !stages[0].pasid_bits ||
+		found = !stages[0].pasids ||
 			soft_pasid_table_resolve(pt, NULL, 0, stages, n, iova, ret, &ret->fault);
 		if (found &&
 		    soft_walk(stages, n, iova, access | SOFT_USER, ret, &where, &ret->fault))

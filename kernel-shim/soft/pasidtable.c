@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * PASID tables that a tenant writes: VT-d's, scalable mode (VT-d spec 3.4.3, 9.5, 9.6).
+ * PASID tables that a tenant writes, whatever their layout (pasidtable.h): checked when they are
+ * bound, looked into when a device asks, and cached.
  *
- *	directory	indexed by PASID 19:6; bit 0 P, 1 FPD, 51:12 address of a table
- *	table		indexed by PASID 5:0; 64 bytes:
- *		qword 0	bit 0 P, 1 FPD, 8:6 PGTT (1 first stage, 3 nested)
- *		qword 2	bit 0 SRE, 3:2 FSPM (0: 4 levels, 1: 5), 4 WPE, 7 EAFE,
- *			63:12 FSPTPTR
- *
- * The directory, the tables, and the page tables that entries lead to are all addresses of
- * the parent, which takes the place of what an entry says of a second stage: SSPTPTR, AW,
- * the domain id and the rest are not looked at.
+ * The tables, and the page tables that entries lead to, are all addresses of the parent, which
+ * takes the place of what an entry might say of a second stage.
  *
  * A device whose table without PASID has a PASID table goes by it for every PASID; without
  * one, by entry 0 (RID_PASID).  What is found goes into the IOMMU's PASID cache, and is
@@ -19,31 +13,10 @@
  * leaves it: it holds the parent's addresses, and nothing that they led to.
  */
 
-#include "soft/internal.h"
+#include "soft/pasidtable.h"
 
 #include <errno.h>
 #include <stdio.h>
-
-#define PASID_TABLE_BITS 6
-
-#define DIR_P	     (1ull << 0)
-#define DIR_RESERVED (soft_bits(2, 12) | ~((1ull << 52) - 1))
-
-#define ENTRY_BYTES    64
-#define ENTRY_P	       (1ull << 0)
-#define ENTRY_PGTT(q)  ((q) >> 6 & 7)
-#define PGTT_FIRST     1
-#define PGTT_NESTED    3
-#define ENTRY_SRE      (1ull << 0)
-#define ENTRY_FSPM(q)  ((q) >> 2 & 3)
-#define ENTRY_WPE      (1ull << 4)
-#define ENTRY_EAFE     (1ull << 7)
-#define ENTRY_RESERVED soft_bits(8, 12)
-
-/* In the PASID cache, beside the root. */
-#define CACHED_VALID (1u << 0)
-#define CACHED_5L    (1u << 1)
-#define CACHED_FLAGS 2 /* shift of SHIM_TABLE_* */
 
 #define REASON(reason, ...)                                                                        \
 	do {                                                                                       \
@@ -51,15 +24,25 @@
 			snprintf(reason, SHIM_REASON_MAX, __VA_ARGS__);                            \
 	} while (0)
 
-struct lookup {
-	const struct soft_stage *stages;
-	unsigned int n_stages;
-	uint64_t iova;
-	struct shim_walk *trace;
-	struct shim_fault *fault;
-};
+const struct soft_pasid_format *soft_pasid_format_find(enum shim_pasid_format id)
+{
+	static const struct soft_pasid_format *const formats[] = {&soft_pasid_vtd, &soft_pasid_gcr3,
+								  &soft_pasid_cd, &soft_pasid_pdt};
 
-static bool fail(const struct lookup *l, enum shim_fault_cause cause, uint64_t entry)
+	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+		if (formats[i]->id == id)
+			return formats[i];
+	return NULL;
+}
+
+bool soft_pasid_format_tags(enum shim_pasid_format id)
+{
+	return soft_pasid_format_find(id)->space_id;
+}
+
+/* ---- looking ---- */
+
+bool soft_pasid_fail(const struct soft_pasid_lookup *l, enum shim_fault_cause cause, uint64_t entry)
 {
 	*l->fault = (struct shim_fault){
 		.cause = cause,
@@ -70,8 +53,7 @@ static bool fail(const struct lookup *l, enum shim_fault_cause cause, uint64_t e
 	return false;
 }
 
-/* A qword at an address of the parent. */
-static bool read_qword(const struct lookup *l, uint64_t address, uint64_t *ret_value)
+bool soft_pasid_read(const struct soft_pasid_lookup *l, uint64_t address, uint64_t *ret_value)
 {
 	const struct soft_stage *stage = &l->stages[0];
 	struct soft_translation where;
@@ -80,49 +62,61 @@ static bool read_qword(const struct lookup *l, uint64_t address, uint64_t *ret_v
 			      &where, l->fault))
 		return false;
 	if (stage->load(stage->memory, where.output, ret_value))
-		return fail(l, SHIM_FAULT_MEMORY_ERROR, 0);
+		return soft_pasid_fail(l, SHIM_FAULT_MEMORY_ERROR, 0);
 	return true;
 }
 
-/* What the entry says, in the form of the PASID cache. */
-static bool read_entry(const struct lookup *l, uint32_t pasid, uint64_t *ret_root,
-		       uint32_t *ret_bits)
+bool soft_pasid_address(const struct soft_pasid_lookup *l, uint64_t entry, uint64_t mask,
+			uint64_t *ret_address)
+{
+	if (entry & mask & soft_bits(l->stages[0].env.output_bits, 64))
+		return soft_pasid_fail(l, SHIM_FAULT_OUTPUT_WIDTH, entry);
+	*ret_address = entry & mask;
+	return true;
+}
+
+/* The entry of a PASID, from the cache or from the table. */
+static bool find(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t pasid,
+		 const struct soft_pasid_lookup *l, struct soft_pasid_entry *ret_entry)
 {
 	const struct soft_stage *stage = &l->stages[0];
-	uint64_t beyond = soft_bits(stage->env.output_bits, 52), dir, first, third, at;
+	uint64_t tag = __atomic_load_n(&pt->pasid_tag, __ATOMIC_RELAXED);
 
+	if (iommu && soft_pasid_cache_lookup(&iommu->pasids, tag, pasid, ret_entry))
+		return true;
 	/* Nothing is attached there. */
 	if (pasid >> stage->pasid_bits)
-		return fail(l, SHIM_FAULT_NOT_ATTACHED, 0);
-	if (!read_qword(l, stage->root + (pasid >> PASID_TABLE_BITS) * sizeof(dir), &dir))
+		return soft_pasid_fail(l, SHIM_FAULT_NOT_ATTACHED, 0);
+	if (!stage->pasids->find(l, pasid, ret_entry))
 		return false;
-	if (!(dir & DIR_P))
-		return fail(l, SHIM_FAULT_NOT_ATTACHED, dir);
-	if (dir & DIR_RESERVED)
-		return fail(l, SHIM_FAULT_RESERVED_BITS, dir);
-	if (dir & beyond)
-		return fail(l, SHIM_FAULT_OUTPUT_WIDTH, dir);
-	at = (dir & soft_bits(12, 52)) + (pasid & ((1u << PASID_TABLE_BITS) - 1)) * ENTRY_BYTES;
-	if (!read_qword(l, at, &first))
+	if (iommu)
+		soft_pasid_cache_put(&iommu->pasids, tag, pasid, ret_entry);
+	return true;
+}
+
+bool soft_pasid_table_who(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t pasid,
+			  uint64_t iova, uint32_t *ret_who, struct shim_fault *ret_fault)
+{
+	struct soft_stage stages[SOFT_STAGES_MAX];
+	struct soft_pasid_lookup l = {
+		.stages = stages,
+		.iova = iova,
+		.fault = ret_fault,
+	};
+	struct soft_pasid_entry entry;
+	enum shim_pasid_format id;
+
+	/* It may have been unbound meanwhile. */
+	if (!soft_user_pasid_format(pt, &id) || !soft_pasid_format_tags(id)) {
+		*ret_who = soft_who(pasid);
+		return true;
+	}
+	l.n_stages = soft_pt_stages(pt, iommu, soft_who(pasid), stages);
+	if (!stages[0].pasids || !stages[0].pasids->space_id)
+		return soft_pasid_fail(&l, SHIM_FAULT_NOT_ATTACHED, 0);
+	if (!find(pt, iommu, pasid, &l, &entry))
 		return false;
-	if (!(first & ENTRY_P))
-		return fail(l, SHIM_FAULT_NOT_ATTACHED, first);
-	if (ENTRY_PGTT(first) != PGTT_FIRST && ENTRY_PGTT(first) != PGTT_NESTED)
-		return fail(l, SHIM_FAULT_BAD_ENTRY, first);
-	if (!read_qword(l, at + 2 * sizeof(third), &third))
-		return false;
-	if (third & ENTRY_RESERVED)
-		return fail(l, SHIM_FAULT_RESERVED_BITS, third);
-	if (ENTRY_FSPM(third) > 1)
-		return fail(l, SHIM_FAULT_BAD_ENTRY, third);
-	if (third & (beyond | ~((1ull << 52) - 1)))
-		return fail(l, SHIM_FAULT_OUTPUT_WIDTH, third);
-	*ret_root = third & soft_bits(12, 52);
-	*ret_bits = CACHED_VALID | (ENTRY_FSPM(third) ? CACHED_5L : 0) |
-		    ((third & ENTRY_SRE ? SHIM_TABLE_SUPERVISOR : 0) |
-		     (third & ENTRY_WPE ? SHIM_TABLE_WRITE_PROTECT : 0) |
-		     (third & ENTRY_EAFE ? SHIM_TABLE_EXTENDED_ACCESS : 0))
-			    << CACHED_FLAGS;
+	*ret_who = soft_who(stages[0].pasids->space_id(&entry));
 	return true;
 }
 
@@ -130,55 +124,52 @@ bool soft_pasid_table_resolve(struct soft_pt *pt, struct soft_iommu *iommu, uint
 			      struct soft_stage *stages, unsigned int n_stages, uint64_t iova,
 			      struct shim_walk *trace, struct shim_fault *ret_fault)
 {
-	struct lookup l = {stages, n_stages, iova, trace, ret_fault};
-	uint64_t tag = __atomic_load_n(&pt->pasid_tag, __ATOMIC_RELAXED), value = 0, root = 0;
-	enum shim_format format;
-	uint32_t bits = 0;
+	struct soft_pasid_lookup l = {stages, n_stages, iova, trace, ret_fault};
+	struct soft_stage *stage = &stages[0];
+	struct soft_pasid_entry entry;
+	enum shim_fault_cause cause;
 
-	if (iommu &&
-	    soft_iotlb_lookup_size(&iommu->pasids, tag, SOFT_WHO_NOBODY,
-				   (uint64_t)pasid << SOFT_PAGE_SHIFT, SOFT_IOTLB_4K, &value)) {
-		root = soft_iotlb_address(value);
-		bits = soft_iotlb_prot(value);
-	} else {
-		if (!read_entry(&l, pasid, &root, &bits))
-			return false;
-		if (iommu)
-			soft_iotlb_put(&iommu->pasids, tag, SOFT_WHO_NOBODY,
-				       (uint64_t)pasid << SOFT_PAGE_SHIFT, SOFT_IOTLB_4K, root,
-				       bits);
-	}
-	format = bits & CACHED_5L ? SHIM_FORMAT_X86_64_5L : SHIM_FORMAT_X86_64_4L;
-	if (iommu && !(iommu->desc->formats & 1u << format))
-		return fail(&l, SHIM_FAULT_BAD_ENTRY, 0);
-	stages[0].format = soft_format_find(format);
-	(void)soft_shape_init(stages[0].format, &(struct soft_shape_spec){0}, NULL,
-			      &stages[0].shape);
-	stages[0].root = root;
-	stages[0].flags = bits >> CACHED_FLAGS;
-	stages[0].empty = false;
+	if (!find(pt, iommu, pasid, &l, &entry))
+		return false;
+	cause = stage->pasids->apply(&entry, pt->format, iova, stage);
+	if (cause != SHIM_FAULT_NONE)
+		return soft_pasid_fail(&l, cause, entry.words[0]);
+	stage->empty = false;
+	if (stage->identity)
+		return true;
+	if (iommu && !(iommu->desc->formats & 1u << stage->format->id))
+		return soft_pasid_fail(&l, SHIM_FAULT_BAD_ENTRY, entry.words[0]);
+	/* What is cached is named by address, and a range is dropped by one of its names only. */
+	if (!soft_shape_is_plain(&stage->shape, iova))
+		stage->structures = NULL;
 	return true;
 }
+
+/* ---- binding ---- */
 
 int soft_pasid_table_check(const struct soft_pt *pt, const struct shim_pasid_table *table,
 			   char *ret_reason)
 {
-	uint64_t bytes = SOFT_PAGE_SIZE;
+	const struct soft_pasid_format *format = soft_pasid_format_find(table->format);
+	char reason[SHIM_REASON_MAX] = "";
+	uint64_t bytes;
 
-	if (table->format != SHIM_PASID_VTD || table->shape) {
-		REASON(ret_reason, "the software IOMMU reads PASID tables of VT-d only");
+	if (!format || !(soft_shim_of(pt->base.shim)->pasid_tables & 1u << table->format)) {
+		REASON(ret_reason, "no IOMMU of this host reads PASID tables of format %d",
+		       (int)table->format);
 		return SHIM_E_UNSUPPORTED;
 	}
-	if (pt->format != SHIM_FORMAT_X86_64_4L && pt->format != SHIM_FORMAT_X86_64_5L) {
-		REASON(ret_reason, "the entries of a PASID table lead to x86-64 tables");
+	if (!format->suits(pt->format, reason)) {
+		REASON(ret_reason, "%s", reason);
 		return SHIM_E_UNSUPPORTED;
 	}
 	for (const struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next) {
 		const struct shim_device_info *info = &dev->slot->desc->info;
 
-		if (soft_dev_attached(dev, SHIM_NO_PASID) == pt && !info->caps.pasid_tables) {
-			REASON(ret_reason, "%s: IOMMU %s reads no PASID tables", info->address,
-			       info->iommu);
+		if (soft_dev_attached(dev, SHIM_NO_PASID) == pt &&
+		    !(info->caps.pasid_tables & 1u << table->format)) {
+			REASON(ret_reason, "%s: IOMMU %s reads no PASID tables of this format",
+			       info->address, info->iommu);
 			return SHIM_E_UNSUPPORTED;
 		}
 	}
@@ -186,8 +177,13 @@ int soft_pasid_table_check(const struct soft_pt *pt, const struct shim_pasid_tab
 		REASON(ret_reason, "PASIDs have 1 to 20 bits, not %u", table->pasid_bits);
 		return SHIM_E_RANGE;
 	}
-	while (bytes < sizeof(uint64_t) << table->pasid_bits >> PASID_TABLE_BITS)
-		bytes *= 2;
+	bytes = format->root_bytes(table, reason);
+	if (!bytes) {
+		REASON(ret_reason, "%s", reason);
+		return SHIM_E_UNSUPPORTED;
+	}
+	if (bytes < SOFT_PAGE_SIZE)
+		bytes = SOFT_PAGE_SIZE;
 	if (table->root % SOFT_PAGE_SIZE || !soft_pt_range_fits(pt->parent, table->root, bytes) ||
 	    (table->root + bytes - 1) >> pt->output_bits) {
 		REASON(ret_reason,
@@ -199,10 +195,11 @@ int soft_pasid_table_check(const struct soft_pt *pt, const struct shim_pasid_tab
 	return 0;
 }
 
-int soft_pasid_cache_drop(struct soft_pt *pt, uint32_t pasid)
+/* ---- the cache ---- */
+
+int soft_pasid_table_forget(struct soft_pt *pt, uint32_t pasid)
 {
 	struct soft_shim *shim = soft_shim_of(pt->base.shim);
-	uint64_t at = (uint64_t)pasid << SOFT_PAGE_SHIFT;
 
 	if (!soft_user_has_pasids(pt))
 		return SHIM_E_UNSUPPORTED;
@@ -213,7 +210,7 @@ int soft_pasid_cache_drop(struct soft_pt *pt, uint32_t pasid)
 	if (pasid >> 20)
 		return SHIM_E_RANGE;
 	for (uint64_t left = pt->iommus; left; left &= left - 1)
-		soft_iotlb_drop(&shim->iommus[__builtin_ctzll(left)].pasids, pt->pasid_tag,
-				SOFT_WHO_ALL, at, at | (SOFT_PAGE_SIZE - 1));
+		soft_pasid_cache_drop(&shim->iommus[__builtin_ctzll(left)].pasids, pt->pasid_tag,
+				      pasid);
 	return 0;
 }

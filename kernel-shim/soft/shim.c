@@ -38,7 +38,7 @@ static void free_shim(struct shim *base)
 		for (size_t i = 0; i < shim->topology->n_iommus; i++) {
 			soft_iotlb_deinit(&shim->iommus[i].iotlb);
 			soft_iotlb_deinit(&shim->iommus[i].structures);
-			soft_iotlb_deinit(&shim->iommus[i].pasids);
+			soft_pasid_cache_deinit(&shim->iommus[i].pasids);
 		}
 	soft_tables_deinit(&shim->tables);
 	soft_window_deinit(&shim->window);
@@ -119,7 +119,7 @@ static int make_iommus(struct soft_shim *shim)
 		if (!r)
 			r = soft_iotlb_init(&iommu->structures, STRUCTURES_CACHED);
 		if (!r)
-			r = soft_iotlb_init(&iommu->pasids, PASIDS_CACHED);
+			r = soft_pasid_cache_init(&iommu->pasids, PASIDS_CACHED);
 		if (r)
 			return r;
 		iommu->desc = desc;
@@ -138,6 +138,7 @@ static int make_iommus(struct soft_shim *shim)
 	for (size_t i = 0; i < t->n_devices; i++) {
 		shim->slots[i].desc = &t->devices[i];
 		shim->slots[i].iommu = &shim->iommus[t->devices[i].iommu];
+		shim->pasid_tables |= t->devices[i].info.caps.pasid_tables;
 	}
 	return 0;
 }

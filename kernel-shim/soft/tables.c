@@ -156,6 +156,8 @@ int soft_tables_get(struct soft_tables *tables, unsigned int order, bool zero,
 	uint32_t page = 0;
 	int r = 0;
 
+	if (order > SOFT_ORDER_MAX)
+		return -ENOMEM;
 	pthread_mutex_lock(&tables->lock);
 	if (order) {
 		r = get_block(tables, order, &page, &stale);

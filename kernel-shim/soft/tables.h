@@ -5,7 +5,8 @@
 /*
  * The allocator of page tables in the table part of the window, named by physical address.  A
  * table is a block of 2^order pages of 4 KiB, aligned to its size: order 0 for most formats,
- * up to SOFT_ORDER_MAX for ARM's larger granules and for concatenated roots.  Beside its first
+ * up to SOFT_ORDER_MAX for ARM's larger granules and for concatenated roots, of which the
+ * largest, of 64K tables, are not to be had.  Beside its first
  * page lies a small record: its link in a list, and how many of its entries are in use, so that
  * an empty table is known at once.
  *
@@ -54,7 +55,7 @@ void soft_tables_deinit(struct soft_tables *tables);
 
 /*
  * A table of 2^order pages with used = 0; its bytes are zero if asked for, else anything.
- * -ENOMEM.
+ * -ENOMEM, also for an order above SOFT_ORDER_MAX.
  */
 int soft_tables_get(struct soft_tables *tables, unsigned int order, bool zero,
 		    uint64_t *ret_address);

@@ -9,6 +9,7 @@
 #include "soft/topology.h"
 
 #include "soft/format.h"
+#include "soft/nesting.h"
 #include "soft/json.h"
 
 #include <stdarg.h>
@@ -23,7 +24,12 @@
 #define DEVICE_TLB_MAX	4096
 
 /* VT-d's first stage. */
-#define X86_64_FORMATS (1u << SHIM_FORMAT_X86_64_4L | 1u << SHIM_FORMAT_X86_64_5L)
+/* Formats of one architecture, from the first to the last. */
+#define FORMATS(first, last) ((2u << (last)) - (1u << (first)))
+#define X86_64_FORMATS	     FORMATS(SHIM_FORMAT_X86_64_4L, SHIM_FORMAT_X86_64_5L)
+#define AMDV1_FORMATS	     FORMATS(SHIM_FORMAT_AMDV1_1L, SHIM_FORMAT_AMDV1_6L)
+#define ARMV8_S1_FORMATS     FORMATS(SHIM_FORMAT_ARMV8_S1_4K, SHIM_FORMAT_ARMV8_S1_64K)
+#define RISCV_FORMATS	     FORMATS(SHIM_FORMAT_SV39, SHIM_FORMAT_SV57)
 
 struct parser {
 	/* Its path is where we are. */
@@ -656,10 +662,51 @@ static bool is_ept(enum shim_format format)
 	return format == SHIM_FORMAT_EPT_4L || format == SHIM_FORMAT_EPT_5L;
 }
 
+/* What belongs to tables that tenants write, by the architecture that the formats are of. */
+static void fill_tenant_caps(struct soft_device_desc *desc)
+{
+	static const struct {
+		uint32_t formats, beside, not_beside; /* of each group one; none */
+		uint32_t native, pasid_table;
+	} rules[] = {
+		{X86_64_FORMATS, X86_64_FORMATS, AMDV1_FORMATS, 1u << SHIM_NATIVE_VTD_S1,
+		 1u << SHIM_PASID_VTD},
+		{X86_64_FORMATS, AMDV1_FORMATS, 0, 0, 1u << SHIM_PASID_AMD_GCR3},
+		{ARMV8_S1_FORMATS, ARMV8_S1_FORMATS, 0, 1u << SHIM_NATIVE_SMMUV3,
+		 1u << SHIM_PASID_SMMUV3_CD},
+		{RISCV_FORMATS, RISCV_FORMATS, 0, 0, 1u << SHIM_PASID_RISCV_PDT},
+	};
+	struct shim_caps *caps = &desc->info.caps;
+
+	if (caps->max_depth < 2)
+		return;
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		if (!(desc->formats & rules[i].formats) || !(desc->formats & rules[i].beside) ||
+		    desc->formats & rules[i].not_beside)
+			continue;
+		caps->native_invalidations |= rules[i].native;
+		if (caps->pasid_bits)
+			caps->pasid_tables |= rules[i].pasid_table;
+	}
+	if (caps->pasid_tables)
+		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID_CACHE;
+}
+
+/* Formats of these that are a parent to one of them. */
+static uint32_t parents_among(uint32_t formats)
+{
+	uint32_t parents = 0;
+
+	for (uint32_t left = formats; left; left &= left - 1)
+		parents |= soft_nesting_parents((enum shim_format)__builtin_ctz(left));
+	return parents & formats;
+}
+
 static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_desc *iommu)
 {
 	struct shim_caps *caps = &desc->info.caps;
 	const struct soft_format *format;
+	uint32_t parents = caps->max_depth > 1 ? parents_among(desc->formats) : 0;
 	bool has_ept = false;
 
 	for (size_t i = 0; (format = soft_format_at(i)); i++) {
@@ -671,11 +718,11 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 			.input_bits = format->input_bits,
 			.output_bits = iommu->output_bits,
 			.page_sizes = format->page_sizes,
-			.access_dirty = iommu->access_dirty,
+			.access_dirty = iommu->access_dirty && format->use,
 			.execute = format->execute,
-			/* A VM's own table hangs on nothing. */
-			.nest_child = caps->max_depth > 1 && !is_ept(format->id),
-			.nest_parent = caps->max_depth > 1,
+			.nest_child = parents & soft_nesting_parents(format->id),
+			.nest_parent = parents & 1u << format->id,
+			.nest_on = soft_nesting_parents(format->id),
 		};
 	}
 	caps->invalidations = 1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
@@ -683,13 +730,7 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 		caps->invalidations |= 1u << SHIM_INVALIDATE_PASID;
 	if (caps->device_tlb)
 		caps->invalidations |= 1u << SHIM_INVALIDATE_DEVICE_TLB;
-	if (caps->max_depth > 1 && desc->formats & X86_64_FORMATS) {
-		caps->native_invalidations |= 1u << SHIM_NATIVE_VTD_S1;
-		if (caps->pasid_bits) {
-			caps->pasid_tables |= 1u << SHIM_PASID_VTD;
-			caps->invalidations |= 1u << SHIM_INVALIDATE_PASID_CACHE;
-		}
-	}
+	fill_tenant_caps(desc);
 	if (caps->max_depth < 2)
 		snprintf(caps->kind_absent[SHIM_KIND_USER], SHIM_REASON_MAX,
 			 "kind USER needs a parent, and the topology lets %s not nest",

@@ -8,8 +8,8 @@
  * word, under guard.
  *
  * What is bound is one word, pt->root, which DMA reads once a walk: the root, whose low bits
- * are free, with SHIM_TABLE_* and whether anything is bound, or the size of a PASID table
- * (pasidtable.c).  Binding another stores the word, then drops what is cached under
+ * are free, with SHIM_TABLE_* and whether anything is bound, or the layout, shape and size of a
+ * PASID table (pasidtable.c).  Binding another stores the word, then drops what is cached under
  * ctx->flush for writing.
  */
 
@@ -21,11 +21,15 @@
 #include <stdio.h>
 
 /* Bits of the word; SOFT_USER_PASIDS is bit 4. */
-#define BOUND		 (1ull << 0)
-#define FLAGS_SHIFT	 1
-#define PASID_BITS_SHIFT 5
-#define PASID_BITS	 31u
-#define FLAGS		 (SHIM_TABLE_SUPERVISOR | SHIM_TABLE_WRITE_PROTECT | SHIM_TABLE_EXTENDED_ACCESS)
+#define BOUND		   (1ull << 0)
+#define FLAGS_SHIFT	   1 /* of a page table */
+#define PASID_SHAPE_SHIFT  1 /* of a PASID table, in their place */
+#define PASID_SHAPE	   3u
+#define PASID_BITS_SHIFT   5
+#define PASID_BITS	   31u
+#define PASID_FORMAT_SHIFT 10 /* less 1 */
+#define PASID_FORMAT	   3u
+#define FLAGS		   (SHIM_TABLE_SUPERVISOR | SHIM_TABLE_WRITE_PROTECT | SHIM_TABLE_EXTENDED_ACCESS)
 
 #define REASON(reason, ...)                                                                        \
 	do {                                                                                       \
@@ -60,6 +64,21 @@ static int update(const void *memory, uint64_t address, uint64_t *expected, uint
 	return !swapped;
 }
 
+static enum shim_pasid_format pasid_format(uint64_t word)
+{
+	return (enum shim_pasid_format)((word >> PASID_FORMAT_SHIFT & PASID_FORMAT) + 1);
+}
+
+bool soft_user_pasid_format(const struct soft_pt *pt, enum shim_pasid_format *ret_format)
+{
+	uint64_t word = __atomic_load_n(&pt->root, __ATOMIC_ACQUIRE);
+
+	if (pt->kind != SHIM_KIND_USER || !(word & SOFT_USER_PASIDS))
+		return false;
+	*ret_format = pasid_format(word);
+	return true;
+}
+
 void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who, uint64_t root,
 		     struct soft_stage *stage)
 {
@@ -67,6 +86,8 @@ void soft_user_stage(struct soft_pt *pt, struct soft_iommu *iommu, uint32_t who,
 	stage->root = root & ~(SOFT_PAGE_SIZE - 1);
 	stage->flags = root >> FLAGS_SHIFT & FLAGS;
 	if (root & SOFT_USER_PASIDS) {
+		stage->pasids = soft_pasid_format_find(pasid_format(root));
+		stage->pasid_shape = root >> PASID_SHAPE_SHIFT & PASID_SHAPE;
 		stage->pasid_bits = root >> PASID_BITS_SHIFT & PASID_BITS;
 		stage->empty = true;
 	}
@@ -91,23 +112,27 @@ int soft_user_check(const struct soft_pt *pt, const struct soft_pt *parent,
 		    const struct shim_table *table, char *ret_reason)
 {
 	const struct soft_format *format = soft_format_find(pt->format);
+	/* The word keeps flags below 4 KiB, whatever the format allows. */
+	uint64_t bytes = soft_shape_root_bytes(&pt->shape);
 
+	if (bytes < SOFT_PAGE_SIZE)
+		bytes = SOFT_PAGE_SIZE;
 	if (table->flags & ~format->table_flags) {
 		REASON(ret_reason, "tables of format %s have no flags 0x%x", format->name,
 		       table->flags & ~format->table_flags);
 		return SHIM_E_UNSUPPORTED;
 	}
-	if (table->root % SOFT_PAGE_SIZE) {
-		REASON(ret_reason, "the root 0x%llx is not aligned to 4 KiB",
-		       (unsigned long long)table->root);
+	if (table->root % bytes) {
+		REASON(ret_reason, "the root 0x%llx is not aligned to %llu KiB",
+		       (unsigned long long)table->root, (unsigned long long)bytes >> 10);
 		return SHIM_E_RANGE;
 	}
-	if (!soft_pt_range_fits(parent, table->root, SOFT_PAGE_SIZE)) {
+	if (!soft_pt_range_fits(parent, table->root, bytes)) {
 		REASON(ret_reason, "the root 0x%llx is not an address of the parent",
 		       (unsigned long long)table->root);
 		return SHIM_E_RANGE;
 	}
-	if (table->root >> pt->output_bits) {
+	if ((table->root + bytes - 1) >> pt->output_bits) {
 		REASON(ret_reason, "the root 0x%llx is beyond the %u bits that tables lead to",
 		       (unsigned long long)table->root, pt->output_bits);
 		return SHIM_E_RANGE;
@@ -161,7 +186,9 @@ int soft_pt_bind_pasid_table(struct shim_pt *base, const struct shim_pasid_table
 			return r;
 	}
 	rebind(pt, table ? table->root | (uint64_t)table->pasid_bits << PASID_BITS_SHIFT |
-				   SOFT_USER_PASIDS | BOUND
+				   (uint64_t)(table->format - 1) << PASID_FORMAT_SHIFT |
+				   (uint64_t)table->shape << PASID_SHAPE_SHIFT | SOFT_USER_PASIDS |
+				   BOUND
 			 : 0);
 	return 0;
 }

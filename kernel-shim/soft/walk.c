@@ -139,12 +139,13 @@ static void begin(const struct soft_stage *stage, uint64_t address, uint32_t wan
 	}
 }
 
-static void keep(const struct soft_stage *stage, uint64_t address, unsigned int level,
-		 const struct soft_entry *entry, uint32_t prot)
+/* For all that the table maps, which is less than what the entry does if that skips levels. */
+static void keep(const struct soft_stage *stage, uint64_t address, const struct soft_entry *entry,
+		 uint32_t prot)
 {
 	enum soft_iotlb_size size;
 
-	if (stage->structures && structure_size(stage->format, level, &size))
+	if (stage->structures && structure_size(stage->format, entry->level + 1u, &size))
 		soft_iotlb_put(stage->structures, stage->tag, stage->who, address, size,
 			       entry->address, prot | (uint32_t)entry->level << KEPT_LEVEL_SHIFT);
 }
@@ -173,7 +174,12 @@ static bool fail_step(struct walk *walk, enum shim_fault_cause cause, const stru
 
 static void decode(const struct soft_stage *stage, struct step *step)
 {
+	const uint32_t written = SHIM_WRITE | SOFT_USER;
+
 	stage->format->decode(&stage->env, step->level, step->raw, &step->entry);
+	if (stage->format->guards_privileged_exec && step->entry.kind == SOFT_ENTRY_LEAF &&
+	    !(written & ~(step->prot & step->entry.prot)))
+		step->entry.prot &= ~SOFT_PRIVILEGED_EXEC;
 	if (!(stage->flags & SHIM_TABLE_SUPERVISOR))
 		return;
 	/* Without WPE, a supervisor's writes do not ask for R/W, as without CR0.WP. */
@@ -254,6 +260,9 @@ static uint32_t wanted_of(const struct soft_stage *stage, uint32_t access)
 
 	if (stage->flags & SHIM_TABLE_SUPERVISOR)
 		wanted &= ~SOFT_USER;
+	/* The unprivileged may execute what they cannot read. */
+	if (format->tells_privileged_exec && wanted & SHIM_EXEC && wanted & SOFT_USER)
+		return wanted & ~SOFT_USER;
 	if (!access || wanted & SOFT_USER)
 		return wanted;
 	if (format->tells_privileged)
@@ -281,6 +290,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 	uint64_t table, denied_entry = 0, size;
 	enum shim_fault_cause cause;
 
+	if (stage->identity && index + 1 < walk->n_stages)
+		return walk_from(walk, index + 1, address, access, ret);
 	step.wanted = wanted_of(stage, access);
 	cause = soft_shape_check_input(format, &stage->shape, address);
 	if (cause != SHIM_FAULT_NONE)
@@ -311,7 +322,7 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 				return fail_step(walk, SHIM_FAULT_NOT_PRESENT, &step, step.raw);
 			table = step.entry.address;
 			if (!denied_level)
-				keep(stage, address, step.level, &step.entry, step.prot);
+				keep(stage, address, &step.entry, step.prot);
 			step.level = step.entry.level;
 			continue;
 		case SOFT_ENTRY_LEAF:
@@ -319,6 +330,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		case SOFT_ENTRY_EMPTY:
 			return fail_step(walk, SHIM_FAULT_NOT_PRESENT, &step, step.raw);
 		case SOFT_ENTRY_RESERVED:
+			if (format->permission_first && denied_level)
+				break;
 			return fail_step(walk, SHIM_FAULT_RESERVED_BITS, &step, step.raw);
 		case SOFT_ENTRY_WIDTH:
 			return fail_step(walk, SHIM_FAULT_OUTPUT_WIDTH, &step, step.raw);
@@ -326,7 +339,8 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		break;
 	}
 	/* The order of ARM: a page that nobody may use yet comes before permissions. */
-	if (stage->faults_unused && format->accessed & ~step.raw)
+	if (stage->faults_unused && format->accessed & ~step.raw &&
+	    !(format->permission_first && denied_level))
 		return fail_step(walk, SHIM_FAULT_ACCESS_FLAG, &step, step.raw);
 	if (denied_level)
 		return fail(walk, SHIM_FAULT_PERMISSION, index, denied_level, access, address,
@@ -336,14 +350,25 @@ static bool walk_from(struct walk *walk, unsigned int index, uint64_t address, u
 		return fail_step(walk, SHIM_FAULT_ACCESS_FLAG, &step, step.raw);
 
 	size = 1ull << step.entry.shift;
+	/* Of a page that is larger than all that the IOMMU can put out, there is a part. */
+	if (step.entry.shift > stage->env.output_bits) {
+		if (address & (size - 1) & ~soft_bits(0, stage->env.output_bits))
+			return fail_step(walk, SHIM_FAULT_OUTPUT_WIDTH, &step, step.raw);
+		size = 1ull << stage->env.output_bits;
+	}
 	*ret = (struct soft_translation){
 		.output = step.entry.address | (address & (size - 1)),
 		.page_size = size,
 		.prot = step.prot,
 		.cached = step.prot,
 	};
-	if (stage->env.access_dirty && format->is_dirty && !format->is_dirty(step.raw))
+	/* A page without a dirty bit of its own (ARM without DBM) has nothing to set. */
+	if (stage->env.access_dirty && format->use &&
+	    format->use(step.level, true, step.raw, SHIM_WRITE) != step.raw)
 		ret->cached &= ~SHIM_WRITE;
+	/* Whoever got here without SOFT_USER being asked for may execute, and no more. */
+	if (access & SOFT_USER & ~step.prot && !(stage->flags & SHIM_TABLE_SUPERVISOR))
+		ret->cached &= SHIM_EXEC;
 	if (index + 1 < walk->n_stages) {
 		struct soft_translation next;
 

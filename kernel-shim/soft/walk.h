@@ -22,6 +22,8 @@
 #define SOFT_STAGES_MAX	   4
 #define SOFT_WALK_RESTARTS 8
 
+struct soft_pasid_format;
+
 struct soft_stage {
 	const struct soft_format *format;
 	struct soft_env env;
@@ -37,10 +39,12 @@ struct soft_stage {
 	bool faults_unused;
 	uint32_t flags; /* SHIM_TABLE_* */
 	/*
-	 * Not 0: the root is that of a PASID table of so many bits, and the stage counts as
-	 * empty until pasidtable.c has found the entry.
+	 * Not NULL: the root is that of a PASID table of so many bits and this shape, and the
+	 * stage counts as empty until pasidtable.c has found the entry.
 	 */
-	uint8_t pasid_bits;
+	const struct soft_pasid_format *pasids;
+	uint8_t pasid_bits, pasid_shape;
+	bool identity; /* there is no table: addresses are the next stage's */
 	uint64_t root;
 	/* Reads the entry at this (host-physical) address once.  -EFAULT: no memory there. */
 	int (*load)(const void *memory, uint64_t address, uint64_t *ret_entry);

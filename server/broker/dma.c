@@ -175,6 +175,12 @@ static void dma_complete(struct op *op)
 		dma_ask_process(call);
 		return;
 	}
+	if (w->result == SHIM_E_UNSUPPORTED) {
+		call_end(call, refuse(call, OUTCOME_UNIMPLEMENTED,
+				      "the shim has no such access, or none through this page "
+				      "table"));
+		return;
+	}
 	if (w->result) {
 		call_end(call, refuse_shim(call, w->result, "DMA", NULL));
 		return;

@@ -305,9 +305,21 @@ static struct verdict try_device(struct broker_call *call, const struct negotiat
 			scratch_printf(a, "its IOMMU %s does not have this format", d->info->iommu);
 		return v;
 	}
+	if (n->kind != SHIM_KIND_USER && cap->nest_child && !cap->nest_parent) {
+		v.reason = scratch_printf(
+			a, "its IOMMU %s has this format only for tables that a tenant writes",
+			d->info->iommu);
+		return v;
+	}
 	if (n->parent && !cap->nest_child) {
 		v.reason =
 			scratch_printf(a, "its IOMMU %s cannot nest this format", d->info->iommu);
+		return v;
+	}
+	if (n->parent && cap->nest_on && !(cap->nest_on & 1u << n->parent->choice.format)) {
+		v.reason =
+			scratch_printf(a, "format %s does not nest on the parent's, %s",
+				       format_name(format), format_name(n->parent->choice.format));
 		return v;
 	}
 	v.reason = device_nesting_obstacle(a, d, n->parent, n->depth);
@@ -324,6 +336,29 @@ static struct verdict try_device(struct broker_call *call, const struct negotiat
 	if (cap->output_bits < choice->output_bits)
 		choice->output_bits = cap->output_bits;
 	return (struct verdict){0};
+}
+
+static bool is_between(enum shim_format format, enum shim_format first, enum shim_format last)
+{
+	return format >= first && format <= last;
+}
+
+/*
+ * x86-64 and ARM's stage 1 have no bit that takes reading away from a page, RISC-V has the
+ * encoding reserved, and what a kernel chooses may be one of them.
+ */
+static bool allows_write_only(enum shim_format format)
+{
+	return !is_between(format, SHIM_FORMAT_X86_64_4L, SHIM_FORMAT_X86_64_5L) &&
+	       !is_between(format, SHIM_FORMAT_ARMV8_S1_4K, SHIM_FORMAT_ARMV8_S1_64K) &&
+	       !is_between(format, SHIM_FORMAT_SV39, SHIM_FORMAT_SV57X4) &&
+	       format != SHIM_FORMAT_KERNEL_CHOSEN;
+}
+
+static bool extends_sign(enum shim_format format)
+{
+	return is_between(format, SHIM_FORMAT_X86_64_4L, SHIM_FORMAT_X86_64_5L) ||
+	       is_between(format, SHIM_FORMAT_SV39, SHIM_FORMAT_SV57);
 }
 
 static bool is_ept(enum shim_format format)
@@ -358,12 +393,7 @@ static struct verdict try_format(struct broker_call *call, const Ioasid__V1__All
 	choice.input_bits = choice.output_bits = 64;
 	choice.page_sizes = UINT64_MAX;
 	choice.execute = true;
-	/*
-	 * x86-64 has no bit that takes reading away from a present page (formats.md 2), and what
-	 * a kernel chooses may be that.
-	 */
-	choice.write_only = format != SHIM_FORMAT_X86_64_4L && format != SHIM_FORMAT_X86_64_5L &&
-			    format != SHIM_FORMAT_KERNEL_CHOSEN;
+	choice.write_only = allows_write_only(format);
 	for (size_t i = 0; i < n->n_suited; i++) {
 		struct choice tightened = choice;
 
@@ -395,9 +425,7 @@ static struct verdict try_format(struct broker_call *call, const Ioasid__V1__All
 /* The highest IOVA: half of the width where the format extends the sign bit. */
 static uint64_t last_iova(const struct choice *choice)
 {
-	bool extends_sign =
-		choice->format == SHIM_FORMAT_X86_64_4L || choice->format == SHIM_FORMAT_X86_64_5L;
-	unsigned bits = choice->input_bits - extends_sign;
+	unsigned bits = choice->input_bits - extends_sign(choice->format);
 
 	return bits >= 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
 }

@@ -265,10 +265,33 @@ static int restore_context(struct restoring *restoring)
 	return 0;
 }
 
+/*
+ * What was undone may have made tables anew, of the kernel's and of what is told to it: the
+ * registry is written next, and the next broker goes by that.
+ */
+static void save_again(struct lease *lease)
+{
+	struct attachment *a;
+	uint64_t after = 0;
+	struct object *o;
+
+	while ((o = lease_object_after(lease, OBJECT_IOASID, after))) {
+		struct ioasid *i = CONTAINER_OF(o, struct ioasid, object);
+
+		if (i->pt)
+			shim_pt_save(i->pt, &i->saved);
+		after = o->id.value;
+	}
+	for (a = attachment_first(lease); a; a = attachment_next(lease, a)) {
+		/* Also one that is freed, and goes with its last attachment. */
+		shim_pt_save(a->ioasid->pt, &a->ioasid->saved);
+		shim_attach_save(a->device->shim, a->physical, &a->saved);
+	}
+}
+
 static int restore_strays(struct restoring *restoring)
 {
 	struct lease *lease = restoring->lease;
-	struct attachment *a;
 	size_t strays = 0;
 	int r;
 
@@ -276,11 +299,10 @@ static int restore_strays(struct restoring *restoring)
 		return 0;
 	r = shim_ctx_restored(lease->ctx, &strays);
 	lease->broker->restart.strays += strays;
-	/* What was undone may have made a device's table anew. */
-	for (a = attachment_first(lease); a && !r; a = attachment_next(lease, a))
-		shim_attach_save(a->device->shim, a->physical, &a->saved);
-	if (!r)
+	if (!r) {
+		save_again(lease);
 		faults_watch_reports(lease);
+	}
 	return r ? restore_shim_error(restoring, r, "what was begun in its context", NULL) : 0;
 }
 

@@ -597,6 +597,32 @@ static void test_restart(bool bind_unsaved)
 	tenant_close(&t);
 }
 
+/* A context that no registry knows, with devices attached by PASID: the kernel warns of a device
+ * that ends before they are detached. */
+static void test_sweep(void)
+{
+	struct shim_table root = {.root = 0x1010000};
+	struct shim_pt *nested;
+	struct tenant t;
+	size_t ended = 77;
+
+	tenant_open(&t, "0000:f0:00.0", "0000:f0:02.0");
+	nested = child(&t, &root, false);
+	must(shim_attach(t.devs[0], SHIM_NO_PASID, nested, reason), "attach");
+	must(shim_attach(t.devs[0], 3, t.parent, reason), "attach by PASID");
+	must(shim_attach(t.devs[0], 700, nested, reason), "attach by another");
+	must(shim_attach(t.devs[1], 3, t.parent, reason), "attach the other by PASID");
+	shim_ctx_leave(t.ctx);
+	shim_free(shim);
+	start();
+	must(shim_sweep(shim, NULL, 0, &ended), "end what nobody knows");
+	expect((int)ended, 1, "one context");
+	tenant_open(&t, "0000:f0:00.0", "0000:f0:02.0");
+	must(shim_attach(t.devs[0], 3, t.parent, reason),
+	     "its devices are free, and so is the PASID");
+	tenant_close(&t);
+}
+
 int main(int argc, char **argv)
 {
 	struct tenant a, b;
@@ -623,6 +649,7 @@ int main(int argc, char **argv)
 	tenant_close(&b);
 	test_restart(false);
 	test_restart(true);
+	test_sweep();
 	shim_free(shim);
 	return report_failed;
 }

@@ -2,10 +2,14 @@
 
 /* See mock.h: the operations of the kernel's mock devices in the place of VFIO's calls. */
 
+#include "door.h"
 #include "mock.h"
 #include "mock_uapi.h"
 
 #include <errno.h>
+
+/* Tests attach those that are higher only where they detach them as well. */
+#define PASIDS_TRIED 1024u
 
 /* What the shim keeps of a device for us; the order does not matter, all must end. */
 enum own { OWN_DEVICE, OWN_HWPT, OWN_IOAS };
@@ -22,13 +26,16 @@ static int init(struct iommufd_dev *dev)
 	struct mock_routes *routes;
 	int r = mock_routes_new(&routes);
 
-	if (!r)
-		dev->backend = routes;
-	return r;
+	if (r)
+		return r;
+	dev->backend = routes;
+	mock_door_add(dev);
+	return 0;
 }
 
 static void deinit(struct iommufd_dev *dev)
 {
+	mock_door_remove(dev);
 	mock_routes_free(dev->backend);
 }
 
@@ -135,6 +142,28 @@ static int detach(struct iommufd_dev *dev, uint32_t pasid)
 	return r;
 }
 
+static int check_pasid(struct iommufd_ctx *ctx, uint32_t id, uint32_t pasid)
+{
+	struct mock_cmd cmd = {.id = id, .pasid = {.pasid = pasid}};
+
+	/* 0: nothing is attached by it; ENOENT: the object is no device. */
+	return mock_call(ctx, MOCK_OP_PASID_CHECK, &cmd);
+}
+
+/* VFIO does this when a device's last descriptor is closed; a mock device has none. */
+static void forget(struct iommufd_ctx *ctx, uint32_t id)
+{
+	for (uint32_t pasid = 1; pasid < PASIDS_TRIED; pasid++) {
+		struct mock_cmd cmd = {.id = id, .pasid = {.pasid = pasid}};
+		int r = check_pasid(ctx, id, pasid);
+
+		if (r == -ENOENT)
+			return;
+		if (r)
+			(void)mock_call(ctx, MOCK_OP_PASID_DETACH, &cmd);
+	}
+}
+
 const struct iommufd_backend mock_backend = {
 	.name = "mock",
 	/* And the table that the kernel makes when it attaches the device to its IOAS. */
@@ -144,6 +173,7 @@ const struct iommufd_backend mock_backend = {
 	.deinit = deinit,
 	.bind = bind,
 	.unbind = unbind,
+	.forget = forget,
 	.attach = attach,
 	.detach = detach,
 	.dma = mock_dma,

@@ -110,6 +110,34 @@ void mock_routes_clear(struct mock_routes *routes, uint32_t pasid)
 	pthread_mutex_unlock(&routes->lock);
 }
 
+bool mock_routes_pt(struct mock_routes *routes, uint32_t pasid, uint32_t *ret_pt)
+{
+	const struct route *route;
+
+	pthread_mutex_lock(&routes->lock);
+	route = find(routes, pasid);
+	if (route)
+		*ret_pt = route->pt;
+	pthread_mutex_unlock(&routes->lock);
+	return route;
+}
+
+size_t mock_routes_pasids(struct mock_routes *routes, uint32_t *ret_pasids, size_t room)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&routes->lock);
+	for (size_t i = 0; i < routes->n; i++) {
+		if (routes->all[i].pasid == SHIM_NO_PASID)
+			continue;
+		if (n < room)
+			ret_pasids[n] = routes->all[i].pasid;
+		n++;
+	}
+	pthread_mutex_unlock(&routes->lock);
+	return n;
+}
+
 /* ---- DMA ---- */
 
 static void mark_dirty(struct iommufd_ctx *ctx, const struct route *route, uint64_t iova)

@@ -44,6 +44,10 @@ int mock_routes_reserve(struct mock_routes *routes);
 /* Returns when no DMA goes where it went before. */
 void mock_routes_set(struct mock_routes *routes, uint32_t pasid, uint32_t pt, uint32_t ioas);
 void mock_routes_clear(struct mock_routes *routes, uint32_t pasid);
+/* False: nothing is attached by this PASID. */
+bool mock_routes_pt(struct mock_routes *routes, uint32_t pasid, uint32_t *ret_pt);
+/* The PASIDs, as many as there is room for; returns how many there are. */
+size_t mock_routes_pasids(struct mock_routes *routes, uint32_t *ret_pasids, size_t room);
 int mock_dma(struct shim_dev *dev, uint32_t pasid, uint32_t access, uint64_t iova, void *buf,
 	     size_t len, size_t *ret_done, struct shim_fault *ret_fault);
 

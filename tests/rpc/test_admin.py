@@ -109,10 +109,10 @@ class Reload(Case):
     def test_objects_live_through_a_reload(self):
         device = self.device(self.a)
         ioasid, memory = self.alloc(self.a, [device]), self.memory(self.a, fill=b"kept")
-        self.map(self.a, ioasid, self.entry(0x10000, memory))
+        self.map(self.a, ioasid, self.entry(0x10010000, memory))
         self.a.Attach(device=device, ioasid=ioasid)
         self.write(policy.with_limits(org_a={"ioasids": 0}))
-        self.assertReads(self.a, device, 0x10000, b"kept")
+        self.assertReads(self.a, device, 0x10010000, b"kept")
         self.assertEqual(self.used("org/a", "ioasids", "map_entries"), [1, 1])
         self.refused("QUOTA", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL)
 
@@ -265,7 +265,7 @@ class Revoke(Case):
         device = self.device(self.a, lease="vm")
         ioasid = self.alloc(self.a, [device], lease="vm")
         memory = self.memory(self.a, scope={"lease": "vm"})
-        self.map(self.a, ioasid, self.entry(0x10000, memory), lease="vm")
+        self.map(self.a, ioasid, self.entry(0x10010000, memory), lease="vm")
         self.a.Attach(device=device, ioasid=ioasid, lease="vm")
         self.admin.Revoke(lease_serial=self.serial("vm"))
         self.wait_used("org/a", "leases", 0)
@@ -282,7 +282,7 @@ class Revoke(Case):
     def test_device(self):
         device = self.device(self.a)
         ioasid, memory = self.alloc(self.a, [device]), self.memory(self.a)
-        self.map(self.a, ioasid, self.entry(0x10000, memory))
+        self.map(self.a, ioasid, self.entry(0x10010000, memory))
         self.a.Attach(device=device, ioasid=ioasid)
         self.admin.Revoke(device=device)
         self.refused_dma("NOT_CLAIMED", self.a, device)
@@ -300,13 +300,13 @@ class Revoke(Case):
         self.b.ClaimDevice(devices=[device])
 
     def test_device_under_dma(self):
-        self.need_simulated("a revoked real one goes to nobody while its fd is open (escapes-*)")
+        self.need_dma_calls("a revoked real one goes to nobody while its fd is open (escapes-*)")
         device = self.device(self.a)
         ioasid, memory = self.alloc(self.a, [device]), self.memory(self.a, pages=256)
-        self.map(self.a, ioasid, self.entry(0x100000, memory, 256))
+        self.map(self.a, ioasid, self.entry(0x10100000, memory, 256))
         self.a.Attach(device=device, ioasid=ioasid)
         calls = [self.a.start("DeviceDma", device=device, access=self.pb.ACCESS_READ,
-                              iova=0x100000, length=256 * 4096) for _ in range(16)]
+                              iova=0x10100000, length=256 * 4096) for _ in range(16)]
         self.admin.Revoke(device=device)
         self.b.ClaimDevice(devices=[device])
         for call in calls:
@@ -328,7 +328,7 @@ class Objects(Case):
         device = self.device(self.a)
         gpa, memory = self.alloc(self.a, [device], label="gpa"), self.memory(self.a, label="ram")
         child = self.alloc(self.a, [device], **self.nested(gpa))
-        self.map(self.a, gpa, self.entry(0x10000, memory))
+        self.map(self.a, gpa, self.entry(0x10010000, memory))
         self.a.Attach(device=device, ioasid=child)
         (lease,) = self.admin.ListObjects().leases
         self.assertEqual(lease.lease.tenant, "org/a")

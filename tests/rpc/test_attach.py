@@ -73,15 +73,15 @@ class Attach(Case):
                      set(self.inventory.formats(self.dev)))
         self.a.ClaimDevice(devices=[other])
         ioasid = self.alloc(self.a, [self.dev, other])
-        self.map(self.a, ioasid, self.entry(0x100000, self.mem, 8))
+        self.map(self.a, ioasid, self.entry(0x10100000, self.mem, 8))
         for device in (self.dev, other):
             self.a.Attach(device=device, ioasid=ioasid)
-            self.assertReads(self.a, device, 0x100000, pattern(64 * PAGE)[:8 * PAGE])
-        self.dma_write(self.a, other, 0x100010, b"from the second")
-        self.assertReads(self.a, self.dev, 0x100010, b"from the second")
+            self.assertReads(self.a, device, 0x10100000, pattern(64 * PAGE)[:8 * PAGE])
+        self.dma_write(self.a, other, 0x10100010, b"from the second")
+        self.assertReads(self.a, self.dev, 0x10100010, b"from the second")
         self.a.Detach(device=other)
-        self.assertReads(self.a, self.dev, 0x100010, b"from the second")
-        self.assertBlocked(self.dma_read(self.a, other, 0x100000, 8), "NOT_ATTACHED")
+        self.assertReads(self.a, self.dev, 0x10100010, b"from the second")
+        self.assertBlocked(self.dma_read(self.a, other, 0x10100000, 8), "NOT_ATTACHED")
 
 
 class Dma(Case):
@@ -97,49 +97,49 @@ class Dma(Case):
 
     def test_the_test_can_tell(self):
         """Other bytes are no success, and a DMA that gets there is not blocked."""
-        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 1))
+        self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 1))
         self.attach()
         other = self.bytes[:63] + bytes([self.bytes[63] ^ 1])
         with self.assertRaises(self.failureException):
-            self.assertReads(self.a, self.dev, 0x100000, other)
+            self.assertReads(self.a, self.dev, 0x10100000, other)
         with self.assertRaises(self.failureException):
-            self.assertReads(self.a, self.dev, 0x101000, bytes(64))
-        for answer in (self.dma_read(self.a, self.dev, 0x100000, 64),
-                       self.dma_write(self.a, self.dev, 0x100000, b"x" * 64)):
+            self.assertReads(self.a, self.dev, 0x10101000, bytes(64))
+        for answer in (self.dma_read(self.a, self.dev, 0x10100000, 64),
+                       self.dma_write(self.a, self.dev, 0x10100000, b"x" * 64)):
             with self.assertRaises(self.failureException):
                 self.assertBlocked(answer, "NOT_PRESENT")
         self.assertEqual(self.mem.read(PAGE), b"x" * 64 + self.bytes[64:PAGE])
 
     def test_reads_and_writes_are_the_memory(self):
-        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 64))
+        self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 64))
         self.attach()
-        self.assertReads(self.a, self.dev, 0x100000, self.bytes)
+        self.assertReads(self.a, self.dev, 0x10100000, self.bytes)
         for at, n in ((0, 1), (PAGE - 1, 2), (3 * PAGE + 5, 5 * PAGE), (64 * PAGE - 1, 1)):
             data = pattern(n, seed=7)
-            answer = self.dma_write(self.a, self.dev, 0x100000 + at, data)
+            answer = self.dma_write(self.a, self.dev, 0x10100000 + at, data)
             self.assertEqual((answer.done, answer.HasField("fault")), (n, False))
             expected = self.bytes[:at] + data + self.bytes[at + n:]
             self.assertTrue(self.mem.read(64 * PAGE) == expected)
-            self.assertReads(self.a, self.dev, 0x100000 + at, data)
+            self.assertReads(self.a, self.dev, 0x10100000 + at, data)
             self.mem.write(self.bytes)
 
     def test_scattered_pages_come_in_their_order(self):
         order = [5, 3, 60, 0, 17, 4]
         self.map(self.a, self.ioasid, *(
-            self.entry(0x200000 + i * PAGE, self.mem, 1, page * PAGE)
+            self.entry(0x10200000 + i * PAGE, self.mem, 1, page * PAGE)
             for i, page in enumerate(order)))
         self.attach()
-        self.assertReads(self.a, self.dev, 0x200000,
+        self.assertReads(self.a, self.dev, 0x10200000,
                          b"".join(self.bytes[p * PAGE:(p + 1) * PAGE] for p in order))
 
     def test_read_only_mapping_blocks_writes(self):
-        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4, write=False))
+        self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 4, write=False))
         self.attach()
-        self.assertReads(self.a, self.dev, 0x100000, self.bytes[:4 * PAGE])
-        fault = self.assertBlocked(self.dma_write(self.a, self.dev, 0x101000, b"x"), "PERMISSION")
+        self.assertReads(self.a, self.dev, 0x10100000, self.bytes[:4 * PAGE])
+        fault = self.assertBlocked(self.dma_write(self.a, self.dev, 0x10101000, b"x"), "PERMISSION")
         if self.told:
             self.assertEqual((fault.address, fault.access, fault.stage),
-                             (0x101000, self.pb.ACCESS_WRITE, 1))
+                             (0x10101000, self.pb.ACCESS_WRITE, 1))
         self.assertTrue(self.mem.read(64 * PAGE) == self.bytes)
 
     def test_write_only_mapping(self):
@@ -150,11 +150,11 @@ class Dma(Case):
         if self.world.shim != "soft" and not seconds:
             self.skipTest("the device has no second-stage format")
         second = self.alloc(self.a, [self.dev], candidates=[{"format": f} for f in seconds])
-        self.map(self.a, second, self.entry(0x100000, self.mem, 1, read=False))
+        self.map(self.a, second, self.entry(0x10100000, self.mem, 1, read=False))
         self.a.Attach(device=self.dev, ioasid=second)
-        self.assertEqual(self.dma_write(self.a, self.dev, 0x100000, b"written").done, 7)
+        self.assertEqual(self.dma_write(self.a, self.dev, 0x10100000, b"written").done, 7)
         self.assertEqual(self.mem.read(7), b"written")
-        self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 7), "PERMISSION")
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10100000, 7), "PERMISSION")
 
     def test_write_only_mapping_in_formats_that_cannot(self):
         """First-stage formats cannot express it, and a kernel may choose one; they say so."""
@@ -165,27 +165,28 @@ class Dma(Case):
                 tried += 1
                 first = self.alloc(self.a, [self.dev], candidates=[{"format": f}])
                 self.refused("INVALID_FIELD", self.a.Map, ioasid=first, field="entries[0].read",
-                             entries=[self.entry(0x100000, self.mem, 1, read=False)])
+                             entries=[self.entry(0x10100000, self.mem, 1, read=False)])
         self.assertTrue(tried)
 
     def test_outside_of_mappings_is_blocked(self):
-        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 2))
+        self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 2))
         self.attach()
-        for iova in (0xff000, 0x102000, 0x0, 0x7fffff000):
+        valid = self.a.GetIoasid(ioasid=self.ioasid).ioasid.choice.valid
+        for iova in (0x100ff000, 0x10102000, valid[0].start, valid[-1].last + 1 - PAGE):
             fault = self.assertBlocked(self.dma_read(self.a, self.dev, iova, 8), "NOT_PRESENT")
             if self.told:
                 self.assertEqual(fault.address, iova)
         # Up to the edge it moves; the fault is at the edge.
-        got = self.dma_read(self.a, self.dev, 0x101ff0, 32)
+        got = self.dma_read(self.a, self.dev, 0x10101ff0, 32)
         fault = self.assertBlocked(got, "NOT_PRESENT", done=16)
         self.assertEqual(got.data, self.bytes[0x1ff0:0x2000])
         if self.told:
-            self.assertEqual(fault.address, 0x102000)
-        answer = self.dma_write(self.a, self.dev, 0x101ff0, b"z" * 32)
+            self.assertEqual(fault.address, 0x10102000)
+        answer = self.dma_write(self.a, self.dev, 0x10101ff0, b"z" * 32)
         fault = self.assertBlocked(answer, "NOT_PRESENT", done=16)
         self.assertEqual(self.mem.read(32, 0x1ff0), b"z" * 16 + self.bytes[0x2000:0x2010])
         if self.told:
-            self.assertEqual(fault.address, 0x102000)
+            self.assertEqual(fault.address, 0x10102000)
 
     def test_address_beyond_the_width(self):
         choice = self.a.GetIoasid(ioasid=self.ioasid).ioasid.choice
@@ -196,68 +197,70 @@ class Dma(Case):
 
     def test_reserved_range_is_no_memory(self):
         self.attach()
-        msi = next(r for r in self.inventory.all[self.dev].capabilities.reserved
-                   if r.use == "msi")
-        self.assertBlocked(self.dma_read(self.a, self.dev, msi.start, 8), "RESERVED_RANGE",
+        reserved = self.inventory.all[self.dev].capabilities.reserved
+        r = next((r for r in reserved if r.use == "msi"), reserved[0])
+        self.assertBlocked(self.dma_read(self.a, self.dev, r.start, 8), "RESERVED_RANGE",
                            "NOT_PRESENT")
 
     def test_unmapped_is_blocked_at_once(self):
         for n in self.often(10):
-            self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4))
+            self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 4))
             if n == 0:
                 self.attach()
-            self.assertReads(self.a, self.dev, 0x100000, self.bytes[:4 * PAGE])
-            self.a.Unmap(ioasid=self.ioasid, ranges=[{"iova": 0x100000, "length": 4 * PAGE}])
-            self.assertBlocked(self.dma_read(self.a, self.dev, 0x101000, 8), "NOT_PRESENT")
+            self.assertReads(self.a, self.dev, 0x10100000, self.bytes[:4 * PAGE])
+            self.a.Unmap(ioasid=self.ioasid, ranges=[{"iova": 0x10100000, "length": 4 * PAGE}])
+            self.assertBlocked(self.dma_read(self.a, self.dev, 0x10101000, 8), "NOT_PRESENT")
 
     def test_mapped_again_elsewhere_is_never_stale(self):
         self.attach()
         for page in (0, 7, 3, 63, 0):
-            self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 1, page * PAGE))
-            self.assertReads(self.a, self.dev, 0x100000,
+            self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 1, page * PAGE))
+            self.assertReads(self.a, self.dev, 0x10100000,
                              self.bytes[page * PAGE:(page + 1) * PAGE])
             self.a.Unmap(ioasid=self.ioasid, all=True)
 
     def test_dma_under_way_ends_before_unmap_returns(self):
         """Many accesses at once while the mapping goes: none of them after the answer."""
-        self.need_simulated("an edu does one move at a time, and tells its end too late")
+        self.need_dma_calls("an edu does one move at a time, and tells its end too late")
         other = self.memory(self.a, pages=64)
         self.attach()
         for _ in range(5):
-            self.map(self.a, self.ioasid, self.entry(0x100000, other, 64))
+            self.map(self.a, self.ioasid, self.entry(0x10100000, other, 64))
             reads = [self.a.start("DeviceDma", device=self.dev, access=self.pb.ACCESS_WRITE,
-                                  iova=0x100000, data=b"\xee" * 64 * PAGE) for _ in range(8)]
+                                  iova=0x10100000, data=b"\xee" * 64 * PAGE) for _ in range(8)]
             self.a.Unmap(ioasid=self.ioasid, all=True)
             other.write(self.bytes)
-            self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 8), "NOT_PRESENT")
+            self.assertBlocked(self.dma_read(self.a, self.dev, 0x10100000, 8), "NOT_PRESENT")
             for read in reads:
                 answer = read.result()
-                self.assertIn(answer.done, (0, 64 * PAGE))
+                # A kernel unmaps between two pages of an access, too.
+                self.assertIn(answer.done, range(64 * PAGE + 1) if self.world.shim == "mock"
+                              else (0, 64 * PAGE))
             # What the tenant wrote after the answer was not overwritten.
             self.assertTrue(other.read(64 * PAGE) == self.bytes)
 
     def test_detached_is_blocked_at_once(self):
-        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4))
-        self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 8), "NOT_ATTACHED")
+        self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 4))
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10100000, 8), "NOT_ATTACHED")
         for _ in self.often(5):
             self.attach()
-            self.assertReads(self.a, self.dev, 0x100000, self.bytes[:PAGE])
+            self.assertReads(self.a, self.dev, 0x10100000, self.bytes[:PAGE])
             self.a.Detach(device=self.dev)
-            self.assertBlocked(self.dma_read(self.a, self.dev, 0x100000, 8), "NOT_ATTACHED")
+            self.assertBlocked(self.dma_read(self.a, self.dev, 0x10100000, 8), "NOT_ATTACHED")
 
     def test_replaced_space_is_used_at_once(self):
         second = self.alloc(self.a, [self.dev])
-        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 1))
-        self.map(self.a, second, self.entry(0x100000, self.mem, 1, PAGE),
-                 self.entry(0x200000, self.mem))
+        self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 1))
+        self.map(self.a, second, self.entry(0x10100000, self.mem, 1, PAGE),
+                 self.entry(0x10200000, self.mem))
         self.attach()
         for _ in self.often(5):
-            self.assertReads(self.a, self.dev, 0x100000, self.bytes[:PAGE])
+            self.assertReads(self.a, self.dev, 0x10100000, self.bytes[:PAGE])
             self.a.Replace(device=self.dev, ioasid=second)
-            self.assertReads(self.a, self.dev, 0x100000, self.bytes[PAGE:2 * PAGE])
-            self.assertReads(self.a, self.dev, 0x200000, self.bytes[:8])
+            self.assertReads(self.a, self.dev, 0x10100000, self.bytes[PAGE:2 * PAGE])
+            self.assertReads(self.a, self.dev, 0x10200000, self.bytes[:8])
             self.a.Replace(device=self.dev, ioasid=self.ioasid)
-            self.assertBlocked(self.dma_read(self.a, self.dev, 0x200000, 8), "NOT_PRESENT")
+            self.assertBlocked(self.dma_read(self.a, self.dev, 0x10200000, 8), "NOT_PRESENT")
         self.assertEqual(len(self.a.ListAttachments().attachments), 1)
         # A replaced space is free to go; a replace by itself is no error.
         self.a.Replace(device=self.dev, ioasid=self.ioasid)
@@ -265,11 +268,11 @@ class Dma(Case):
 
     def test_punched_memory_is_an_answer_and_no_crash(self):
         """The tenant may punch its memfd later: zeros or a fault, never another's bytes."""
-        self.need_simulated("a real one goes on in the pinned page (jobs escapes-*)")
-        self.map(self.a, self.ioasid, self.entry(0x100000, self.mem, 4))
+        self.need_soft("a kernel's device goes on in the pinned page (jobs escapes-*)")
+        self.map(self.a, self.ioasid, self.entry(0x10100000, self.mem, 4))
         self.attach()
         self.a.actor.punch(self.mem.fd, PAGE, PAGE)
-        got = self.dma_read(self.a, self.dev, 0x101000, 64)
+        got = self.dma_read(self.a, self.dev, 0x10101000, 64)
         if got.HasField("fault"):
             self.assertBlocked(got, "MEMORY_ERROR")
         else:
@@ -277,15 +280,15 @@ class Dma(Case):
 
     def test_large_dma(self):
         big = self.memory(self.a, pages=MIB // PAGE, fill=pattern(MIB, seed=3))
-        self.map(self.a, self.ioasid, self.entry(4 * MIB, big, MIB // PAGE))
+        self.map(self.a, self.ioasid, self.entry(0x10400000, big, MIB // PAGE))
         self.attach()
-        self.assertReads(self.a, self.dev, 4 * MIB, pattern(MIB, seed=3))
+        self.assertReads(self.a, self.dev, 0x10400000, pattern(MIB, seed=3))
         n = MIB if not self.edu else 2 * PAGE  # of which an edu moves 2 KiB in 100 ms
-        self.assertEqual(self.dma_write(self.a, self.dev, 4 * MIB, pattern(n, seed=4)).done, n)
+        self.assertEqual(self.dma_write(self.a, self.dev, 0x10400000, pattern(n, seed=4)).done, n)
         self.assertTrue(big.read(MIB) == pattern(n, seed=4) + pattern(MIB, seed=3)[n:])
 
     def test_bad_requests(self):
-        self.need_simulated("these are requests of DeviceDma")
+        self.need_dma_calls("these are requests of DeviceDma")
         self.attach()
         base = dict(device=self.dev, iova=0, access=self.pb.ACCESS_READ, length=8)
         for change, field in ((dict(length=0), "length"), (dict(length=MIB + 1), "length"),
@@ -323,7 +326,7 @@ class Pasids(Case):
         self.spaces = [self.alloc(self.a, [self.dev], pasid=True) for _ in range(3)]
         self.mem = self.memory(self.a, pages=4, fill=pattern(4 * PAGE))
         for n, ioasid in enumerate(self.spaces):
-            self.map(self.a, ioasid, self.entry(0x10000, self.mem, 1, n * PAGE))
+            self.map(self.a, ioasid, self.entry(0x10010000, self.mem, 1, n * PAGE))
 
     def page(self, n):
         return pattern(4 * PAGE)[n * PAGE:(n + 1) * PAGE]
@@ -337,15 +340,15 @@ class Pasids(Case):
         for pasid, n in ((None, 0), (1, 1), (top, 2)):
             self.attach(pasid, n)
         for pasid, n in ((None, 0), (1, 1), (top, 2)):
-            self.assertReads(self.a, self.dev, 0x10000, self.page(n), pasid)
-        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10000, 8, 2), "NOT_ATTACHED")
+            self.assertReads(self.a, self.dev, 0x10010000, self.page(n), pasid)
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10010000, 8, 2), "NOT_ATTACHED")
         self.assertEqual(self.used("org/a", "pasids"), 2)
         self.a.Detach(device=self.dev, pasid={"value": 1})
-        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10000, 8, 1), "NOT_ATTACHED")
-        self.assertReads(self.a, self.dev, 0x10000, self.page(0))
-        self.assertReads(self.a, self.dev, 0x10000, self.page(2), top)
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10010000, 8, 1), "NOT_ATTACHED")
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(0))
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(2), top)
         self.a.Detach(device=self.dev)
-        self.assertReads(self.a, self.dev, 0x10000, self.page(2), top)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(2), top)
         self.assertEqual(self.used("org/a", "pasids"), 1)
 
     def test_pasid_attachments_are_listed_as_guest_pasids(self):
@@ -370,21 +373,21 @@ class Pasids(Case):
         self.with_policy("translated")
         self.attach(7, 1)
         self.attach(500, 2)
-        self.assertReads(self.a, self.dev, 0x10000, self.page(1), 7)
-        self.assertReads(self.a, self.dev, 0x10000, self.page(2), 500)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(1), 7)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(2), 500)
         # The lowest free ones stand for them, and are not the guest's.
-        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10000, 8, 1), "NOT_ATTACHED")
-        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10000, 8, 2), "NOT_ATTACHED")
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10010000, 8, 1), "NOT_ATTACHED")
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10010000, 8, 2), "NOT_ATTACHED")
         self.assertEqual([x.pasid.value for x in self.a.ListAttachments().attachments], [7, 500])
         self.a.Invalidate(ioasid=self.spaces[1], entries=[
             {"granularity": self.pb.INVALIDATE_GRANULARITY_PASID, "pasid": {"value": 7}}])
         self.a.Replace(device=self.dev, pasid={"value": 7}, ioasid=self.spaces[0])
-        self.assertReads(self.a, self.dev, 0x10000, self.page(0), 7)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(0), 7)
         # What is attached stays translated when the policy changes; what is new is not.
         self.with_policy("identity")
         self.attach(9, 2)
-        self.assertReads(self.a, self.dev, 0x10000, self.page(0), 7)
-        self.assertReads(self.a, self.dev, 0x10000, self.page(2), 9)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(0), 7)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(2), 9)
         for pasid in (7, 9, 500):
             self.a.Detach(device=self.dev, pasid={"value": pasid})
         self.assertEqual(self.used("org/a", "pasids"), 0)
@@ -400,8 +403,8 @@ class Pasids(Case):
         self.attach(5, 1)
         self.attach(6, 1)
         self.a.Replace(device=self.dev, pasid={"value": 5}, ioasid=self.spaces[2])
-        self.assertReads(self.a, self.dev, 0x10000, self.page(2), 5)
-        self.assertReads(self.a, self.dev, 0x10000, self.page(1), 6)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(2), 5)
+        self.assertReads(self.a, self.dev, 0x10010000, self.page(1), 6)
         self.refused("NOT_ATTACHED", self.a.Replace, device=self.dev, pasid={"value": 7},
                      ioasid=self.spaces[2])
         self.refused("ALREADY_ATTACHED", self.a.Attach, device=self.dev, pasid={"value": 5},
@@ -421,7 +424,7 @@ class Pasids(Case):
     def test_device_without_pasids(self):
         unable = self.inventory.having(lambda c: c.pasid_bits == 0)
         if not unable:
-            self.fail("the topology has no device without PASIDs")
+            self.skipTest("every device has PASIDs")
         self.a.ClaimDevice(devices=unable[:1])
         ioasid = self.alloc(self.a, unable[:1])
         refusal = self.a.attempt("Attach", device=unable[0], pasid={"value": 1}, ioasid=ioasid)

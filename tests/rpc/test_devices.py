@@ -11,7 +11,9 @@ POLICY["tenants"]["org/d"]["devices"] = [{"vendor_device": "dead:beef"}]
 class Listing(Case):
     def test_inventory_has_what_the_suites_need(self):
         self.assertGreaterEqual(len(self.inventory.single), 3)
-        self.assertGreaterEqual(len(self.inventory.groups), 1)
+        # A mock device is a group of its own.
+        if self.world.shim != "mock":
+            self.assertGreaterEqual(len(self.inventory.groups), 1)
         if self.world.shim == "soft":
             self.assertGreaterEqual(len(self.inventory.iommus), 2)
             self.assertGreaterEqual(len(self.inventory.host), 1)
@@ -35,7 +37,9 @@ class Listing(Case):
             for r in caps.reserved:
                 self.assertLessEqual(r.start, r.last)
                 self.assertTrue(r.use)
-            self.assertTrue(any(r.use == "msi" for r in caps.reserved))
+            # Mock devices have no interrupts.
+            use = "msi" if self.world.shim != "mock" else "aperture"
+            self.assertTrue(any(r.use == use for r in caps.reserved))
             self.assertGreaterEqual(caps.max_depth, 1)
             kinds = {k.kind: k for k in caps.kinds}
             self.assertTrue(kinds[self.pb.IOASID_KIND_KERNEL].supported)
@@ -147,7 +151,7 @@ class Claim(Case):
         device = self.device(self.a)
         ioasid = self.alloc(self.a, [device])
         memory = self.memory(self.a)
-        self.map(self.a, ioasid, self.entry(0x10000, memory))
+        self.map(self.a, ioasid, self.entry(0x10010000, memory))
         self.a.Attach(device=device, ioasid=ioasid)
         self.a.ReleaseDevice(devices=[device])
         self.assertEqual(len(self.a.ListAttachments().attachments), 0)
@@ -183,6 +187,7 @@ class Claim(Case):
 class Groups(Case):
     def setUp(self):
         super().setUp()
+        self.need_groups()
         self.members = sorted(d.address for d in self.inventory.groups[0])
 
     def test_members_know_each_other(self):
@@ -229,6 +234,7 @@ class HiddenCompanion(Case):
     """A tenant whose policy hides a companion learns only that one is missing."""
 
     def test_companion_that_policy_hides_is_not_named(self):
+        self.need_groups()
         members = sorted(d.address for d in self.inventory.groups[0])
         changed = policy.default()
         changed["tenants"]["org/d"]["devices"] = [{"address": members[0]}]

@@ -183,10 +183,10 @@ class Hostile(Case):
     def test_slow_requests_do_not_stop_the_quiet_tenant(self):
         bad = self.connect(policy.B, actor=self.fresh_actor(policy.B))
         ioasid = self.alloc(bad)
-        memory = self.memory(bad, pages=1024)
+        memory = self.memory(bad, pages=256)
         bad.actor.post("burst", [bad.prepared("Map", dict(ioasid=ioasid, entries=[
-            self.entry((i * 512 + j) << 22, memory, 1024) for j in range(1, 64)]))
-            for i in range(16)], 60 * self.slow)
+            self.entry(0x10000000 + (i * 64 + j) * 0x180000, memory, 256)
+            for j in range(1, 64)])) for i in range(16)], 60 * self.slow)
         self.assertOthersGoOn()
         bad.actor.kill()
 
@@ -199,7 +199,7 @@ class Killed(Case):
         device = self.device(conn)
         ioasid = self.alloc(conn, [device])
         memory = self.memory(conn, pages=256, fill=pattern(PAGE))
-        self.map(conn, ioasid, self.entry(0x10000, memory))
+        self.map(conn, ioasid, self.entry(0x10010000, memory))
         conn.Attach(device=device, ioasid=ioasid)
         return conn, device, ioasid, memory
 
@@ -207,7 +207,7 @@ class Killed(Case):
         """Method -> requests of it that a client may have in flight when it dies."""
         pb = self.pb
         other = self.inventory.single[1].address
-        many = [self.entry(0x10000000 + i * 0x200000, memory, 256) for i in range(1024)]
+        many = [self.entry(0x10000000 + i * 0x180000, memory, 256) for i in range(1024)]
         child = self.alloc(conn, [device], **self.nested(ioasid))
         ready = [self.given(conn, conn.actor.memfd(size=PAGE)) for _ in range(4)]
         yield "ClaimDevice", [dict(devices=[other])]
@@ -218,7 +218,7 @@ class Killed(Case):
         yield "Negotiate", [dict(alloc=dict(kind=1, devices=[device]))] * 8
         yield "Alloc", [dict(kind=1, devices=[device])] * 8
         yield "Free", [dict(ioasid=child), dict(ioasid=ioasid)]
-        yield "Translate", [dict(ioasid=ioasid, iova=0x10000, access=1)] * 8
+        yield "Translate", [dict(ioasid=ioasid, iova=0x10010000, access=1)] * 8
         yield "Map", [dict(ioasid=ioasid, entries=many)]
         yield "Unmap", [dict(ioasid=ioasid, all=True)]
         yield "Attach", [dict(ioasid=child, device=device)]
@@ -226,8 +226,8 @@ class Killed(Case):
         yield "Detach", [dict(device=device)]
         yield "Invalidate", [dict(ioasid=ioasid, entries=[
             dict(granularity=pb.INVALIDATE_GRANULARITY_ALL)] * 4096)] * 4
-        if self.world.shim == "soft":
-            yield "DeviceDma", [dict(device=device, access=1, iova=0x10000, length=PAGE)] * 8
+        if self.by_call:
+            yield "DeviceDma", [dict(device=device, access=1, iova=0x10010000, length=PAGE)] * 8
         else:
             yield "GetDeviceFd", [dict(device=device)] * 8
         yield "OpenLease", [dict(name="l%d" % i) for i in range(8)]
@@ -283,7 +283,7 @@ class Killed(Case):
             conn = self.connect(policy.B, actor=actor)
             for _ in range(4):
                 ioasid, memory = self.alloc(conn), self.memory(conn)
-                self.map(conn, ioasid, *(self.entry(0x10000 + i * PAGE, memory)
+                self.map(conn, ioasid, *(self.entry(0x10010000 + i * PAGE, memory)
                                          for i in range(64)))
         for actor in actors:
             os.kill(actor.pid, 9)

@@ -14,10 +14,10 @@ class Invalidate(Case):
         self.dev = self.device(self.a)
         self.ioasid = self.alloc(self.a, [self.dev])
         self.mem = self.memory(self.a, fill=pattern(16 * PAGE))
-        self.map(self.a, self.ioasid, self.entry(0x10000, self.mem, 4))
+        self.map(self.a, self.ioasid, self.entry(0x10010000, self.mem, 4))
         self.a.Attach(device=self.dev, ioasid=self.ioasid)
         self.ALL = dict(granularity=self.pb.INVALIDATE_GRANULARITY_ALL)
-        self.RANGE = dict(granularity=self.pb.INVALIDATE_GRANULARITY_RANGE, iova=0x10000,
+        self.RANGE = dict(granularity=self.pb.INVALIDATE_GRANULARITY_RANGE, iova=0x10010000,
                           length=PAGE)
 
     def supported(self, granularity):
@@ -29,7 +29,7 @@ class Invalidate(Case):
                         [self.RANGE] * 4096, [self.ALL] * 4096):
             answer = self.a.Invalidate(ioasid=self.ioasid, entries=entries)
             self.assertEqual((answer.done, answer.retry_after_ms), (len(entries), 0))
-        self.assertReads(self.a, self.dev, 0x10000, pattern(4 * PAGE))
+        self.assertReads(self.a, self.dev, 0x10010000, pattern(4 * PAGE))
 
     def test_device_tlb(self):
         entry = dict(granularity=self.pb.INVALIDATE_GRANULARITY_DEVICE_TLB, device=self.dev)
@@ -99,4 +99,4 @@ class Invalidate(Case):
         self.assertEqual(getattr(refused, "done", 0), 0)
         self.a.Unmap(ioasid=self.ioasid, all=True)
         self.a.Detach(device=self.dev)
-        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10000, 8), "NOT_ATTACHED")
+        self.assertBlocked(self.dma_read(self.a, self.dev, 0x10010000, 8), "NOT_ATTACHED")

@@ -18,7 +18,7 @@ class Isolation(Case):
         self.dev = self.device(self.a)
         self.space = self.alloc(self.a, [self.dev])
         self.mem = self.memory(self.a, label="secret of a")
-        self.map(self.a, self.space, self.entry(0x10000, self.mem))
+        self.map(self.a, self.space, self.entry(0x10010000, self.mem))
         self.a.Attach(device=self.dev, ioasid=self.space)
         self.mine = self.inventory.single[1].address
         self.b.ClaimDevice(devices=[self.mine])
@@ -29,10 +29,10 @@ class Isolation(Case):
         yield "Free", dict(ioasid=ioasid)
         yield "GetIoasid", dict(ioasid=ioasid)
         yield "ListMappings", dict(ioasid=ioasid)
-        yield "Translate", dict(ioasid=ioasid, iova=0x10000, access=pb.ACCESS_READ)
-        yield "Map", dict(ioasid=ioasid, entries=[self.entry(0x20000, memory)])
+        yield "Translate", dict(ioasid=ioasid, iova=0x10010000, access=pb.ACCESS_READ)
+        yield "Map", dict(ioasid=ioasid, entries=[self.entry(0x10020000, memory)])
         yield "Unmap", dict(ioasid=ioasid, all=True)
-        yield "Unmap", dict(ioasid=ioasid, ranges=[{"iova": 0x10000, "length": PAGE}])
+        yield "Unmap", dict(ioasid=ioasid, ranges=[{"iova": 0x10010000, "length": PAGE}])
         yield "Attach", dict(ioasid=ioasid, device=self.mine)
         yield "Replace", dict(ioasid=ioasid, device=self.mine)
         yield "Invalidate", dict(ioasid=ioasid, entries=[dict(
@@ -67,8 +67,8 @@ class Isolation(Case):
                     self.assertEqual(one, other)
                     self.assertIn("NOT_FOUND", one)
         # Nothing of A has changed.
-        self.assertEqual(self.mappings(self.a, self.space), [(0x10000, PAGE)])
-        self.assertReads(self.a, self.dev, 0x10000, bytes(8))
+        self.assertEqual(self.mappings(self.a, self.space), [(0x10010000, PAGE)])
+        self.assertReads(self.a, self.dev, 0x10010000, bytes(8))
 
     def test_foreign_id_before_and_after_it_is_freed(self):
         other = self.connect()
@@ -88,8 +88,8 @@ class Isolation(Case):
     def test_devices_of_another_tenant(self):
         nobody = self.inventory.single[2].address
         for method, fields in (
-                ("DeviceDma", dict(access=self.pb.ACCESS_READ, iova=0x10000, length=8))
-                if self.world.shim == "soft" else ("GetDeviceFd", {}),
+                ("DeviceDma", dict(access=self.pb.ACCESS_READ, iova=0x10010000, length=8))
+                if self.by_call else ("GetDeviceFd", {}),
                 ("Detach", {}), ("Attach", dict(ioasid=self.alloc(self.b)))):
             held = self.b.attempt(method, device=self.dev, **fields)
             free = self.b.attempt(method, device=nobody, **fields)

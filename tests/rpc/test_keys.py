@@ -111,11 +111,11 @@ class Keys(Case):
         for n in range(0, 1023, 93):
             self.assertNotIn(False, [hasattr(r, "iovas") for r in self.a.many(
                 [("Map", dict(ioasid=ioasid, key="m%d" % i,
-                              entries=[self.entry((i + 1) * PAGE * 16, memory)]))
+                              entries=[self.entry(0x10000000 + i * PAGE * 16, memory)]))
                  for i in range(n, min(n + 93, 1023))])])
         self.assertEqual(self.a.Alloc(kind=self.pb.IOASID_KIND_KERNEL, key="oldest").ioasid,
                          ioasid)
-        self.a.Map(ioasid=ioasid, key="one more", entries=[self.entry(PAGE, memory)])
+        self.a.Map(ioasid=ioasid, key="one more", entries=[self.entry(0x20000000, memory)])
         self.assertNotEqual(
             self.a.Alloc(kind=self.pb.IOASID_KIND_KERNEL, key="oldest").ioasid, ioasid)
 
@@ -132,7 +132,7 @@ class Keys(Case):
         ioasid = self.alloc(self.a)
         memory = self.memory(self.a, pages=256)
         call = ("Map", dict(ioasid=ioasid, key="k", entries=[
-            self.entry(0x100000 + i * 0x101000, memory, 256) for i in range(1024)]))
+            self.entry(0x10100000 + i * 0x101000, memory, 256) for i in range(1024)]))
         results = self.a.many([call] * 4)
         good = [r for r in results if hasattr(r, "iovas")]
         self.assertTrue(good)

@@ -13,7 +13,7 @@ class Connection(Case):
         other = self.connect()
         device = self.device(other)
         ioasid, memory = self.alloc(other, [device]), self.memory(other)
-        self.map(other, ioasid, self.entry(0x10000, memory))
+        self.map(other, ioasid, self.entry(0x10010000, memory))
         child = self.alloc(other, [device], **self.nested(ioasid))
         other.Attach(device=device, ioasid=child)
         self.assertEqual(self.used("org/a", "ioasids", "devices", "leases"), [2, 1, 1])
@@ -25,7 +25,7 @@ class Connection(Case):
         other = self.connect(actor=actor)
         device = self.device(other)
         ioasid, memory = self.alloc(other, [device]), self.memory(other)
-        self.map(other, ioasid, self.entry(0x10000, memory))
+        self.map(other, ioasid, self.entry(0x10010000, memory))
         other.Attach(device=device, ioasid=ioasid)
         actor.kill()
         self.assertEqual(self.world.wait_idle(), [])
@@ -185,7 +185,7 @@ class Named(Case):
         memory = self.memory(self.a, pages=512, scope={"lease": "vm"})
         for _ in range(3):
             self.a.start("Map", ioasid=ioasid, lease="vm", entries=[
-                self.entry((i + 1) << 24, memory, 512) for i in range(512)])
+                self.entry(0x10000000 + i * 0x300000, memory, 512) for i in range(512)])
         self.a.CloseLease(lease="vm")
         self.assertIsNone(self.lease())
         self.assertEqual(self.used("org/a", "ioasids", "map_entries", "leases"), [0, 0, 0])
@@ -215,14 +215,14 @@ class Named(Case):
         device = self.device(first, lease="vm")
         ioasid = self.alloc(first, [device], lease="vm")
         memory = self.memory(first, scope={"lease": "vm"}, fill=b"still here")
-        self.map(first, ioasid, self.entry(0x10000, memory), lease="vm")
+        self.map(first, ioasid, self.entry(0x10010000, memory), lease="vm")
         first.Attach(device=device, ioasid=ioasid, lease="vm")
         first.close()
         self.wait_unheld()
         self.refused("DEVICE_IN_USE", self.b.ClaimDevice, devices=[device])
         second = self.connect()
         second.AdoptLease(name="vm", secret=secret)
-        self.assertReads(second, device, 0x10000, b"still here", lease="vm")
+        self.assertReads(second, device, 0x10010000, b"still here", lease="vm")
 
     def test_objects_do_not_cross_leases(self):
         self.open()
@@ -234,7 +234,7 @@ class Named(Case):
             self.refused("NOT_FOUND", self.a.Attach, device=device, ioasid=outside, lease="vm")
         if memory.id not in (inside, outside):
             self.refused("NOT_FOUND", self.a.Map, ioasid=inside, lease="vm",
-                         entries=[self.entry(0x10000, memory)])
+                         entries=[self.entry(0x10010000, memory)])
         self.refused("NOT_CLAIMED", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL,
                      devices=[device])
 
@@ -265,9 +265,9 @@ class Named(Case):
         memory = self.memory(self.a, scope={"lease": "vm"})
         gpa = self.alloc(self.a, [device], lease="vm")
         child = self.alloc(self.a, [device], lease="vm", **self.nested(gpa))
-        self.map(self.a, gpa, self.entry(0x10000, memory), lease="vm")
+        self.map(self.a, gpa, self.entry(0x10010000, memory), lease="vm")
         if self.nested(gpa):
-            self.map(self.a, child, self.child_entry(0x1000, 0x10000), lease="vm")
+            self.map(self.a, child, self.child_entry(0x1000, 0x10010000), lease="vm")
         self.a.Attach(device=device, ioasid=child, lease="vm")
         self.a.CloseLease(lease="vm")
         self.assertEqual(self.used("org/a", "ioasids", "devices", "leases", "map_entries",

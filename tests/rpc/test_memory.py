@@ -103,16 +103,17 @@ class Register(Case):
 
     def test_unregister_is_pending_while_mapped(self):
         ioasid, memory = self.alloc(self.a), self.memory(self.a)
-        self.map(self.a, ioasid, self.entry(0x100000, memory, 4), self.entry(0x200000, memory, 4))
+        self.map(self.a, ioasid, self.entry(0x10100000, memory, 4),
+                 self.entry(0x10200000, memory, 4))
         self.assertEqual(self.a.ListMemory().memory[0].mappings, 2)
         self.assertTrue(self.a.UnregisterMemory(memory=memory.id).pending)
         # Invisible at once ...
         self.assertEqual(len(self.a.ListMemory().memory), 0)
         self.refused("NOT_FOUND", self.a.UnregisterMemory, memory=memory.id)
         self.refused("NOT_FOUND", self.a.Map, ioasid=ioasid,
-                     entries=[self.entry(0x300000, memory)])
+                     entries=[self.entry(0x10300000, memory)])
         # ... charged until the last Unmap.
-        self.a.Unmap(ioasid=ioasid, ranges=[{"iova": 0x100000, "length": 4 * PAGE}])
+        self.a.Unmap(ioasid=ioasid, ranges=[{"iova": 0x10100000, "length": 4 * PAGE}])
         self.assertEqual(self.used("org/a", "registered_bytes", "kept_fds"), [16 * PAGE, 1])
         self.a.Unmap(ioasid=ioasid, all=True)
         self.assertEqual(self.used("org/a", "registered_bytes", "kept_fds"), [0, 0])
@@ -164,10 +165,10 @@ class Register(Case):
         device = self.device(self.a)
         ioasid = self.alloc(self.a, [device])
         memory = self.memory(self.a, pages=4 * MIB // PAGE)
-        self.map(self.a, ioasid, self.entry(4 * MIB, memory, 4 * MIB // PAGE))
+        self.map(self.a, ioasid, self.entry(0x10400000, memory, 4 * MIB // PAGE))
         self.a.Attach(device=device, ioasid=ioasid)
         memory.write(b"last byte", 4 * MIB - 9)
-        self.assertReads(self.a, device, 8 * MIB - 9, b"last byte")
+        self.assertReads(self.a, device, 0x10800000 - 9, b"last byte")
 
 
 class Tickets(Case):

@@ -9,7 +9,7 @@ POLICY = policy.default()
 class Nested(Case):
     def setUp(self):
         super().setUp()
-        self.need_nesting()
+        self.need_software_nesting()
         self.dev = self.device(self.a)
         self.gpa = self.alloc(self.a, [self.dev])
         self.bytes = pattern(16 * PAGE)
@@ -223,13 +223,13 @@ class Translate(Case):
 
     def test_faults(self):
         ioasid = self.alloc(self.a, [self.dev])
-        self.map(self.a, ioasid, self.entry(0x10000, self.mem, write=False))
-        got = self.walk(ioasid, 0x11000)
+        self.map(self.a, ioasid, self.entry(0x10010000, self.mem, write=False))
+        got = self.walk(ioasid, 0x10011000)
         self.assertEqual(got.fault.cause, self.pb.FAULT_CAUSE_NOT_PRESENT)
-        self.assertEqual((got.fault.stage, got.fault.address), (1, 0x11000))
+        self.assertEqual((got.fault.stage, got.fault.address), (1, 0x10011000))
         if self.has_levels:
             self.assertEqual(got.fault.level, 1)
-        got = self.walk(ioasid, 0x10000, self.pb.ACCESS_WRITE)
+        got = self.walk(ioasid, 0x10010000, self.pb.ACCESS_WRITE)
         self.assertEqual(got.fault.cause, self.pb.FAULT_CAUSE_PERMISSION)
         if self.has_levels:
             self.assertEqual(got.fault.entry, got.levels[-1].entry)
@@ -246,10 +246,11 @@ class Translate(Case):
 
     def test_walk_and_dma_agree(self):
         ioasid = self.alloc(self.a, [self.dev])
-        self.map(self.a, ioasid, self.entry(0x10000, self.mem, 2),
-                 self.entry(0x20000, self.mem, 1, 5 * PAGE, write=False))
+        self.map(self.a, ioasid, self.entry(0x10010000, self.mem, 2),
+                 self.entry(0x10020000, self.mem, 1, 5 * PAGE, write=False))
         self.a.Attach(device=self.dev, ioasid=ioasid)
-        for iova in (0, 0xf000, 0x10000, 0x11008, 0x12000, 0x20010, 0x21000):
+        for iova in (0x10000000, 0x1000f000, 0x10010000, 0x10011008, 0x10012000, 0x10020010,
+                     0x10021000):
             for access, dma in ((self.pb.ACCESS_READ,
                                  lambda at: self.dma_read(self.a, self.dev, at, 4)),
                                 (self.pb.ACCESS_WRITE,
@@ -260,7 +261,7 @@ class Translate(Case):
                     self.assertEqual(walk.fault.cause, moved.fault.cause, hex(iova))
 
     def test_nested_walk_shows_both_stages(self):
-        self.need_nesting()
+        self.need_software_nesting()
         gpa = self.alloc(self.a, [self.dev])
         child = self.alloc(self.a, [self.dev], parent=gpa)
         self.map(self.a, gpa, self.entry(0x40000, self.mem, 4))

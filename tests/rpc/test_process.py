@@ -47,7 +47,7 @@ class Service:
 class Processes(Case):
     def setUp(self):
         super().setUp()
-        self.need_simulated("no kernel offers SVA to a broker")
+        self.need_kind(self.pb.IOASID_KIND_PROCESS)
         # A process of its own: it ends with what it has.
         self.actor = self.fresh_actor(policy.A)
         self.conn = self.connect(actor=self.actor)

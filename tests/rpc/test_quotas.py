@@ -57,7 +57,8 @@ class Maps(Unit):
 
     def call(self, i):
         return "Map", dict(ioasid=self.ioasid, **self.scope,
-                           entries=[self.case.entry(0x100000 + i * PAGE, self.memory, 1, i * PAGE)])
+                           entries=[self.case.entry(0x10100000 + i * PAGE, self.memory, 1,
+                                                    i * PAGE)])
 
     def undo(self, answer):
         self.conn.Unmap(ioasid=self.ioasid, ranges=[{"iova": answer.iovas[0], "length": PAGE}],
@@ -143,7 +144,7 @@ class Counted(Case):
             if unit is Pasids and self.world.shim != "soft" and \
                     not self.inventory.having(lambda c: c.pasid_bits > 0):
                 continue  # counted as skipped by the next test
-            if unit in (Vms, KvmSpaces) and self.world.shim != "soft":
+            if unit in (Vms, KvmSpaces) and not self.has_kind(self.pb.IOASID_KIND_KVM):
                 continue  # no kernel offers it: test_vm.py says so
             for name in unit.names:
                 yield unit, name
@@ -336,7 +337,7 @@ class Races(Case):
 
 class Structure(Case):
     def test_nesting_depth(self):
-        self.need_nesting(3)
+        self.need_software_nesting(3)
         device = self.device(self.a)
         self.limited("org/a", nesting_depth=2)
         gpa = self.alloc(self.a, [device])
@@ -352,7 +353,7 @@ class Structure(Case):
         self.assertIsNone(re.search(r"\d", refusal.text()), refusal.text())
 
     def test_children_per_parent(self):
-        self.need_nesting()
+        self.need_software_nesting()
         device = self.device(self.a)
         self.limited("org/a", children_per_parent=2)
         gpa, other = (self.alloc(self.a, [device]) for _ in range(2))
@@ -372,7 +373,7 @@ class Structure(Case):
         for i in range(4096):
             # Each in a table of its own.
             answer = self.a.attempt("Map", ioasid=ioasid, entries=[
-                self.entry((i + 1) << 21, memory)])
+                self.entry(0x10000000 + (i << 21), memory)])
             if isinstance(answer, Refused):
                 refusal = self.check_refusal(answer, "QUOTA")
                 break

@@ -46,15 +46,15 @@ class Restarts(Case):
         memory = self.memory(conn, pages=16, fill=pattern(16 * PAGE), scope=scope)
         device = self.device(conn, **scope)
         ioasid = self.alloc(conn, [device], label="kept", **scope)
-        self.map(conn, ioasid, self.entry(0x100000, memory, pages=8),
-                 self.entry(0x200000, memory, pages=8, offset=8 * PAGE, write=False), **scope)
+        self.map(conn, ioasid, self.entry(0x10100000, memory, pages=8),
+                 self.entry(0x10200000, memory, pages=8, offset=8 * PAGE, write=False), **scope)
         conn.Attach(device=device, ioasid=ioasid, **scope)
         return memory, device, ioasid
 
     def check_furnished(self, conn, memory, device, ioasid, **scope):
-        self.assertReads(conn, device, 0x100000, pattern(8 * PAGE), **scope)
-        self.assertReads(conn, device, 0x200000, pattern(16 * PAGE)[8 * PAGE:], **scope)
-        got = self.dma_write(conn, device, 0x200000, b"x" * 8, **scope)
+        self.assertReads(conn, device, 0x10100000, pattern(8 * PAGE), **scope)
+        self.assertReads(conn, device, 0x10200000, pattern(16 * PAGE)[8 * PAGE:], **scope)
+        got = self.dma_write(conn, device, 0x10200000, b"x" * 8, **scope)
         self.assertBlocked(got, "PERMISSION")
         d = conn.GetIoasid(ioasid=ioasid, **scope).ioasid
         self.assertEqual((d.label, d.mappings, d.attachments), ("kept", 2, 1))
@@ -84,7 +84,7 @@ class Restart(Restarts):
 
     def test_vm_is_made_again(self):
         """Slots, and a destroyed VM that is still used; its table is filled anew."""
-        self.need_simulated("no kernel offers a VM's table to an IOMMU yet")
+        self.need_kind(self.pb.IOASID_KIND_KVM)
         a = self.connect(policy.A)
         token = self.token(a)
         device = self.device(a)
@@ -126,7 +126,7 @@ class Restart(Restarts):
 
     def test_process_opens_its_service_again(self):
         """Its spaces wait for it, faulting; those of a service that had ended do not."""
-        self.need_simulated("no kernel offers SVA to a broker")
+        self.need_kind(self.pb.IOASID_KIND_PROCESS)
         base, bytes_ = 0x7f0000000000, pattern(4 * PAGE)
         actor = self.fresh_actor(policy.A)
         a = self.connect_as(actor, self.world.server.socket("tenants"))
@@ -215,7 +215,7 @@ class Restart(Restarts):
         self.assertEqual(self.used("org/a", "ioasids"), 1)
 
     def test_pending_objects_stay_pending(self):
-        self.need_simulated("a real one is driven by what its space says")
+        self.need_dma_calls("a real one is driven by what its space says")
         a = self.connect(policy.A)
         token = self.token(a)
         memory, device, ioasid = self.furnish(a)
@@ -223,7 +223,7 @@ class Restart(Restarts):
         self.assertTrue(a.UnregisterMemory(memory=memory.id).pending)
         self.restart()
         a, _ = self.resumed(a, token)
-        self.assertReads(a, device, 0x100000, pattern(8 * PAGE))
+        self.assertReads(a, device, 0x10100000, pattern(8 * PAGE))
         self.refused("NOT_FOUND", a.GetIoasid, ioasid=ioasid)
         self.assertEqual(self.used("org/a", "ioasids", "kept_fds"), [1, 1])
         a.Detach(device=device)
@@ -246,28 +246,28 @@ class Restart(Restarts):
         a = self.connect(policy.A)
         token = self.token(a)
         memory, device, ioasid = self.furnish(a)
-        a.Unmap(ioasid=ioasid, ranges=[{"iova": 0x200000, "length": 8 * PAGE}])
+        a.Unmap(ioasid=ioasid, ranges=[{"iova": 0x10200000, "length": 8 * PAGE}])
         a.Detach(device=device)
         a.ReleaseDevice(devices=[device])
         self.restart()
         a, _ = self.resumed(a, token)
-        self.assertEqual(self.mappings(a, ioasid), [(0x100000, 8 * PAGE)])
+        self.assertEqual(self.mappings(a, ioasid), [(0x10100000, 8 * PAGE)])
         self.assertEqual(self.used("org/a", "devices"), 0)
         self.device(a)
         a.Attach(device=device, ioasid=ioasid)
-        self.assertReads(a, device, 0x100000, pattern(8 * PAGE))
+        self.assertReads(a, device, 0x10100000, pattern(8 * PAGE))
 
     def test_nested_spaces(self):
-        self.need_nesting()
+        self.need_software_nesting()
         a = self.connect(policy.A)
         token = self.token(a)
         memory = self.memory(a, pages=4, fill=pattern(4 * PAGE))
         device = self.inventory.having(lambda c: c.max_depth > 1)[0]
         a.ClaimDevice(devices=[device])
         parent = self.alloc(a, [device])
-        self.map(a, parent, self.entry(0x10000, memory, pages=4))
+        self.map(a, parent, self.entry(0x10010000, memory, pages=4))
         child = self.alloc(a, [device], parent=parent)
-        self.map(a, child, self.child_entry(0x50000, 0x10000, pages=4))
+        self.map(a, child, self.child_entry(0x50000, 0x10010000, pages=4))
         a.Attach(device=device, ioasid=child)
         self.restart()
         a, _ = self.resumed(a, token)
@@ -275,6 +275,7 @@ class Restart(Restarts):
 
     def test_group(self):
         """Its devices share one table where they are real: the last one's end is the end."""
+        self.need_groups()
         a = self.connect(policy.A)
         token = self.token(a)
         memory = self.memory(a, pages=4, fill=pattern(4 * PAGE))
@@ -282,28 +283,28 @@ class Restart(Restarts):
         self.assertEqual(len(self.inventory.groups[0]), 2)
         a.ClaimDevice(devices=both)
         ioasid = self.alloc(a, both)
-        self.map(a, ioasid, self.entry(0x10000, memory, pages=4))
+        self.map(a, ioasid, self.entry(0x10010000, memory, pages=4))
         for device in both:
             a.Attach(device=device, ioasid=ioasid)
         for device in both:
-            self.assertReads(a, device, 0x10000, pattern(4 * PAGE))
+            self.assertReads(a, device, 0x10010000, pattern(4 * PAGE))
         self.restart()
         a, _ = self.resumed(a, token)
         token = self.token(a)
         for device in both:
-            self.assertReads(a, device, 0x10000, pattern(4 * PAGE))
+            self.assertReads(a, device, 0x10010000, pattern(4 * PAGE))
         a.Detach(device=both[0])
         # Half of it is attached now.
         self.restart()
         a, _ = self.resumed(a, token)
-        self.assertReads(a, both[1], 0x10000, pattern(4 * PAGE))
+        self.assertReads(a, both[1], 0x10010000, pattern(4 * PAGE))
         a.Detach(device=both[1])
         for device in both:
-            got = self.dma_read(a, device, 0x10000, 64)
+            got = self.dma_read(a, device, 0x10010000, 64)
             self.assertBlocked(got, "NOT_ATTACHED")
         for device in both:
             a.Attach(device=device, ioasid=ioasid)
-        self.assertReads(a, both[0], 0x10000, pattern(4 * PAGE))
+        self.assertReads(a, both[0], 0x10010000, pattern(4 * PAGE))
         a.ReleaseDevice(devices=both)
         self.wait_used("org/a", "devices", 0)
 
@@ -316,15 +317,15 @@ class Restart(Restarts):
             memory = self.memory(conn, pages=2, fill=pattern(2 * PAGE, seed))
             conn.ClaimDevice(devices=[device])
             ioasid = self.alloc(conn, [device])
-            self.map(conn, ioasid, self.entry(0x10000, memory, pages=2))
+            self.map(conn, ioasid, self.entry(0x10010000, memory, pages=2))
             conn.Attach(device=device, ioasid=ioasid)
             kept.append((conn, token, device, ioasid, seed))
         self.restart()
         for conn, token, device, ioasid, seed in kept:
             conn, _ = self.resumed(conn, token)
-            self.assertReads(conn, device, 0x10000, pattern(2 * PAGE, seed))
-            conn.Unmap(ioasid=ioasid, ranges=[{"iova": 0x10000, "length": 2 * PAGE}])
-            self.assertBlocked(self.dma_read(conn, device, 0x10000, 64), "NOT_PRESENT")
+            self.assertReads(conn, device, 0x10010000, pattern(2 * PAGE, seed))
+            conn.Unmap(ioasid=ioasid, ranges=[{"iova": 0x10010000, "length": 2 * PAGE}])
+            self.assertBlocked(self.dma_read(conn, device, 0x10010000, 64), "NOT_PRESENT")
 
     def test_report_and_check(self):
         a = self.connect(policy.A)
@@ -410,7 +411,7 @@ def keeper_that_goes(server):
 class Keeper(Restarts):
     def setUp(self):
         super().setUp()
-        self.need_simulated("contexts and devices outlive the keeper in systemd's fd store only")
+        self.need_soft("contexts and devices outlive the keeper in systemd's fd store only")
 
     def test_keeper_restart_alone(self):
         a = self.connect(policy.A)

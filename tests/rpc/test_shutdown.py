@@ -33,7 +33,7 @@ class Shutdown(Suspending):
         device = self.device(self.a, lease="vm")
         ioasid = self.alloc(self.a, [device], lease="vm")
         memory = self.memory(self.a, pages=256, scope={"lease": "vm"})
-        self.map(self.a, ioasid, self.entry(0x100000, memory, 256), lease="vm")
+        self.map(self.a, ioasid, self.entry(0x10100000, memory, 256), lease="vm")
         self.a.Attach(device=device, ioasid=ioasid, lease="vm")
         self.a.OpenTicket(purpose=self.pb.TICKET_PURPOSE_MEMORY)
         return device, ioasid, memory
@@ -56,7 +56,7 @@ class Shutdown(Suspending):
             self.entry((n * 512 + i + 1) << 24, memory, 256) for i in range(512)])
             for n in range(8)]
         calls += [self.a.start("DeviceDma", device=device, access=self.pb.ACCESS_READ,
-                               iova=0x100000, length=1 << 20, lease="vm") for _ in range(32)]
+                               iova=0x10100000, length=1 << 20, lease="vm") for _ in range(32)]
         self.stop()
         for call in calls:
             answer = call.result()

@@ -14,7 +14,7 @@ TOP = 2 ** 64 - 1
 class Vms(Case):
     def setUp(self):
         super().setUp()
-        self.need_simulated("no kernel offers a VM's table to an IOMMU yet")
+        self.need_kind(self.pb.IOASID_KIND_KVM)
         self.dev = self.device(self.a)
         self.mem = self.memory(self.a, pages=16, fill=pattern(16 * PAGE))
         self.vm = self.a.CreateVm(label="guest").vm

@@ -272,6 +272,12 @@ rpc_suites()
 	tests/rpc/run --build "$BUILD" --shim iommufd --slow 6 --lines "$@" || true
 }
 
+# mock_suites: the same on the kernel's mock devices (tests/mock).
+mock_suites()
+{
+	tests/rpc/run --build "$BUILD" --shim mock --slow 6 --lines "$@" || true
+}
+
 # model_test [OPTION...]: tests/model/run on the machine's own devices; one check.
 model_test()
 {

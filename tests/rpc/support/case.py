@@ -65,21 +65,51 @@ class Case(unittest.TestCase):
         if not self.told:
             self.skipTest("needs simulated devices: a real one is not told " + what)
 
-    def need_simulated(self, why):
-        if self.world.shim != "soft":
-            self.skipTest("needs simulated devices: " + why)
+    @property
+    def by_call(self):
+        """Does a device's DMA come from a call, DeviceDma?  A real one has a descriptor instead."""
+        return self.world.shim != "iommufd"
 
-    def need_nesting(self, depth=2):
-        if all(d.capabilities.max_depth < depth for d in self.inventory.single):
-            self.skipTest("no device can be nested %d deep (max_depth)" % depth)
+    def need_dma_calls(self, why):
+        if not self.by_call:
+            self.skipTest("needs DMA by call: " + why)
+
+    def need_soft(self, why):
+        """What no capability tells of."""
+        if self.world.shim != "soft":
+            self.skipTest("needs the software IOMMU: " + why)
+
+    def has_kind(self, kind):
+        return any(k.kind == kind and k.supported for d in self.inventory.single
+                   for k in d.capabilities.kinds)
+
+    def need_kind(self, kind):
+        if not self.has_kind(kind):
+            self.skipTest("no device has kind %s (kinds)" % self.pb.IoasidKind.Name(kind)[12:])
+
+    def has_software_nesting(self, depth=2):
+        """A KERNEL table below a KERNEL one: then a format is both child and parent.  Where
+        only tenants' tables nest, those are children and nothing else."""
+        return any(d.capabilities.max_depth >= depth and
+                   any(f.nest_child and f.nest_parent for f in d.capabilities.formats)
+                   for d in self.inventory.single)
+
+    def need_software_nesting(self, depth=2):
+        if not self.has_software_nesting(depth):
+            self.skipTest("no device has KERNEL tables %d deep (max_depth, formats that are "
+                          "nest_child and nest_parent)" % depth)
+
+    def need_groups(self):
+        if not self.inventory.groups:
+            self.skipTest("no group has several devices")
 
     def need_pasids(self):
         if not self.inventory.having(lambda c: c.pasid_bits > 0):
             self.skipTest("no device has PASIDs (pasid_bits)")
 
     def need_formats(self, n=2):
-        if all(len(d.capabilities.formats) < n for d in self.inventory.single):
-            self.skipTest("no device has a choice of formats")
+        if all(len(self.inventory.formats(d.address)) < n for d in self.inventory.single):
+            self.skipTest("no device has a choice of formats for kind KERNEL")
 
     def need_iommus(self):
         if len(self.inventory.iommus) < 2:
@@ -229,8 +259,13 @@ class Case(unittest.TestCase):
 
     def nested(self, parent):
         """Arguments of Alloc: a child of it, where there are such; else a space beside it."""
-        nests = any(d.capabilities.max_depth > 1 for d in self.inventory.single)
-        return {"parent": parent} if nests else {}
+        return {"parent": parent} if self.has_software_nesting() else {}
+
+    def entries(self, iova, memory, pages):
+        """One mapping; a page each where a kernel may join pages in a leaf, dirty as a whole."""
+        if self.has_levels:
+            return [self.entry(iova, memory, pages)]
+        return [self.entry(iova + n * PAGE, memory, 1, n * PAGE) for n in range(pages)]
 
     def map(self, conn, ioasid, *entries, **scope):
         return list(conn.Map(ioasid=ioasid, entries=list(entries), **scope).iovas)
@@ -263,7 +298,7 @@ class Case(unittest.TestCase):
         if self.edu:
             return self.refused(reason, conn.GetDeviceFd, device=device, **scope)
         return self.refused(reason, conn.DeviceDma, device=device, access=self.pb.ACCESS_READ,
-                            iova=0x10000, length=8, **scope)
+                            iova=0x10010000, length=8, **scope)
 
     def assertReads(self, conn, device, iova, expected, pasid=None, **scope):
         if self.edu:

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 
+from .door import Door
 from .orphan import die_with_parent
 
 SERVER_UID = 64000
@@ -57,6 +58,7 @@ class Server:
         self.daemon = daemon
         self.registry = os.path.join(self.run, "registry")
         self.environment = {}
+        self.door = Door(os.path.join(self.run, "mock-door")) if self.is_mock else None
 
     @staticmethod
     def _write(path, content):
@@ -168,6 +170,8 @@ class Server:
                 os.chmod(copy, 0o644)
                 options = options.replace(path, copy)
             env[name] = ":".join(filter(None, [options, "exitcode=99"]))
+        if self.door:
+            env["IOASID_MOCK_DOOR"] = self.door.path
         env.update(self.environment)
         if "IOASID_CHECK_RUN" in os.environ:
             env["IOASID_CHECK_RUN"] = os.environ["IOASID_CHECK_RUN"]

@@ -32,9 +32,10 @@ class Inventory:
         return [d for d in self.single if d.iommu == iommu]
 
     def formats(self, address):
-        """Those of kind KERNEL: EPT (6, 7) is kind KVM's alone."""
+        """Those of kind KERNEL: EPT (6, 7) is kind KVM's alone, and what can be a child and no
+        parent is what tenants write (iommufd)."""
         return {f.format: f for f in self.all[address].capabilities.formats
-                if f.format not in (6, 7)}
+                if f.format not in (6, 7) and (f.nest_parent or not f.nest_child)}
 
     def having(self, test):
         """Addresses of single devices whose capabilities pass the test."""

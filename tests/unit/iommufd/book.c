@@ -19,6 +19,7 @@ struct book *book_new(void)
 
 	assert_true(book != MAP_FAILED);
 	fake_init(&book->fake);
+	fake_device(&book->fake, book_addresses[LARGE])->keeper.pri = true;
 	return book;
 }
 
@@ -192,16 +193,34 @@ int broker_release(struct broker *broker, unsigned dev)
 	return 0;
 }
 
+static struct shim_pt_spec to_spec(const struct broker *broker, const struct book_spec *spec)
+{
+	return (struct shim_pt_spec){
+		.kind = spec->user ? SHIM_KIND_USER : SHIM_KIND_KERNEL,
+		.format = spec->user ? SHIM_FORMAT_X86_64_4L : SHIM_FORMAT_KERNEL_CHOSEN,
+		.parent = spec->user ? broker->pts[spec->parent] : NULL,
+		.faults = spec->faults,
+		.dirty_tracking = spec->dirty,
+	};
+}
+
 int broker_alloc(struct broker *broker, unsigned pt)
 {
-	struct shim_pt_spec spec = {.kind = SHIM_KIND_KERNEL, .format = SHIM_FORMAT_KERNEL_CHOSEN};
+	return broker_alloc_as(broker, pt, &(struct book_spec){0});
+}
+
+int broker_alloc_as(struct broker *broker, unsigned pt, const struct book_spec *as)
+{
+	struct shim_pt_spec spec = to_spec(broker, as);
+	struct shim_table table = {.root = as->root};
 	int r;
 
+	spec.table = as->root ? &table : NULL;
 	begin(broker, CALL_ALLOC);
 	r = worked(broker, shim_pt_create(broker->ctx, &spec, NULL, &broker->pts[pt]));
 	if (r)
 		return r;
-	broker->book->pts[pt] = (struct book_table){.there = true};
+	broker->book->pts[pt] = (struct book_table){.there = true, .spec = *as, .root = as->root};
 	shim_pt_save(broker->pts[pt], &broker->book->pts[pt].saved);
 	done(broker);
 	return 0;
@@ -326,6 +345,51 @@ int broker_detach(struct broker *broker, unsigned dev, uint32_t pasid)
 	return 0;
 }
 
+static int bind_root(struct broker *broker, unsigned pt, uint64_t root)
+{
+	struct shim_table table = {.root = root};
+
+	return shim_pt_bind_table(broker->pts[pt], root ? &table : NULL, NULL);
+}
+
+int broker_bind(struct broker *broker, unsigned pt, uint64_t root)
+{
+	struct book_table *t = &broker->book->pts[pt];
+	int r;
+
+	begin(broker, root ? CALL_BIND : CALL_UNBIND)->pt = pt;
+	r = worked(broker, bind_root(broker, pt, root));
+	if (r)
+		return r;
+	t->root = root;
+	shim_pt_save(broker->pts[pt], &t->saved);
+	done(broker);
+	return 0;
+}
+
+int broker_track(struct broker *broker, unsigned pt, bool enable)
+{
+	struct book_table *t = &broker->book->pts[pt];
+	int r;
+
+	begin(broker, CALL_TRACK)->pt = pt;
+	r = worked(broker, shim_pt_track_dirty(broker->pts[pt], enable, false));
+	if (r)
+		return r;
+	t->tracked = enable;
+	shim_pt_save(broker->pts[pt], &t->saved);
+	done(broker);
+	return 0;
+}
+
+unsigned broker_dirty(struct broker *broker, unsigned pt)
+{
+	uint8_t bitmap = 0;
+
+	assert_int_equal(shim_pt_read_dirty(broker->pts[pt], 0, 8 * K4, 12, true, &bitmap), 0);
+	return bitmap;
+}
+
 /* ---- restore ---- */
 
 /* Only what was to end may be gone. */
@@ -376,14 +440,21 @@ static int restore_maps(struct broker *broker, unsigned pt)
 
 static int restore_tables(struct broker *broker)
 {
-	struct shim_pt_spec spec = {.kind = SHIM_KIND_KERNEL, .format = SHIM_FORMAT_KERNEL_CHOSEN};
 	struct book *book = broker->book;
 
 	for (unsigned i = 0; i < BOOK_TABLES; i++) {
+		struct shim_pt_spec spec;
 		int r;
 
 		if (!book->pts[i].there)
 			continue;
+		spec = to_spec(broker, &book->pts[i].spec);
+		/* Of a context that was closing, a parent may be gone: then its child is. */
+		if (book->pts[i].spec.user && !spec.parent) {
+			assert_int_equal(book->intent.call, CALL_CLOSE);
+			drop_table(broker, i);
+			continue;
+		}
 		r = shim_pt_restore(broker->ctx, &spec, &book->pts[i].saved, &broker->pts[i]);
 		if (r == SHIM_E_GONE && may_be_gone(book, CALL_FREE, i)) {
 			drop_table(broker, i);
@@ -462,6 +533,17 @@ static int settle(struct broker *broker)
 		if (a && !r)
 			a->there = false;
 		return r;
+	case CALL_BIND:
+		return bind_root(broker, intent->pt, book->pts[intent->pt].root);
+	case CALL_UNBIND:
+		r = bind_root(broker, intent->pt, 0);
+		if (!r)
+			book->pts[intent->pt].root = 0;
+		return r;
+	case CALL_TRACK:
+		/* What was written meanwhile is not known. */
+		return shim_pt_track_dirty(broker->pts[intent->pt], book->pts[intent->pt].tracked,
+					   book->pts[intent->pt].tracked);
 	case CALL_RELEASE:
 		shim_dev_release(broker->devs[intent->dev]);
 		drop_device(broker, intent->dev);
@@ -478,6 +560,13 @@ static int settle(struct broker *broker)
 		break;
 	}
 	return 0;
+}
+
+static bool is_undone(enum book_call call)
+{
+	return call == CALL_ALLOC || call == CALL_CLAIM || call == CALL_MAP ||
+	       call == CALL_ATTACH || call == CALL_REPLACE || call == CALL_BIND ||
+	       call == CALL_TRACK;
 }
 
 static int restore_objects(struct broker *broker)
@@ -518,10 +607,17 @@ int broker_restore(struct broker *broker)
 	r = settle(broker);
 	if (r)
 		return r;
-	done(broker);
+	/* What was redone is in the book; what was undone is undone again, until all is restored.
+	 */
+	if (!is_undone(book->intent.call))
+		done(broker);
 	r = shim_ctx_restored(broker->ctx, &broker->strays);
 	if (r)
 		return r;
+	done(broker);
+	for (unsigned i = 0; i < BOOK_TABLES; i++)
+		if (book->pts[i].there)
+			shim_pt_save(broker->pts[i], &book->pts[i].saved);
 	for (size_t i = 0; i < BOOK_ATTACHMENTS; i++) {
 		struct book_attachment *a = &book->attachments[i];
 
@@ -567,22 +663,43 @@ static void check_table(const struct broker *broker, const struct fake_context *
 	assert_int_equal(shim_pt_table_bytes(broker->pts[pt]), t->bytes);
 }
 
-static uint32_t ioas_of(const struct fake_context *c, uint32_t id)
-{
-	if (!id)
-		return 0;
-	return c->objects[id].type == FAKE_HWPT ? c->objects[id].ioas : id;
-}
-
-static uint32_t attached_to(const struct fake_context *c, const struct fake_device *d,
-			    uint32_t pasid)
+static uint32_t attached_to(const struct fake_device *d, uint32_t pasid)
 {
 	if (pasid == SHIM_NO_PASID)
-		return ioas_of(c, d->attached);
-	for (size_t i = 0; i < 4; i++)
+		return d->attached;
+	for (size_t i = 0; i < FAKE_PASIDS; i++)
 		if (d->pts[i] && d->pasids[i] == pasid)
-			return ioas_of(c, d->pts[i]);
+			return d->pts[i];
 	return 0;
+}
+
+/* What a device is attached to in the kernel is what the table is. */
+static void check_attached(const struct broker *broker, const struct fake_context *c, uint32_t id,
+			   unsigned pt)
+{
+	const struct book_table *t = &broker->book->pts[pt];
+	const struct fake_object *o = &c->objects[id];
+	uint32_t ioas = iommufd_pt_of(broker->pts[pt])->ioas;
+
+	assert_int_not_equal(id, 0);
+	if (o->type == FAKE_IOAS) {
+		assert_int_equal(id, ioas);
+		assert_false(t->root || t->spec.faults || t->spec.dirty);
+		return;
+	}
+	assert_int_equal(o->type, FAKE_HWPT);
+	assert_int_equal(o->tracked, t->tracked);
+	/* With page requests, and to a queue that this broker reads. */
+	assert_int_equal(!!(o->flags & IOMMU_HWPT_FAULT_ID_VALID), t->spec.faults);
+	if (t->spec.faults)
+		assert_int_equal(o->queue, c->queue);
+	if (!t->root) {
+		assert_int_equal(o->ioas, ioas);
+		return;
+	}
+	assert_int_equal(o->data.pgtbl_addr, t->root);
+	assert_int_equal(c->objects[o->parent].ioas,
+			 iommufd_pt_of(broker->pts[t->spec.parent])->ioas);
 }
 
 static void check_device(const struct broker *broker, const struct fake_context *c, unsigned dev)
@@ -605,11 +722,10 @@ static void check_device(const struct broker *broker, const struct fake_context 
 		if (!a->there || a->dev != dev)
 			continue;
 		n_recorded++;
-		assert_int_equal(attached_to(c, d, a->pasid),
-				 iommufd_pt_of(broker->pts[a->pt])->ioas);
+		check_attached(broker, c, attached_to(d, a->pasid), a->pt);
 	}
 	n = d->attached != 0;
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < FAKE_PASIDS; i++)
 		n += d->pts[i] != 0;
 	assert_int_equal(n, n_recorded);
 }
@@ -655,6 +771,7 @@ void broker_check(struct broker *broker)
 	}
 	assert_int_equal(count(c, FAKE_IOAS), n_tables);
 	assert_int_equal(count(c, FAKE_DEVICE), n_devices);
+	assert_true(count(c, FAKE_QUEUE) <= 1);
 	/* A table of hardware that nobody uses is one too many. */
 	for (size_t i = 0; i < FAKE_OBJECTS; i++)
 		if (c->objects[i].type == FAKE_HWPT)

@@ -13,8 +13,8 @@
 #include "fake.h"
 
 #define BOOK_MAPS	 8
-#define BOOK_TABLES	 4
-#define BOOK_ATTACHMENTS 8
+#define BOOK_TABLES	 7
+#define BOOK_ATTACHMENTS 12
 
 #define K4 (UINT64_C(1) << 12)
 #define G1 (UINT64_C(1) << 30)
@@ -27,8 +27,19 @@ struct book_mapping {
 	uint64_t iova, length;
 };
 
+/* How a table is made. */
+struct book_spec {
+	bool user;	 /* a tenant's table, below: */
+	unsigned parent; /* lower than its own number */
+	uint64_t root;	 /* bound at once; 0: nothing */
+	bool faults, dirty;
+};
+
 struct book_table {
 	bool there;
+	struct book_spec spec;
+	uint64_t root; /* bound now; 0: nothing */
+	bool tracked;
 	struct shim_saved saved;
 	uint64_t bytes;
 	struct book_mapping maps[BOOK_MAPS];
@@ -55,6 +66,9 @@ enum book_call {
 	CALL_ATTACH,
 	CALL_REPLACE,
 	CALL_DETACH,
+	CALL_BIND,
+	CALL_UNBIND,
+	CALL_TRACK,
 };
 
 /* What is kept of a call from before it until its result is. */
@@ -108,6 +122,7 @@ int broker_close(struct broker *broker);
 int broker_claim(struct broker *broker, unsigned first, unsigned n);
 int broker_release(struct broker *broker, unsigned dev);
 int broker_alloc(struct broker *broker, unsigned pt);
+int broker_alloc_as(struct broker *broker, unsigned pt, const struct book_spec *spec);
 int broker_free(struct broker *broker, unsigned pt);
 int broker_map(struct broker *broker, unsigned pt, const struct book_mapping *maps, size_t n,
 	       const struct shim_cancel *cancel);
@@ -115,6 +130,11 @@ int broker_unmap(struct broker *broker, unsigned pt, const struct book_mapping *
 int broker_attach(struct broker *broker, unsigned dev, uint32_t pasid, unsigned pt);
 int broker_replace(struct broker *broker, unsigned dev, uint32_t pasid, unsigned pt);
 int broker_detach(struct broker *broker, unsigned dev, uint32_t pasid);
+/* Root 0: binds none. */
+int broker_bind(struct broker *broker, unsigned pt, uint64_t root);
+int broker_track(struct broker *broker, unsigned pt, bool enable);
+/* Bit n: page n of the table's first eight is dirty.  Clears. */
+unsigned broker_dirty(struct broker *broker, unsigned pt);
 
 /* From the book; the first error.  It can be called again on a fresh broker. */
 int broker_restore(struct broker *broker);

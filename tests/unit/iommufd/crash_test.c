@@ -15,21 +15,50 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Tables of the scenario. */
-enum { A, B, C, D };
+/* Tables of the scenario: A to D of kind KERNEL; with tenants' tables, N without page requests
+ * and Q with them, both below A, and T, which is tracked. */
+enum { A, B, C, D, N, Q, T };
 
 struct operation {
 	const char *name;
 	int (*run)(struct broker *broker);
 	unsigned dev; /* what it is about; BOOK_DEVICES: no device */
 	bool with_group;
+	bool with_tenants;
 };
 
 static const struct book_mapping small = {0, K4}, large = {G1, G1 / 2 + K4};
-static const struct book_mapping more[] = {{4 * G1, K4}, {8 * G1, G1}};
+static const struct book_mapping more[] = {{4 * G1, K4}, {8 * G1, G1}}, pages = {0, 8 * K4};
+
+#define ROOT1 0x5000u
+#define ROOT2 0x6000u
+
+/*
+ * On LARGE, whose IOMMU nests: PASID 9 is at a tenant's table, 10 at one with page requests, where
+ * one waits, 11 at one that is tracked, where a page is dirty.
+ */
+static void build_tenants(struct broker *broker)
+{
+	static const struct book_spec nested = {.user = true, .parent = A, .root = ROOT1},
+				      asking = {.user = true, .parent = A, .faults = true},
+				      tracked = {.dirty = true};
+	struct fake *fake = &broker->book->fake;
+
+	assert_int_equal(broker_alloc_as(broker, N, &nested), 0);
+	assert_int_equal(broker_alloc_as(broker, Q, &asking), 0);
+	assert_int_equal(broker_alloc_as(broker, T, &tracked), 0);
+	assert_int_equal(broker_map(broker, T, &pages, 1, NULL), 0);
+	assert_int_equal(broker_attach(broker, LARGE, 9, N), 0);
+	assert_int_equal(broker_attach(broker, LARGE, 10, Q), 0);
+	assert_int_equal(broker_bind(broker, Q, ROOT1), 0);
+	assert_int_equal(broker_attach(broker, LARGE, 11, T), 0);
+	assert_int_equal(broker_track(broker, T, true), 0);
+	fake_write(fake, book_addresses[LARGE], 11, 3 * K4);
+	fake_request_page(fake, book_addresses[LARGE], 10, 4, 0x7000, true);
+}
 
 /* A busy context: its devices are where they are while everything else happens. */
-static void build(struct broker *broker, bool with_group)
+static void build(struct broker *broker, const struct operation *op)
 {
 	assert_int_equal(broker_open(broker), 0);
 	assert_int_equal(broker_claim(broker, DEV, 1), 0);
@@ -46,7 +75,9 @@ static void build(struct broker *broker, bool with_group)
 	assert_int_equal(broker_attach(broker, LARGE, 5, A), 0);
 	assert_int_equal(broker_attach(broker, LARGE, 6, A), 0);
 	assert_int_equal(broker_attach(broker, LARGE, 7, C), 0);
-	if (with_group) {
+	if (op->with_tenants)
+		build_tenants(broker);
+	if (op->with_group) {
 		assert_int_equal(broker_claim(broker, GROUP_A, 2), 0);
 		assert_int_equal(broker_attach(broker, GROUP_B, SHIM_NO_PASID, B), 0);
 	}
@@ -154,6 +185,101 @@ static int op_detach_alone(struct broker *b)
 	return broker_detach(b, LARGE, 7);
 }
 
+static int op_alloc_nested(struct broker *b)
+{
+	static const struct book_spec spec = {
+		.user = true, .parent = A, .root = ROOT2, .faults = true};
+
+	return broker_alloc_as(b, D, &spec);
+}
+static int op_free_nested(struct broker *b)
+{
+	return broker_detach(b, LARGE, 9) ?: broker_free(b, N);
+}
+static int op_bind(struct broker *b)
+{
+	return broker_bind(b, N, ROOT2);
+}
+static int op_bind_asking(struct broker *b)
+{
+	return broker_bind(b, Q, ROOT2);
+}
+static int op_unbind(struct broker *b)
+{
+	return broker_bind(b, N, 0);
+}
+static int op_unbind_and_bind(struct broker *b)
+{
+	return broker_bind(b, Q, 0) ?: broker_bind(b, Q, ROOT2);
+}
+static int op_attach_nested(struct broker *b)
+{
+	return broker_attach(b, LARGE, 12, N);
+}
+static int op_attach_asking(struct broker *b)
+{
+	return broker_attach(b, LARGE, 12, Q);
+}
+static int op_replace_by_nested(struct broker *b)
+{
+	return broker_replace(b, LARGE, 7, N);
+}
+static int op_replace_by_asking(struct broker *b)
+{
+	return broker_replace(b, LARGE, 9, Q);
+}
+static int op_replace_nested(struct broker *b)
+{
+	return broker_replace(b, LARGE, 9, A);
+}
+static int op_detach_asking(struct broker *b)
+{
+	return broker_detach(b, LARGE, 10);
+}
+static int op_track(struct broker *b)
+{
+	return broker_track(b, T, true);
+}
+static int op_track_no_more(struct broker *b)
+{
+	return broker_track(b, T, false);
+}
+static int op_unmap_tracked(struct broker *b)
+{
+	return broker_unmap(b, T, &pages, 1);
+}
+/* Nothing of it is written down. */
+static int op_read_dirty(struct broker *b)
+{
+	unsigned dirty = broker_dirty(b, T);
+
+	if (b->ends_before_result)
+		_exit(FAKE_CRASHED);
+	return dirty == 1u << 3 ? 0 : -EINVAL;
+}
+static int op_answer(struct broker *b)
+{
+	struct shim_report report;
+	size_t n = 0;
+	int r = shim_ctx_read_reports(b->ctx, &report, 1, &n);
+
+	if (!r)
+		r = n == 1 ? shim_ctx_answer(b->ctx, report.cookie, true) : -EINVAL;
+	if (b->ends_before_result)
+		_exit(FAKE_CRASHED);
+	return r;
+}
+static int op_invalidate(struct broker *b)
+{
+	struct shim_invalidate all = {.scope = SHIM_INVALIDATE_ALL};
+	size_t n;
+	int r = shim_pt_invalidate(b->pts[N], &all, 1, &n);
+
+	if (b->ends_before_result)
+		_exit(FAKE_CRASHED);
+	return r;
+}
+
 static const struct operation operations[] = {
 	{"open", op_open, BOOK_DEVICES, false},
 	{"close", op_close, BOOK_DEVICES, true},
@@ -177,6 +303,26 @@ static const struct operation operations[] = {
 	{"detach", op_detach, DEV2, false},
 	{"detach one of two PASIDs", op_detach_shared, LARGE, false},
 	{"detach the last of a table", op_detach_alone, LARGE, false},
+	{"close with tenants' tables", op_close, BOOK_DEVICES, true, true},
+	{"release from tenants' tables", op_release_pasids, LARGE, false, true},
+	{"alloc of a tenant's table", op_alloc_nested, LARGE, false, true},
+	{"free of a tenant's table", op_free_nested, LARGE, false, true},
+	{"bind", op_bind, LARGE, false, true},
+	{"bind where pages are asked for", op_bind_asking, LARGE, false, true},
+	{"unbind", op_unbind, LARGE, false, true},
+	{"unbind and bind where pages are asked for", op_unbind_and_bind, LARGE, false, true},
+	{"attach to a tenant's table", op_attach_nested, LARGE, false, true},
+	{"attach where pages are asked for", op_attach_asking, LARGE, false, true},
+	{"replace by a tenant's table", op_replace_by_nested, LARGE, false, true},
+	{"replace by one where pages are asked for", op_replace_by_asking, LARGE, false, true},
+	{"replace of a tenant's table", op_replace_nested, LARGE, false, true},
+	{"detach where pages are asked for", op_detach_asking, LARGE, false, true},
+	{"track again", op_track, LARGE, false, true},
+	{"track no more", op_track_no_more, LARGE, false, true},
+	{"unmap what is tracked", op_unmap_tracked, LARGE, false, true},
+	{"read what is dirty", op_read_dirty, LARGE, false, true},
+	{"read and answer a page request", op_answer, LARGE, false, true},
+	{"invalidate", op_invalidate, LARGE, false, true},
 };
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
 
@@ -215,7 +361,7 @@ static bool crash(const struct operation *op, uint64_t at, struct book *book,
 
 	if (!pid) {
 		broker_start(&broker, book, tree);
-		build(&broker, op->with_group);
+		build(&broker, op);
 		book->fake.calls = 0;
 		book->fake.crash_at = at;
 		broker.ends_before_result = !at;
@@ -231,6 +377,56 @@ static bool crash(const struct operation *op, uint64_t at, struct book *book,
 	return was;
 }
 
+/* The table that the book has there; NULL: none. */
+static const struct book_table *attached(const struct book *book, unsigned dev, uint32_t pasid)
+{
+	for (size_t i = 0; i < BOOK_ATTACHMENTS; i++) {
+		const struct book_attachment *a = &book->attachments[i];
+
+		if (a->there && a->dev == dev && a->pasid == pasid)
+			return &book->pts[a->pt];
+	}
+	return NULL;
+}
+
+/* A page that was dirty when the broker died is told of, if the book says that it is tracked. */
+static void check_dirty(const struct operation *op, struct broker *broker)
+{
+	struct book *book = broker->book;
+	unsigned dirty;
+
+	if (!op->with_tenants || !book->pts[T].there || !book->pts[T].tracked)
+		return;
+	dirty = broker_dirty(broker, T);
+	/* Unless the broker has read it, or the mapping is gone. */
+	if (book->pts[T].n_maps && op->run != op_read_dirty &&
+	    attached(book, LARGE, 11) == &book->pts[T])
+		assert_true(dirty & 1u << 3);
+	if (book->pts[T].n_maps)
+		return;
+	assert_int_equal(dirty, 0);
+}
+
+/* A device that can ask for pages is heard, and what waited before is not. */
+static void check_requests(struct broker *broker)
+{
+	struct book *book = broker->book;
+	struct shim_report report;
+	size_t n = 77;
+
+	if (!book->open || attached(book, LARGE, 10) != &book->pts[Q])
+		return;
+	assert_int_equal(shim_ctx_read_reports(broker->ctx, &report, 1, &n), 0);
+	assert_int_equal(n, 0);
+	fake_request_page(&book->fake, book_addresses[LARGE], 10, 5, 0x8000, true);
+	assert_int_equal(shim_ctx_read_reports(broker->ctx, &report, 1, &n), 0);
+	assert_int_equal(n, 1);
+	assert_ptr_equal(report.dev, broker->devs[LARGE]);
+	assert_int_equal(report.pasid, 10);
+	assert_int_equal(report.fault.address, 0x8000);
+	assert_int_equal(shim_ctx_answer(broker->ctx, report.cookie, true), 0);
+}
+
 /* What a context is for still works. */
 static void go_on(struct broker *broker)
 {
@@ -240,8 +436,9 @@ static void go_on(struct broker *broker)
 		assert_int_equal(broker_open(broker), 0);
 	if (!book->devs[DEV2].there)
 		assert_int_equal(broker_claim(broker, DEV2, 1), 0);
-	if (!book->pts[D].there)
-		assert_int_equal(broker_alloc(broker, D), 0);
+	if (book->pts[D].there)
+		assert_int_equal(broker_free(broker, D), 0);
+	assert_int_equal(broker_alloc(broker, D), 0);
 	assert_int_equal(broker_map(broker, D, more, 2, NULL), 0);
 	for (size_t i = 0; i < BOOK_ATTACHMENTS; i++) {
 		struct book_attachment *a = &book->attachments[i];
@@ -256,7 +453,8 @@ static void go_on(struct broker *broker)
 		if (a->there)
 			assert_int_equal(broker_detach(broker, a->dev, a->pasid), 0);
 	}
-	for (unsigned pt = A; pt <= D; pt++) {
+	/* Children come after their parents, and go before them. */
+	for (unsigned pt = BOOK_TABLES; pt--;) {
 		struct book_table *t = &book->pts[pt];
 
 		while (t->n_maps) {
@@ -294,13 +492,17 @@ static void restore(const struct operation *op, unsigned way, struct book *book,
 	assert_int_equal(broker_restore(&broker), 0);
 	broker_check(&broker);
 	expect_undisturbed(op, book);
+	check_dirty(op, &broker);
+	check_requests(&broker);
 	/* Once more, in order: there is nothing left to be done. */
 	broker_stop(&broker);
 	broker_start(&broker, book, tree);
 	assert_int_equal(broker_restore(&broker), 0);
-	assert_int_equal(broker.strays, 0);
+	/* But for the queue of page requests, which is made anew with each broker. */
+	assert_int_equal(broker.strays, book->open && book->pts[Q].there);
 	broker_check(&broker);
 	expect_undisturbed(op, book);
+	check_requests(&broker);
 	go_on(&broker);
 	broker_stop(&broker);
 }
@@ -372,6 +574,7 @@ static void test_crash_of_the_restore(void **state)
 	static int (*const some[])(struct broker *) = {
 		op_claim, op_release_pasids, op_map,
 		op_unmap, op_attach_pasid,   op_replace_alone_by_new,
+		op_bind,  op_bind_asking,    op_track_no_more,
 	};
 	struct fake_tree tree;
 	unsigned n = 0;

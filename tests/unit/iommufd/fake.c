@@ -243,7 +243,7 @@ static int attach_plain(struct fake *fake, struct fake_device *d, uint32_t pt)
 static int attach(struct fake *fake, struct fake_device *d, uint32_t pasid, uint32_t pt)
 {
 	struct fake_object *o, *ioas;
-	size_t slot = 4;
+	size_t slot = FAKE_PASIDS;
 
 	if (!d->bound)
 		return -EINVAL;
@@ -261,10 +261,10 @@ static int attach(struct fake *fake, struct fake_device *d, uint32_t pasid, uint
 	if (o->type != FAKE_HWPT ||
 	    (d->attached && d->bound->objects[d->attached].type != FAKE_HWPT))
 		return -EINVAL;
-	for (size_t i = 0; i < 4; i++)
-		if (d->pts[i] ? d->pasids[i] == pasid : slot == 4)
+	for (size_t i = 0; i < FAKE_PASIDS; i++)
+		if (d->pts[i] ? d->pasids[i] == pasid : slot == FAKE_PASIDS)
 			slot = i;
-	assert_true(slot < 4);
+	assert_true(slot < FAKE_PASIDS);
 	if (d->pts[slot] == pt)
 		return 0;
 	o->users++;
@@ -281,7 +281,7 @@ static void detach(struct fake_device *d, uint32_t pasid)
 {
 	if (pasid == SHIM_NO_PASID)
 		detach_plain(d);
-	for (size_t i = 0; pasid != SHIM_NO_PASID && i < 4; i++)
+	for (size_t i = 0; pasid != SHIM_NO_PASID && i < FAKE_PASIDS; i++)
 		if (d->pts[i] && d->pasids[i] == pasid) {
 			put_table(d->bound, d->pts[i]);
 			d->pts[i] = 0;
@@ -301,7 +301,7 @@ static void device_put(struct fake_device *d)
 	if (d->fds || d->kept || !d->bound)
 		return;
 	detach(d, SHIM_NO_PASID);
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < FAKE_PASIDS; i++)
 		if (d->pts[i])
 			detach(d, d->pasids[i]);
 	if (d->vdevice) {
@@ -1288,6 +1288,7 @@ void fake_tenant_close(struct fake *fake, int fd)
 
 void fake_broker_is_gone(struct fake *fake)
 {
+	fake->polls = 0;
 	for (size_t i = 0; i < fake->n_devices; i++) {
 		fake->devices[i].fds = fake->devices[i].tenants;
 		device_put(&fake->devices[i]);
@@ -1324,7 +1325,7 @@ struct fake_object *fake_hwpt(struct fake *fake, const char *address, uint32_t p
 		return NULL;
 	if (pasid == SHIM_NO_PASID)
 		id = d->automatic ? d->automatic : d->attached;
-	for (size_t i = 0; pasid != SHIM_NO_PASID && i < 4; i++)
+	for (size_t i = 0; pasid != SHIM_NO_PASID && i < FAKE_PASIDS; i++)
 		if (d->pts[i] && d->pasids[i] == pasid)
 			id = d->pts[i];
 	return object_of(d->bound, id, FAKE_HWPT);

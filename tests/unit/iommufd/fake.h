@@ -26,6 +26,7 @@
 #define FAKE_AREAS    64
 #define FAKE_TRACE    512
 #define FAKE_COMMANDS 1024
+#define FAKE_PASIDS   8
 
 enum fake_type {
 	FAKE_NONE,
@@ -108,10 +109,10 @@ struct fake_device {
 	bool kept;
 	struct fake_context *bound;
 	uint32_t id;
-	uint32_t attached;	    /* 0: no; without PASID */
-	uint32_t automatic;	    /* attached to an IOAS: the HWPT behind it */
-	uint32_t pasids[4], pts[4]; /* pts 0: free */
-	unsigned disturbed;	    /* times that it was moved or detached: its DMA noticed */
+	uint32_t attached;  /* 0: no; without PASID */
+	uint32_t automatic; /* attached to an IOAS: the HWPT behind it */
+	uint32_t pasids[FAKE_PASIDS], pts[FAKE_PASIDS]; /* pts 0: free */
+	unsigned disturbed; /* times that it was moved or detached: its DMA noticed */
 };
 
 struct fake {

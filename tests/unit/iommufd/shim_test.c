@@ -507,10 +507,25 @@ static void test_invalidate(void **state)
 	struct shim_invalidate e[] = {
 		{.scope = SHIM_INVALIDATE_ALL},
 		{.scope = SHIM_INVALIDATE_RANGE, .iova = K4, .length = K4},
-		{.scope = SHIM_INVALIDATE_PASID},
+		{.scope = SHIM_INVALIDATE_PASID_CACHE},
 	};
+	struct shim_invalidate more[] = {
+		{.scope = SHIM_INVALIDATE_PASID, .pasid = 5},
+		{.scope = SHIM_INVALIDATE_DEVICE_TLB},
+	};
+	const struct iommufd_host *host = &iommufd_shim_of(f->shim)->host;
 	size_t done = 77;
 
+	/* What some device lists is taken, whosever the table is. */
+	assert_int_equal(shim_pt_invalidate(pt, more, 2, &done), 0);
+	assert_int_equal(done, 2);
+	for (size_t i = 0; i < host->n_slots; i++)
+		host->slots[i].info.caps.invalidations &=
+			1u << SHIM_INVALIDATE_ALL | 1u << SHIM_INVALIDATE_RANGE;
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(shim_pt_invalidate(pt, &more[i], 1, &done), SHIM_E_UNSUPPORTED);
+		assert_int_equal(done, 0);
+	}
 	assert_int_equal(shim_pt_invalidate(pt, e, 2, &done), 0);
 	assert_int_equal(done, 2);
 	assert_int_equal(shim_pt_invalidate(pt, e, 3, &done), SHIM_E_UNSUPPORTED);

@@ -209,6 +209,53 @@ static void test_structures_in_the_middle(void **state)
 	fixture_close(&f);
 }
 
+/*
+ * A table in the middle that changes its own ways: its command reaches every IOMMU that walks it
+ * for a child, though no device is attached to it; one that came by attach and one by replace.
+ */
+static void test_structures_of_who_is_walked_for_a_child(void **state)
+{
+	struct shim_pt *parent, *middle, *pt, *aside;
+	struct tenant ways[2], t;
+	struct fixture f;
+
+	parent = open_with_parent(&f);
+	aside = fixture_pt(&f, SHIM_FORMAT_VTDSS_4L, NULL);
+	for (unsigned int i = 0; i < 2; i++) {
+		ways[i] = tenant_new(&f, BASE, SHIM_FORMAT_X86_64_4L, TABLES + i * M2);
+		for (unsigned int k = 0; k < 8; k++)
+			tenant_set(&ways[i], 1, 5 * G1 + k * K4, page(1 + 100 * i + k) | A | D);
+		/* Where the child's tables lie: the same for both. */
+		for (unsigned int k = 0; k < 8; k++)
+			tenant_set(&ways[i], 1, 6 * G1 + k * K4,
+				   (BASE + 8 * M2 + k * K4) | P | W | U | A | D);
+	}
+	middle = tenant_pt(&f, SHIM_FORMAT_X86_64_4L, parent,
+			   &(struct shim_table){.root = ways[0].root});
+	t = (struct tenant){.f = &f, .levels = 4, .table_bits = P | W | U};
+	t.base = 6 * G1 - 8 * M2;
+	t.next = 8 * M2;
+	t.root = tenant_page(&t);
+	for (unsigned int k = 0; k < 8; k++)
+		tenant_set(&t, 1, k * K4, (5 * G1 + k * K4) | P | W | U | A | D);
+	pt = tenant_pt(&f, SHIM_FORMAT_X86_64_4L, middle, &(struct shim_table){.root = t.root});
+	fixture_attach(f.dev0, SHIM_NO_PASID, pt);
+	fixture_attach(f.dev1, SHIM_NO_PASID, aside);
+	assert_int_equal(shim_replace(f.dev1, SHIM_NO_PASID, pt, NULL), 0);
+	expect_byte(f.dev0, SHIM_NO_PASID, 0, 1);
+	expect_byte(f.dev1, SHIM_NO_PASID, 0, 1);
+	/* The middle's directory leads to the other table. */
+	*tenant_entry(&ways[0], 2, 5 * G1) = *tenant_entry(&ways[1], 2, 5 * G1);
+	/* Leaf: its ways stay, whichever IOMMU knows them. */
+	assert_int_equal(invalidate_range(middle, 5 * G1, 2 * M2, true), 0);
+	expect_byte(f.dev0, SHIM_NO_PASID, K4, 2);
+	expect_byte(f.dev1, SHIM_NO_PASID, K4, 2);
+	assert_int_equal(invalidate_range(middle, 5 * G1, 2 * M2, false), 0);
+	expect_byte(f.dev0, SHIM_NO_PASID, 2 * K4, 103);
+	expect_byte(f.dev1, SHIM_NO_PASID, 2 * K4, 103);
+	fixture_close(&f);
+}
+
 /* ---- VT-d's own layout ---- */
 
 struct native {
@@ -576,6 +623,7 @@ int main(void)
 		cmocka_unit_test(test_structures_are_stale),
 		cmocka_unit_test(test_structures_and_the_parent),
 		cmocka_unit_test(test_structures_in_the_middle),
+		cmocka_unit_test(test_structures_of_who_is_walked_for_a_child),
 		cmocka_unit_test(test_native),
 		cmocka_unit_test(test_one_pasid),
 		cmocka_unit_test(test_pasid_table),
