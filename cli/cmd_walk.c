@@ -195,7 +195,8 @@ static const struct cli_param walk_options[] = {
 	{"nested-lpa2", CLI_FLAG, .help = "as --lpa2, of the table of --nested-on"},
 	{"af-fault", CLI_FLAG, .help = "an entry whose accessed flag is clear is a fault"},
 	{"phys-bits", CLI_UINT, .value = "N", .min = 32, .max = 56,
-	 .help = "width of physical addresses; higher bits of an entry are at fault (52)"},
+	 .help = "width of physical addresses; higher bits of an entry are at fault (52; RISC-V: "
+		 "56)"},
 	{},
 };
 

@@ -139,40 +139,70 @@ static enum shim_fault_cause read_entries(struct listing *l, const struct soft_s
 	return SHIM_FAULT_MEMORY_ERROR;
 }
 
-/* A page, or the part of one that an entry stands for: inputs low to high. */
-static void list_page(struct listing *l, const struct span *span, uint64_t low, uint64_t high,
+/* Consecutive inputs of one page. */
+static void list_part(struct listing *l, const struct span *span, uint64_t low, uint64_t high,
 		      uint32_t prot, const struct soft_entry *entry, uint64_t raw)
 {
 	const struct soft_stage *stage = &l->walk->stages[span->stage];
-	uint64_t last = LAST_OF(low, entry->shift), output;
+	uint64_t output = entry->address | (low & soft_bits(0, entry->shift));
 	uint8_t shift = entry->shift < span->shift ? entry->shift : span->shift;
 
-	if (last > high)
-		last = high;
-	output = entry->address | (low & soft_bits(0, entry->shift));
+	if (shift > stage->env.output_bits)
+		shift = stage->env.output_bits;
 	if (stage->faults_unused && stage->format->accessed & ~raw) {
-		put_fault(l, span, low, last, SHIM_FAULT_ACCESS_FLAG);
+		put_fault(l, span, low, high, SHIM_FAULT_ACCESS_FLAG);
+	} else if (low & soft_bits(stage->env.output_bits, entry->shift)) {
+		put_fault(l, span, low, high, SHIM_FAULT_OUTPUT_WIDTH);
 	} else if (l->counts) {
-		l->counts->page_bytes[entry->shift] += last - low + 1;
+		l->counts->page_bytes[entry->shift] += high - low + 1;
 	} else if (span->stage + 1 < l->walk->n_stages) {
 		list_span(l, &(struct span){
 				     .stage = span->stage + 1,
 				     .low = output,
-				     .high = output + (last - low),
+				     .high = output + (high - low),
 				     .address = span->address + (low - span->low),
 				     .prot = prot,
 				     .shift = shift,
 			     });
 	} else if (!(prot & GRANTS)) {
-		put_fault(l, span, low, last, SHIM_FAULT_PERMISSION);
+		put_fault(l, span, low, high, SHIM_FAULT_PERMISSION);
 	} else {
 		put(l, &(struct walk_range){
 			       .address = address_of(l, span, low),
-			       .length = last - low + 1,
+			       .length = high - low + 1,
 			       .output = output,
 			       .shift = shift,
 			       .prot = prot,
 		       });
+	}
+}
+
+/*
+ * What an entry maps of inputs low to high.  A page that is smaller than that is there over and
+ * over; of one that is larger than all physical addresses, there is a part.
+ */
+static void list_page(struct listing *l, const struct span *span, uint64_t low, uint64_t high,
+		      uint32_t prot, const struct soft_entry *entry, uint64_t raw)
+{
+	const struct soft_stage *stage = &l->walk->stages[span->stage];
+	unsigned int shift =
+		entry->shift < stage->env.output_bits ? entry->shift : stage->env.output_bits;
+
+	/* As soft_walk() has it. */
+	if (stage->format->guards_privileged_exec && !((SHIM_WRITE | SOFT_USER) & ~prot))
+		prot &= ~SOFT_PRIVILEGED_EXEC;
+	for (;;) {
+		uint64_t last = LAST_OF(low, shift);
+
+		list_part(l, span, low, last < high ? last : high, prot, entry, raw);
+		if (last >= high || l->stopped != GOING)
+			return;
+		if (!l->left) {
+			l->stopped = BY_LIMIT;
+			return;
+		}
+		l->left--;
+		low = last + 1;
 	}
 }
 

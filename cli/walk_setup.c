@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define PHYSICAL_BITS	52
+#define WIDEST_BITS	56
 #define ENTRIES_DEFAULT (256ull << 20)
 
 const char *const walk_format_names[] = {
@@ -106,6 +107,23 @@ static uint8_t levels_of_start(const char *start)
 	return (uint8_t)(*start == '-' ? 5 : '4' - *start);
 }
 
+/* ---- physical addresses ---- */
+
+/*
+ * How wide they are where nobody says: 52 bits, which is what most formats can hold at most, but
+ * for those that can hold more, which have no bits above that to reserve (RISC-V).
+ */
+static uint8_t default_bits(const struct soft_format *format)
+{
+	const struct soft_env env = {.output_bits = WIDEST_BITS};
+	const uint64_t high = 1ull << (WIDEST_BITS - 1);
+	struct soft_entry entry;
+
+	format->decode(&env, 1, format->make_leaf(&env, 1, format->granule, high, SHIM_READ, false),
+		       &entry);
+	return entry.kind == SOFT_ENTRY_LEAF && entry.address == high ? WIDEST_BITS : PHYSICAL_BITS;
+}
+
 /* ---- roots ---- */
 
 static int take_root(struct cli *cli, const char *option, const struct soft_stage *stage)
@@ -182,8 +200,6 @@ static int take_stages(struct cli *cli, const struct cli_args *args, struct walk
 		stages[i] = (struct soft_stage){
 			.env =
 				{
-					.output_bits = (uint8_t)args_number(args, "phys-bits",
-									    PHYSICAL_BITS),
 					.snoop_control = true,
 					.device_tlb = true,
 					.access_dirty = true,
@@ -241,6 +257,8 @@ static int take_stages(struct cli *cli, const struct cli_args *args, struct walk
 		wish->spec.levels = levels_of_start(sl);
 	}
 	for (unsigned int i = 0; i < walk->n_stages; i++) {
+		stages[i].env.output_bits =
+			(uint8_t)args_number(args, "phys-bits", default_bits(stages[i].format));
 		r = take_shape(cli, &wishes[i], &stages[i].shape);
 		if (r)
 			return r;

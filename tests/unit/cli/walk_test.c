@@ -114,6 +114,99 @@ static void test_shape_options(void **state)
 		"x86_64-4l", "--root", "0x100000000", "--image", path, "0", "--phys-bits", "32");
 }
 
+/* What is printed for the words has a text. */
+static void answers(const char *expected, const char *const *words)
+{
+	struct run_cli run;
+
+	run_cli(&run, words);
+	if (run.exit_code)
+		fail_msg("%s", run.err);
+	if (!strstr(run.out, expected))
+		fail_msg("\"%s\" has no \"%s\"", run.out, expected);
+	run_cli_deinit(&run);
+}
+#define ANSWERS(expected, ...) answers(expected, (const char *const[]){__VA_ARGS__, NULL})
+
+#define TABLE(format, root) "walk", "--format", format, "--root", root, "--image", path
+
+/* What ARM and RISC-V have that others have not. */
+static void test_shapes(void **state)
+{
+	REFUSED("--lpa2: format armv8-s1-64k has no FEAT_LPA2", TABLE("armv8-s1-64k", "0"), "0",
+		"--lpa2");
+	REFUSED("--va-bits: format armv8-s1-4k takes addresses of", TABLE("armv8-s1-4k", "0"), "0",
+		"--va-bits", "52");
+	REFUSED("--sl: format armv8-s1-4k has no start level", TABLE("armv8-s1-4k", "0"), "0",
+		"--sl", "1");
+	REFUSED("--ttbr1: format armv8-s2-4k has no upper half", TABLE("armv8-s2-4k", "0"), "0",
+		"--ttbr1");
+	REFUSED("--sl: format armv8-s2-4k: ", TABLE("armv8-s2-4k", "0"), "0", "--sl", "3");
+	REFUSED("--va-bits, --sl: format armv8-s2-4k: 2 levels", TABLE("armv8-s2-4k", "0"), "0",
+		"--sl", "2", "--va-bits", "40");
+	REFUSED("--root: got 0x1000, expected a multiple of 16384", TABLE("sv39x4", "0x1000"), "0");
+	/* Two concatenated tables; a root of 64 bytes. */
+	REFUSED("--root: got 0x1000, expected a multiple of 8192", TABLE("armv8-s2-4k", "0x1000"),
+		"0", "--va-bits", "40", "--sl", "1");
+	REFUSED("--root: got 0x1020, expected a multiple of 64", TABLE("armv8-s1-4k", "0x1020"),
+		"0", "--va-bits", "42");
+	REFUSED("--nested-va-bits, --sl: format armv8-s2-4k", TABLE("armv8-s1-4k", "0x1000"), "0",
+		"--nested-on", "armv8-s2-4k:0x2000", "--nested-va-bits", "40", "--sl", "2");
+	/* 42 bits: 4 levels, of which the root has 8 entries, anywhere in a page. */
+	put(0x1000, 24 + 1, 0x2003);
+	put(0x2000, 0, 0x3003);
+	put(0x3000, 0, 0x4003);
+	put(0x4000, 1, 0x5f43);
+	ANSWERS("\"output\":\"0x5008\",\"page_size\":4096,\"perm\":\"rwxu\"",
+		TABLE("armv8-s1-4k", "0x10c0"), "-o", "json", "--va-bits", "42", "0x8000001008");
+	ANSWERS("\"output\":\"0x5008\"", TABLE("armv8-s1-4k", "0x10c0"), "-o", "json", "--va-bits",
+		"42", "--ttbr1", "0xfffffc8000001008");
+	ANSWERS("{\"address\":\"0xfffffc8000001000\",\"length\":4096,\"result\":\"ok\",",
+		TABLE("armv8-s1-4k", "0x10c0"), "-o", "json", "--va-bits", "42", "--ttbr1",
+		"--all");
+	ANSWERS("\"cause\":\"address-width\"", TABLE("armv8-s1-4k", "0x10c0"), "-o", "json",
+		"--va-bits", "42", "--ttbr1", "0x8000001008");
+	ANSWERS("\"output\":\"0x5008\"", TABLE("armv8-s1-4k", "0x10c0"), "-o", "json", "--va-bits",
+		"42", "--tbi", "0xab00008000001008");
+	put(0x4000, 1, 0x5b43);
+	ANSWERS("\"output\":\"0x5008\"", TABLE("armv8-s1-4k", "0x10c0"), "-o", "json", "--va-bits",
+		"42", "0x8000001008");
+	ANSWERS("\"cause\":\"access-flag\"", TABLE("armv8-s1-4k", "0x10c0"), "-o", "json",
+		"--va-bits", "42", "0x8000001008", "--af-fault");
+	/* Either spelling of AMD's modes: a leaf of 8K. */
+	put(0x8000, 2, 0x6000000000010e01);
+	put(0x8000, 3, 0x6000000000010e01);
+	ANSWERS("\"output\":\"0x11010\",\"page_size\":8192", TABLE("amdv1-1", "0x8000"), "-o",
+		"json", "0x3010");
+	ANSWERS("{\"address\":\"0x2000\",\"length\":8192,\"result\":\"ok\",\"output\":\"0x10000\","
+		"\"page_size\":8192,",
+		TABLE("amdv1-1l", "0x8000"), "-o", "json", "--all");
+	/* RISC-V has 56 bits of address, unless told. */
+	put(0x1000, 0, 1ull << 53 | 0xcf);
+	ANSWERS("\"output\":\"0x80000000000000\"", TABLE("sv39", "0x1000"), "-o", "json", "0x0");
+	ANSWERS("\"cause\":\"output-width\"", TABLE("sv39", "0x1000"), "-o", "json", "0x0",
+		"--phys-bits", "52");
+}
+
+/* ARM's stages, the second with a start level; granules that differ. */
+static void test_nested_arm(void **state)
+{
+	/* 0x0 to 0xffff of the parent is 0x20000 and up: level 1 of ARM, two tables. */
+	put(0x2000, 0, 0x4003);
+	put(0x4000, 0, 0x5003);
+	for (unsigned int i = 0; i < 16; i++)
+		put(0x5000, i, 0x204ff + i * 0x1000ull);
+	put(0x21000, 0, 0x2003);
+	put(0x22000, 0, 0x3003);
+	put(0x23000, 5, 0x8f43);
+	ANSWERS("\"output\":\"0x28010\",\"page_size\":4096,\"perm\":\"rw",
+		TABLE("armv8-s1-4k", "0x1000"), "-o", "json", "--va-bits", "39", "--nested-on",
+		"armv8-s2-4k:0x2000", "--nested-va-bits", "40", "--sl", "1", "0x5010");
+	ANSWERS("{\"address\":\"0x5000\",\"length\":4096,\"result\":\"ok\",\"output\":\"0x28000\"",
+		TABLE("armv8-s1-4k", "0x1000"), "-o", "json", "--va-bits", "39", "--nested-on",
+		"armv8-s2-4k:0x2000", "--nested-va-bits", "40", "--sl", "1", "--all");
+}
+
 /* Every format that is built is a word of --format; each takes a root or says what it wants. */
 static void test_formats(void **state)
 {
@@ -163,20 +256,6 @@ static void test_image_errors(void **state)
 	assert_non_null(strstr(run.err, "it is no ELF file"));
 	run_cli_deinit(&run);
 }
-
-/* The first line of the answer for what words say. */
-static void answers(const char *expected, const char *const *words)
-{
-	struct run_cli run;
-
-	run_cli(&run, words);
-	if (run.exit_code)
-		fail_msg("%s", run.err);
-	if (!strstr(run.out, expected))
-		fail_msg("\"%s\" has no \"%s\"", run.out, expected);
-	run_cli_deinit(&run);
-}
-#define ANSWERS(expected, ...) answers(expected, (const char *const[]){__VA_ARGS__, NULL})
 
 /* 0x1000: 4 levels for 0x7000 and, writable to nobody else, for the 2M page at 0x200000. */
 static void make_x86(void)
@@ -433,6 +512,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_usage, clear),
 		cmocka_unit_test_setup(test_shape_options, clear),
+		cmocka_unit_test_setup(test_shapes, clear),
+		cmocka_unit_test_setup(test_nested_arm, clear),
 		cmocka_unit_test_setup(test_formats, clear),
 		cmocka_unit_test_setup(test_image_errors, clear),
 		cmocka_unit_test_setup(test_answers, clear),
