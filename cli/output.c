@@ -2,7 +2,8 @@
 /*
  * The list of output formats, the JSON and id formats, and the printing of answers.  A
  * handler hands its document to cli_show() and is done: nothing else in cli/ writes to
- * standard output, save help and generated texts.  Every write error ends in exit code 1.
+ * standard output, save help, generated texts, and walk, which may have millions of lines.
+ * Every write error ends in exit code 1.
  */
 #include "output.h"
 #include "cli.h"
