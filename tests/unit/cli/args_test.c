@@ -160,7 +160,7 @@ static void test_refusals(void **state)
 		"--hex", "00", "--text", "a");
 	REFUSED("--fill and --length go together", "dma", "write", "0000:00:00.0", "0", "--fill",
 		"00");
-	REFUSED("--size BYTES or --file PATH", "memory", "register");
+	REFUSED("--size BYTES, --file PATH or --fd N", "memory", "register");
 	REFUSED("multiple of the page size", "memory", "register", "--size", "1000");
 	REFUSED("memory has no execute access", "memory", "register", "--size", "4K", "--prot",
 		"rx");
