@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import unittest
+from random import Random
 
 SETS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "data", "page-tables")
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -290,6 +291,107 @@ class Images(unittest.TestCase):
         r = run(*s.options(path, "raw"), "--image-base", hex(1 << 40), "0x" + row[0])
         self.assertEqual(r.returncode, 0)
         self.assertEqual(json.loads(r.stdout)["cause"], "not-in-image")
+
+
+class Garbage(unittest.TestCase):
+    """Tables that are nearly any bytes, in every format: what is listed is what walks find."""
+
+    SAME = ("result", "cause", "page_size", "perm", "privileged_execute", "privileged")
+
+    @staticmethod
+    def formats():
+        message = run("--format", "x86_64-4l", "--root", "0", "--image", "x", "--nested-on", "?:0",
+                      "0", output="table").stderr
+        return message.rpartition("one of ")[2].split()
+
+    @staticmethod
+    def entry(random, pages):
+        """An entry that some format may take for a table or a page."""
+        kind = random.random()
+        if kind < 0.3:
+            return 0
+        if kind < 0.4:
+            return random.getrandbits(64)
+        low = random.choice((1, 3, 7, 0xf, 0xcf, 0xd1, 0x11, 0x83, 0x87, 0x401, 0x403, 0x743, 0x7c3))
+        address = random.randrange(pages) << random.choice((12, 12, 10))
+        amd = random.choice((0, 0, random.randrange(8) << 9))
+        high = random.choice((*[0] * 6, 3 << 61, random.getrandbits(12) << 52))
+        return low | address | amd | high
+
+    @staticmethod
+    def parent(random, pages):
+        """A table for VT-d that maps the garbage to itself, mostly, and lies behind it."""
+        root = pages * 4096
+        middle = [root + 0x2003] + [random.choice((0, 1, 2, 3)) | n << 21 | 0x80
+                                    for n in range(1, 512)]
+        last = [0 if n and random.random() < 0.05 else n << 12 | random.choice((1, 3, 3, 3))
+                for n in range(pages)]
+        return struct.pack("<1536Q", root + 0x1003, *[0] * 511, *middle,
+                           *last, *[0] * (512 - pages))
+
+    def test_list_and_walk_agree(self):
+        names = [name.rstrip(",") for name in self.formats()]
+        self.assertIn("x86_64-4l", names)
+        self.assertIn("sv48", names)
+        pages, compared = 32, 0
+        with tempfile.NamedTemporaryFile(prefix="ioasid-walk-") as f:
+            for number, name in enumerate(names * 3):
+                random = Random(number)
+                words = [self.entry(random, pages) for _ in range(pages * 512)]
+                f.seek(0)
+                f.write(struct.pack(f"<{pages * 512}Q", *words))
+                f.write(self.parent(random, pages))
+                f.flush()
+                table = ["--format", name, "--root", "0x10000", "--image", f.name,
+                         "--image-format", "raw"]
+                if number >= 2 * len(names):
+                    # No format of EPT's says that accessed flags are kept.
+                    if name.startswith("ept-"):
+                        continue
+                    table += ["--af-fault"]
+                elif number >= len(names):
+                    table += ["--nested-on", f"vtdss-3l:{pages * 4096:#x}"]
+                compared += self.compare(table, random)
+        self.assertGreater(compared, 2000)
+
+    def compare(self, table, random):
+        r = run(*table, "--all", "--limit", "20000")
+        self.assertIn(r.returncode, (0, 1), r.stderr)
+        # The last range may have been cut off by the limit.
+        ranges = [json.loads(line) for line in r.stdout.splitlines()]
+        ranges = ranges[:-1] if r.returncode else ranges
+        asked = []
+        before = None
+        # Some of each sort, as some sorts are rare.
+        sorts = {}
+        random.shuffle(shuffled := list(ranges))
+        for x in shuffled:
+            sort = tuple(x.get(key) for key in self.SAME)
+            sorts.setdefault(sort, []).append(x)
+        for x in (x for some in sorts.values() for x in some[:5]):
+            start = int(x["address"], 16)
+            for offset in {0, x["length"] - 1, random.randrange(x["length"])}:
+                asked.append((start + offset, x, offset))
+        for x in ranges[:200]:
+            start = int(x["address"], 16)
+            if before is not None and before < start:
+                asked.append((random.randrange(before, start), None, 0))
+            before = start + x["length"]
+        r = run(*table, "-", stdin="".join(f"0x{address:x}\n" for address, _, _ in asked))
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        for line, (address, x, offset) in zip(r.stdout.splitlines(), asked):
+            answer = json.loads(line)
+            if x is None:
+                self.assertEqual(answer["result"], "fault", (table, answer))
+                self.assertIn(answer["cause"], ("not-present", "non-canonical", "address-width"),
+                              (table, answer))
+                continue
+            for key in self.SAME:
+                self.assertEqual(answer.get(key), x.get(key), (table, x, answer))
+            if x["result"] == "ok":
+                self.assertEqual(int(answer["output"], 16), int(x["output"], 16) + offset,
+                                 (table, x, answer))
+        return len(asked)
 
 
 class Program(unittest.TestCase):
