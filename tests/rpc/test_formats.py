@@ -33,7 +33,7 @@ def nests(child, parent):
 class Formats(Case):
     def setUp(self):
         super().setUp()
-        self.need_soft("a kernel has one format")
+        self.need_soft("it has every format")
         self.dev = self.device(self.a)
         self.bytes = pattern(4 * LENGTH)
         self.mem = self.memory(self.a, pages=64, fill=self.bytes)

@@ -114,6 +114,8 @@ static void test_encoded_size_fits_level(void **state)
 			struct soft_entry entry = decode(&env52, level, raw);
 
 			assert_int_equal(entry.kind, fits ? SOFT_ENTRY_LEAF : SOFT_ENTRY_RESERVED);
+			/* As QEMU's hw/i386/amd_iommu.c counts: the ones from bit 0 on. */
+			assert_int_equal(1 + __builtin_ctzll(~(raw | 0xfff)), shift);
 			if (fits)
 				assert_int_equal(entry.shift, shift);
 		}
