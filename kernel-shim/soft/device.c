@@ -114,14 +114,19 @@ struct soft_pt *soft_dev_attached(const struct soft_dev *dev, uint32_t pasid)
 	return soft_pt_of(soft_pasid_get(&dev->pasids, pasid));
 }
 
-bool soft_dev_can_use(const struct soft_dev *dev, const struct soft_format *format, bool snoop,
-		      char *ret_reason)
+bool soft_dev_can_use(const struct soft_dev *dev, const struct soft_format *format,
+		      unsigned int input_bits, bool snoop, char *ret_reason)
 {
 	const struct shim_device_info *info = info_of(dev);
 
 	if (!(dev->slot->desc->formats & 1u << format->id)) {
 		REASON(ret_reason, "%s: it cannot use page tables of format %s behind IOMMU %s",
 		       info->address, format->name, info->iommu);
+		return false;
+	}
+	if (input_bits > format->input_bits && !dev->slot->iommu->desc->lpa2) {
+		REASON(ret_reason, "%s: IOMMU %s takes addresses of %u bits, not %u", info->address,
+		       info->iommu, format->input_bits, input_bits);
 		return false;
 	}
 	if (snoop && !info->caps.snoop_control) {
@@ -164,7 +169,8 @@ static int check_attach(const struct soft_dev *dev, uint32_t pasid, const struct
 	}
 	for (; pt; pt = pt->parent) {
 		if (pt->kind != SHIM_KIND_PROCESS &&
-		    !soft_dev_can_use(dev, soft_format_find(pt->format), pt->snoop, ret_reason))
+		    !soft_dev_can_use(dev, soft_format_find(pt->format), pt->shape.input_bits,
+				      pt->snoop, ret_reason))
 			return SHIM_E_INCOMPATIBLE;
 		/* What it writes would not be seen. */
 		if (pt->dirty_tracking && !info->caps.dirty_tracking) {

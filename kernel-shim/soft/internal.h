@@ -163,9 +163,9 @@ int soft_replace(struct shim_dev *dev, uint32_t pasid, struct shim_pt *pt, char 
 int soft_detach(struct shim_dev *dev, uint32_t pasid);
 /* The page table at (device, PASID), NULL: none. */
 struct soft_pt *soft_dev_attached(const struct soft_dev *dev, uint32_t pasid);
-/* Whether the device can use the format; else a reason of SHIM_REASON_MAX bytes. */
-bool soft_dev_can_use(const struct soft_dev *dev, const struct soft_format *format, bool snoop,
-		      char *ret_reason);
+/* Whether the device can use the format of this width; else a reason of SHIM_REASON_MAX bytes. */
+bool soft_dev_can_use(const struct soft_dev *dev, const struct soft_format *format,
+		      unsigned int input_bits, bool snoop, char *ret_reason);
 
 /* memory.c */
 int soft_mem_register(struct shim_ctx *ctx, int fd, uint64_t offset, uint64_t length, uint32_t prot,

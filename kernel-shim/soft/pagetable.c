@@ -32,13 +32,18 @@ static const struct soft_format *format_of(const struct soft_pt *pt)
 	return soft_format_find(pt->format);
 }
 
+static bool pt_is_lpa2(const struct soft_pt *pt)
+{
+	return soft_format_is_lpa2(format_of(pt), pt->shape.input_bits);
+}
+
 static struct soft_builder builder_of(struct soft_pt *pt)
 {
 	return (struct soft_builder){
 		.tables = &shim_of(pt)->tables,
 		.format = format_of(pt),
 		.shape = &pt->shape,
-		.env = {.access_dirty = pt->dirty_tracking},
+		.env = {.access_dirty = pt->dirty_tracking, .lpa2 = pt_is_lpa2(pt)},
 		.snoop = pt->snoop && format_of(pt)->snoop_in_leaf,
 		.clean = pt->tracking,
 		.root = &pt->root,
@@ -108,14 +113,18 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 	    (!spec->vm || soft_vm_of(spec->vm)->base.shim != ctx->base.shim ||
 	     soft_vm_of(spec->vm)->ctx != ctx))
 		return -EINVAL;
-	/* It is shared: one table's tracking would clean what another one's is asked for. */
 	if (spec->dirty_tracking && !format->is_dirty)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED, "format %s has no dirty bits",
 			      format->name);
+	/* It is shared: one table's tracking would clean what another one's is asked for. */
 	if (spec->kind == SHIM_KIND_KVM && spec->dirty_tracking)
 		return refuse(ret_reason, SHIM_E_UNSUPPORTED,
 			      "a VM's table is the VM's: it tracks its dirty pages by itself");
-	r = soft_shape_init(format, &(struct soft_shape_spec){.input_bits = spec->input_bits},
+	r = soft_shape_init(format,
+			    &(struct soft_shape_spec){
+				    .input_bits = spec->input_bits,
+				    .lpa2 = soft_format_is_lpa2(format, spec->input_bits),
+			    },
 			    ret_reason, ret_shape);
 	if (r)
 		return r;
@@ -131,7 +140,8 @@ static int check_spec(const struct soft_ctx *ctx, const struct shim_pt_spec *spe
 		const struct soft_dev *dev = soft_dev_of(spec->devices[i]);
 		const struct shim_device_info *info = &dev->slot->desc->info;
 
-		if (!soft_dev_can_use(dev, format, spec->enforce_snoop, ret_reason))
+		if (!soft_dev_can_use(dev, format, ret_shape->input_bits, spec->enforce_snoop,
+				      ret_reason))
 			return SHIM_E_INCOMPATIBLE;
 		if (spec->kind == SHIM_KIND_USER && *info->caps.kind_absent[SHIM_KIND_USER])
 			return refuse(ret_reason, SHIM_E_INCOMPATIBLE, "%s: IOMMU %s does not nest",
@@ -434,6 +444,7 @@ static struct soft_stage stage_of(struct soft_pt *pt, struct soft_iommu *iommu, 
 	/* An entry of a PASID table says by itself whether they are kept. */
 	stage.env.access_dirty &=
 		stage.format->always_access_dirty || pt->dirty_tracking || soft_user_has_pasids(pt);
+	stage.env.lpa2 = pt_is_lpa2(pt);
 	stage.faults_unused = stage.format->faults_unused && !stage.env.access_dirty;
 	if (pt->kind == SHIM_KIND_USER)
 		soft_user_stage(pt, iommu, who, root, &stage);

@@ -134,6 +134,7 @@ static enum shim_fault_cause apply(const struct soft_pasid_entry *entry, enum sh
 	stage->root =
 		entry->words[upper ? 2 : 1] & CD_TTB & ~(soft_shape_root_bytes(&stage->shape) - 1);
 	stage->flags = 0;
+	stage->env.lpa2 = false;
 	if (widths[CD_IPS(word)] < stage->env.output_bits)
 		stage->env.output_bits = widths[CD_IPS(word)];
 	stage->env.access_dirty &= (word & CD_HA) && (word & CD_HD);

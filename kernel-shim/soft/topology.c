@@ -364,6 +364,11 @@ static int iommu_snoop_control(struct parser *p, const struct soft_json *value, 
 	return read_bool(p, value, &((struct soft_iommu_desc *)target)->snoop_control);
 }
 
+static int iommu_lpa2(struct parser *p, const struct soft_json *value, void *target)
+{
+	return read_bool(p, value, &((struct soft_iommu_desc *)target)->lpa2);
+}
+
 static int iommu_access_dirty(struct parser *p, const struct soft_json *value, void *target)
 {
 	return read_bool(p, value, &((struct soft_iommu_desc *)target)->access_dirty);
@@ -409,6 +414,7 @@ static const struct member iommu_members[] = {
 	{"max_depth", false, iommu_max_depth},
 	{"snoop_control", false, iommu_snoop_control},
 	{"access_dirty", false, iommu_access_dirty},
+	{"lpa2", false, iommu_lpa2},
 	{"page_requests", false, iommu_page_requests},
 	{"iotlb_entries", false, iommu_iotlb},
 	{"device_tlb_entries", false, iommu_device_tlb},
@@ -715,7 +721,8 @@ static void fill_caps(struct soft_device_desc *desc, const struct soft_iommu_des
 		has_ept = has_ept || is_ept(format->id);
 		caps->formats[caps->n_formats++] = (struct shim_format_cap){
 			.format = format->id,
-			.input_bits = format->input_bits,
+			.input_bits = iommu->lpa2 && format->input_bits_max ? format->input_bits_max
+									    : format->input_bits,
 			.output_bits = iommu->output_bits,
 			.page_sizes = format->page_sizes,
 			.access_dirty = iommu->access_dirty && format->use,

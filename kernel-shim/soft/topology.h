@@ -21,6 +21,7 @@ struct soft_iommu_desc {
 	uint8_t max_depth;
 	bool snoop_control;
 	bool access_dirty;
+	bool lpa2; /* ARM: tables of more than 48 bits */
 	bool page_requests;
 	uint32_t iotlb_entries;
 	uint32_t device_tlb_entries; /* 0: no device TLBs behind it */

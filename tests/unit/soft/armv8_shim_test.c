@@ -109,6 +109,74 @@ static void test_nested(void **state)
 	assert_int_equal(pairs, 9);
 }
 
+static const char wide[] =
+	"{\"version\": 1,\n"
+	" \"iommus\": [\n"
+	"  {\"name\": \"smmu0\", \"formats\": [\"armv8-s1-4k\", \"armv8-s1-16k\", "
+	"\"armv8-s1-64k\",\n"
+	"   \"armv8-s2-4k\", \"armv8-s2-16k\", \"armv8-s2-64k\"],\n"
+	"   \"output_bits\": 52, \"lpa2\": true},\n"
+	"  {\"name\": \"smmu1\", \"formats\": [\"armv8-s1-4k\", \"armv8-s2-4k\"]}],\n"
+	" \"devices\": [\n"
+	"   {\"address\": \"0000:01:00.0\", \"vendor_device\": \"15b3:101d\", \"class\": "
+	"\"020000\",\n"
+	"    \"iommu\": \"smmu0\", \"group\": 1},\n"
+	"   {\"address\": \"0000:81:00.0\", \"vendor_device\": \"15b3:101d\", \"class\": "
+	"\"020000\",\n"
+	"    \"iommu\": \"smmu1\", \"group\": 2}]}\n";
+
+static struct shim_pt *wide_pt(struct fixture *f, enum shim_format format, uint8_t input_bits,
+			       struct shim_pt *parent)
+{
+	struct shim_pt_spec spec = {
+		.kind = SHIM_KIND_KERNEL,
+		.format = format,
+		.input_bits = input_bits,
+		.parent = parent,
+		.devices = &f->dev0,
+		.n_devices = 1,
+	};
+	char reason[SHIM_REASON_MAX] = "";
+	struct shim_pt *pt = NULL;
+
+	if (shim_pt_create(f->ctx, &spec, reason, &pt))
+		fail_msg("%s", reason);
+	return pt;
+}
+
+/* 52 bits, in both stages: what is mapped there is where a child's addresses lead. */
+static void test_wide(void **state)
+{
+	const uint64_t high = 0xf123456789000ull & ~(M2 - 1),
+		       higher = 0xeabcdef012000ull & ~(M2 - 1);
+
+	for (size_t i = 0; i < N_FORMATS / 2; i++) {
+		enum shim_format first = formats[i], second = formats[N_FORMATS / 2 + i];
+		char reason[SHIM_REASON_MAX] = "";
+		struct shim_pt *parent, *child;
+		struct fixture f;
+
+		fixture_open(&f, wide, 0, LENGTH);
+		parent = wide_pt(&f, second, 52, NULL);
+		child = wide_pt(&f, first, 52, parent);
+		assert_int_equal(fixture_map(&f, parent, high, M2, M2, RW), 0);
+		assert_int_equal(fixture_map_child(child, higher, M2, high, RW), 0);
+		fixture_attach(f.dev0, SHIM_NO_PASID, child);
+		f.bytes[M2 + 0x54321] = 0x5a;
+		fixture_expect_byte(f.dev0, higher + 0x54321, 0x5a);
+		fixture_expect_fault(f.dev0, SHIM_READ, higher + M2, SHIM_FAULT_NOT_PRESENT);
+		fixture_expect_fault(f.dev0, SHIM_READ, 1ull << 52, SHIM_FAULT_ADDRESS_WIDTH);
+		assert_int_equal(fixture_unmap(parent, high, M2), 0);
+		fixture_expect_fault(f.dev0, SHIM_READ, higher, SHIM_FAULT_PARENT_NOT_PRESENT);
+		/* An IOMMU without it takes no such table. */
+		assert_int_equal(shim_attach(f.dev1, SHIM_NO_PASID, child, reason),
+				 SHIM_E_INCOMPATIBLE);
+		if (first == SHIM_FORMAT_ARMV8_S1_4K)
+			assert_non_null(strstr(reason, "48 bits"));
+		fixture_close(&f);
+	}
+}
+
 static void test_dirty(void **state)
 {
 	for (size_t i = 0; i < N_FORMATS; i++) {
@@ -171,6 +239,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dma),
 		cmocka_unit_test(test_nested),
+		cmocka_unit_test(test_wide),
 		cmocka_unit_test(test_dirty),
 	};
 
