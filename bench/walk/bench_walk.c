@@ -363,18 +363,19 @@ static double time_page(const struct soft_format *format, uint64_t size)
 
 static double time_bulk(const struct soft_format *format, uint64_t bytes)
 {
-	uint64_t granule = 1ull << format->granule, span = 1ull << lowest_span(format);
+	uint64_t granule = 1ull << format->granule, span = 1ull << lowest_span(format), pages;
 	double start;
 	struct table t;
 
 	if (bytes > span)
 		bytes = span;
+	pages = bytes / granule;
 	table_init(&t, format);
 	/* Out of step by a page, so that no larger page fits. */
 	start = now_ns();
 	table_map(&t, 0, bytes, granule);
 	table_unmap(&t, 0, bytes);
-	start = (now_ns() - start) / (double)(bytes / granule);
+	start = (now_ns() - start) / (double)pages;
 	table_clear(&t);
 	return start;
 }

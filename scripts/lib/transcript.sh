@@ -6,7 +6,7 @@
 # which puts the words before a command line of that user into $user and its folder and socket
 # into $dir and $socket.
 : "${home:?}"
-passed=0 environment=()
+passed=0 environment=() out=''
 
 fail()
 {

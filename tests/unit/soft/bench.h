@@ -4,13 +4,18 @@
 
 /*
  * A window with one table in it, below the shim, of any format: what build.c writes and walk.c
- * reads, entry by entry.  Include after cmocka.  One thread.
+ * reads, entry by entry.  One thread.
  */
 
 #include "soft/build.h"
 #include "soft/walk.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 struct bench {
 	struct soft_window window;
