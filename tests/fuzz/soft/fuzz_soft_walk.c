@@ -6,14 +6,40 @@
  * Whatever it holds, and whoever changes it meanwhile, a walk touches only that memory, ends
  * within its bound, and its answer is consistent.  While nobody changes it, the walk included,
  * the answer is the same again, and from the paging-structure cache too.
+ *
+ * $IOASID_FUZZ_FORMAT, if set, is the format of the first stage, whatever the input says; "list":
+ * prints their names and ends.
  */
 
 #include "soft/walk.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct soft_format *first_stage;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	const char *name = getenv("IOASID_FUZZ_FORMAT");
+	const struct soft_format *format;
+
+	for (size_t i = 0; name && !strcmp(name, "list"); i++) {
+		format = soft_format_at(i);
+		if (!format)
+			exit(0);
+		puts(format->name);
+	}
+	first_stage = name ? soft_format_by_name(name, strlen(name)) : NULL;
+	if (name && !first_stage) {
+		fprintf(stderr, "IOASID_FUZZ_FORMAT: no format '%s'\n", name);
+		exit(2);
+	}
+	return 0;
+}
 
 struct memory {
 	uint8_t *bytes;
@@ -120,7 +146,8 @@ static void make_stage(const struct header *h, unsigned int i, struct memory *me
 	while (soft_format_at(n_formats))
 		n_formats++;
 	*ret = (struct soft_stage){
-		.format = soft_format_at(h->stage[i].format % n_formats),
+		.format = !i && first_stage ? first_stage
+					    : soft_format_at(h->stage[i].format % n_formats),
 		.env =
 			{
 				.output_bits = 32 + h->stage[i].output_bits % 25,
