@@ -331,6 +331,8 @@ class Garbage(unittest.TestCase):
 
     def test_list_and_walk_agree(self):
         names = [name.rstrip(",") for name in self.formats()]
+        # The API's spelling of the same.
+        names = [n for n in names if not (n.startswith("amdv1-") and n.endswith("l"))]
         self.assertIn("x86_64-4l", names)
         self.assertIn("sv48", names)
         pages, compared = 32, 0
@@ -355,7 +357,7 @@ class Garbage(unittest.TestCase):
         self.assertGreater(compared, 2000)
 
     def compare(self, table, random):
-        r = run(*table, "--all", "--limit", "20000")
+        r = run(*table, "--all", "--limit", "8000")
         self.assertIn(r.returncode, (0, 1), r.stderr)
         # The last range may have been cut off by the limit.
         ranges = [json.loads(line) for line in r.stdout.splitlines()]
