@@ -507,6 +507,16 @@ static void restore(const struct operation *op, unsigned way, struct book *book,
 	broker_stop(&broker);
 }
 
+/*
+ * A sanitized process forks in some 100 ms: there, each operation is tried in one way, the other
+ * one's turn being the next operation's, and a restore is killed at every fifth call.
+ */
+#ifdef __SANITIZE_ADDRESS__
+#define SPARSE true
+#else
+#define SPARSE false
+#endif
+
 static unsigned crash_everywhere(const struct operation *op, unsigned way,
 				 const struct fake_tree *tree)
 {
@@ -536,9 +546,12 @@ static void test_crash(void **state)
 	fake_tree_standard(&tree);
 	for (size_t i = 0; i < N_OPERATIONS; i++)
 		for (unsigned way = 0; way < 2; way++) {
-			unsigned n = crash_everywhere(&operations[i], way, &tree);
+			unsigned n;
 
-			if (!way)
+			if (SPARSE && way != i % 2)
+				continue;
+			n = crash_everywhere(&operations[i], way, &tree);
+			if (SPARSE || !way)
 				print_message("%s: %u\n", operations[i].name, n);
 			assert_true(n >= 2);
 			total += n;
@@ -586,7 +599,7 @@ static void test_crash_of_the_restore(void **state)
 
 		for (size_t k = 0; k < sizeof(some) / sizeof(some[0]); k++)
 			more_calls = more_calls || some[k] == op->run;
-		for (uint64_t at = 1; more_calls; at++, n++) {
+		for (uint64_t at = 1; more_calls; at += SPARSE ? 5 : 1, n++) {
 			struct book *book = book_new();
 
 			assert_true(crash(op, 0, book, &tree));
