@@ -298,8 +298,11 @@ struct shim_invalidate {
 	enum shim_invalidate_scope scope;
 	uint64_t iova;
 	uint64_t length;
-	bool leaf; /* only leaf entries changed: the paging-structure cache may stay */
-	uint32_t pasid;
+	bool leaf;	/* only leaf entries changed: the paging-structure cache may stay */
+	uint32_t pasid; /* as at attach(); of a table with a PASID table bound: an entry of that */
+	/* PASID: what an entry for it is in the PASID tables of devices that this is attached to.
+	 */
+	uint32_t table_pasid;
 	struct shim_dev *dev; /* DEVICE_TLB; NULL: all */
 };
 

@@ -20,10 +20,12 @@
  */
 
 #include "soft/internal.h"
+#include "soft/vm.h"
 
 #include <errno.h>
 
 struct search {
+	struct soft_pt *pt;
 	/* To look into tables without a trace, and to change them. */
 	struct soft_stage stages[SOFT_STAGES_MAX], changing[SOFT_STAGES_MAX];
 	unsigned int n_stages;
@@ -50,19 +52,36 @@ static void mark(const struct search *s, uint64_t first, uint64_t last)
 		s->bitmap[n / 8] |= (uint8_t)(1u << n % 8);
 }
 
-/* Where the table page lies, for reading or for setting bits. */
-static bool find_table(const struct search *s, uint64_t table, uint32_t access,
-		       uint64_t *ret_physical)
+/* Stages to look into, and to change; as they are now. */
+static void take_stages(struct search *s)
 {
+	s->n_stages = soft_pt_stages(s->pt, NULL, SOFT_WHO_NOBODY, s->stages);
+	for (unsigned int i = 0; i < s->n_stages; i++) {
+		s->changing[i] = s->stages[i];
+		s->stages[i].update = NULL;
+	}
+}
+
+/*
+ * Where the table page lies, for reading or for setting bits.  What a VM has not filled, or not
+ * again, it fills for this as for a device, which may have been there before.
+ */
+static bool find_table(struct search *s, uint64_t table, uint32_t access, uint64_t *ret_physical)
+{
+	const struct soft_stage *stages = access == SHIM_WRITE ? s->changing : s->stages;
 	struct soft_translation where;
 	struct shim_fault fault;
+	unsigned int tries = 0;
 
 	*ret_physical = table;
 	if (!s->stages[0].tables_in_next)
 		return true;
-	if (!soft_walk_parent(access == SHIM_WRITE ? s->changing : s->stages, s->n_stages, table,
-			      access | SOFT_USER, NULL, &where, &fault))
-		return false;
+	while (!soft_walk_parent(stages, s->n_stages, table, access | SOFT_USER, NULL, &where,
+				 &fault)) {
+		if (!soft_vm_filled(s->pt, &fault, &tries))
+			return false;
+		take_stages(s); /* the VM's table may have begun with it */
+	}
 	*ret_physical = where.output;
 	return true;
 }
@@ -162,12 +181,9 @@ static int search(struct soft_pt *pt, struct search s)
 {
 	int r = 0;
 
+	s.pt = pt;
 	s.tables_left = SHIM_DIRTY_TABLES_MAX;
-	s.n_stages = soft_pt_stages(pt, NULL, SOFT_WHO_NOBODY, s.stages);
-	for (unsigned int i = 0; i < s.n_stages; i++) {
-		s.changing[i] = s.stages[i];
-		s.stages[i].update = NULL;
-	}
+	take_stages(&s);
 	if (!s.stages[0].empty)
 		r = search_table(&s, s.stages[0].root, s.stages[0].shape.levels, s.first, s.last);
 	if (!s.cleared)

@@ -147,14 +147,14 @@ static void drop_pasid(struct soft_pt *pt, uint32_t pasid)
  * A table attached by PASID to a device whose own table has all PASIDs stands for one entry of
  * that: DMA does not go through it, but the tenant names it in its commands.
  */
-static void drop_tracked(const struct soft_pt *pt, uint32_t pasid)
+static void drop_tracked(const struct soft_pt *pt, uint32_t pasid, uint32_t table_pasid)
 {
 	for (struct soft_dev *dev = pt->ctx->devices; dev; dev = dev->next) {
 		struct soft_pt *all = soft_dev_attached(dev, SHIM_NO_PASID);
 
 		if (all && all != pt && soft_user_has_pasids(all) &&
 		    soft_dev_attached(dev, pasid) == pt)
-			drop_pasid(all, pasid);
+			drop_pasid(all, table_pasid);
 	}
 }
 
@@ -191,14 +191,14 @@ int soft_invalidate_one(struct soft_pt *pt, const struct shim_invalidate *entry)
 		pt->flushes++;
 		return 0;
 	case SHIM_INVALIDATE_PASID:
-		if (entry->pasid >> 20)
+		if (entry->pasid >> 20 || entry->table_pasid >> 20)
 			return SHIM_E_RANGE;
 		/* Nobody told which ASID or PSCID was the PASID's when it was cached. */
 		if (tags_by_pasid(pt))
 			drop_pasid(pt, entry->pasid);
 		else
 			soft_drop(pt, SOFT_WHO_ALL, 0, UINT64_MAX, false);
-		drop_tracked(pt, entry->pasid);
+		drop_tracked(pt, entry->pasid, entry->table_pasid);
 		return 0;
 	case SHIM_INVALIDATE_DEVICE_TLB:
 		return invalidate_device_tlb(pt, entry);

@@ -48,15 +48,21 @@ struct attachment *attachment_find(struct lease *lease, const struct device *dev
 	return RB_FIND(attachment_tree, &lease->attachments, &find);
 }
 
+bool attachment_has_pasid_table(struct lease *lease, const struct device *device)
+{
+	const struct attachment *a = attachment_find(lease, device, SHIM_NO_PASID);
+
+	return a && a->ioasid->binding.kind == BINDING_PASID_TABLE;
+}
+
 struct attachment *attachment_reached(struct lease *lease, const struct device *device,
 				      uint32_t pasid)
 {
 	struct attachment *a = attachment_find(lease, device, pasid);
 
-	if (a || pasid == SHIM_NO_PASID)
+	if (a || pasid == SHIM_NO_PASID || !attachment_has_pasid_table(lease, device))
 		return a;
-	a = attachment_find(lease, device, SHIM_NO_PASID);
-	return a && a->ioasid->binding.kind == BINDING_PASID_TABLE ? a : NULL;
+	return attachment_find(lease, device, SHIM_NO_PASID);
 }
 
 struct attachment *attachment_first(struct lease *lease)

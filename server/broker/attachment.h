@@ -7,6 +7,8 @@
 /* pasid: SHIM_NO_PASID for the RID.  NULL: not attached. */
 struct attachment *attachment_find(struct lease *lease, const struct device *device,
 				   uint32_t pasid);
+/* Whether the device's PASIDs are entries of a table of the tenant's, and so the guest's own. */
+bool attachment_has_pasid_table(struct lease *lease, const struct device *device);
 /*
  * That through which an access with this PASID goes: its own, else the device's if a PASID
  * table of the tenant's is bound there, which has all PASIDs.  NULL: none.

@@ -195,13 +195,15 @@ static void dma_complete(struct op *op)
 static int dma_turn(struct broker_call *call)
 {
 	struct dma_work *w = call->data;
+	bool own;
 
 	/* Given back while it waited; its attachments went first, and with them the request. */
 	if (w->device->lease != call->lease || !w->device->bound)
 		return dma_answer(call);
 	w->fault = (struct shim_fault){0};
-	w->physical = pasid_physical(call->lease, w->pasid);
-	if (pasid_is_hidden(call->lease, w->pasid)) {
+	own = attachment_has_pasid_table(call->lease, w->device);
+	w->physical = own ? w->pasid : pasid_physical(call->lease, w->pasid);
+	if (!own && pasid_is_hidden(call->lease, w->pasid)) {
 		w->fault = (struct shim_fault){
 			.cause = SHIM_FAULT_NOT_ATTACHED,
 			.access = w->access,

@@ -282,8 +282,7 @@ static struct fault *find_group(const struct lease *lease, const struct device *
 
 static void take_report(struct lease *lease, const struct shim_report *report)
 {
-	struct fault_where where = {.pasid = pasid_guest(lease, report->pasid),
-				    .what = report->fault};
+	struct fault_where where = {.pasid = report->pasid, .what = report->fault};
 	struct attachment *a;
 	struct fault *f;
 
@@ -292,6 +291,8 @@ static void take_report(struct lease *lease, const struct shim_report *report)
 	where.device = device_of(lease, report->dev);
 	if (!where.device)
 		return;
+	if (!attachment_has_pasid_table(lease, where.device))
+		where.pasid = pasid_guest(lease, report->pasid);
 	a = attachment_reached(lease, where.device, where.pasid);
 	where.ioasid = a ? a->ioasid : NULL;
 	if (!report->cookie) {

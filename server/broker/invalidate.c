@@ -61,6 +61,13 @@ static const char *entry_defect(const Ioasid__V1__InvalidateEntry *e, const char
 	return NULL;
 }
 
+/* What caches of the IOASID call a guest's PASID.  A PASID table has the guest's own. */
+static uint32_t number_of(struct broker_call *call, const struct ioasid *ioasid, uint32_t guest)
+{
+	return ioasid->binding.kind == BINDING_PASID_TABLE ? guest
+							   : pasid_physical(call->lease, guest);
+}
+
 static int check_entry(struct broker_call *call, const struct ioasid *ioasid, size_t index,
 		       const Ioasid__V1__InvalidateEntry *e, struct shim_invalidate *ret)
 {
@@ -89,7 +96,8 @@ static int check_entry(struct broker_call *call, const struct ioasid *ioasid, si
 		.iova = e->iova,
 		.length = e->length,
 		.leaf = e->leaf,
-		.pasid = e->pasid ? pasid_physical(call->lease, e->pasid->value) : SHIM_NO_PASID,
+		.pasid = e->pasid ? number_of(call, ioasid, e->pasid->value) : SHIM_NO_PASID,
+		.table_pasid = e->pasid ? e->pasid->value : SHIM_NO_PASID,
 		.dev = device ? device->shim : NULL,
 	};
 	return OUTCOME_OK;

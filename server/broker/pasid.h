@@ -10,16 +10,19 @@
 #include <stdint.h>
 
 /*
- * The physical PASID for one more attachment of a guest's in this lease, by the policy of its
- * tenant.  An outcome.  pasid_put() gives it back.
+ * The physical PASID for one more attachment of a guest's in this lease: that of the others, or
+ * by the policy of its tenant.  An outcome.  pasid_put() gives it back.
  */
 int pasid_take(struct broker_call *call, const struct device *device, uint32_t guest,
 	       uint32_t *ret_physical);
-/* The same for what a registry says to be translated.  -EPROTO, -ENOMEM. */
-int pasid_restore(struct lease *lease, uint32_t guest, uint32_t physical);
+/* The same for what a registry says.  -EPROTO, -ENOMEM. */
+int pasid_restore(struct lease *lease, uint32_t guest, uint32_t physical, bool translated);
 void pasid_put(struct lease *lease, uint32_t guest);
 bool pasid_is_translated(const struct lease *lease, uint32_t guest);
-/* What stands for a guest's PASID now; itself where none is translated. */
+/*
+ * What stands for a guest's PASID now; itself where none is translated.  This and what follows
+ * are not for devices whose own table has all PASIDs: attachment_has_pasid_table().
+ */
 uint32_t pasid_physical(const struct lease *lease, uint32_t guest);
 /* It is not the guest's, but stands for another of the lease: the guest's device has none such. */
 bool pasid_is_hidden(const struct lease *lease, uint32_t guest);

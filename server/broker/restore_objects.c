@@ -624,7 +624,7 @@ static int attachment_restore(struct restoring *restoring, const Ioasid__Registr
 	a->physical = r->physical_pasid ? r->physical_pasid - 1 : a->pasid;
 	a->ioasid = i;
 	a->published = true;
-	e = r->physical_pasid ? pasid_restore(lease, a->pasid, a->physical) : 0;
+	e = pasid_restore(lease, a->pasid, a->physical, r->physical_pasid);
 	if (e) {
 		free(a);
 		return e;

@@ -299,7 +299,7 @@ struct lease {
 	uint64_t n_devices;
 	struct attachment_tree attachments;
 	uint64_t n_attachments;
-	struct pasid_tree pasids; /* translated ones; pasid.h */
+	struct pasid_tree pasids; /* attached ones; pasid.h */
 	struct ticket_list tickets;
 	unsigned n_tickets;
 	struct dma_service_list services;

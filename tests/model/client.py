@@ -194,6 +194,9 @@ class Connection:
 A_D_BITS = (0x60, 0x07)  # of the first two bytes of a word: x86-64 A, D and EA; second stage A, D
 
 
+DIRTY_BITS = (0x40, 0x02)  # of these the dirty ones; which of them is the format's affair
+
+
 class File:
     """A sealed memfd and the bytes it should hold.
 
@@ -211,6 +214,8 @@ class File:
         self.loose = set()  # offsets of words
         self.walked = {}  # offset of a word -> spaces whose walks came by since it was written
         self.history = {}  # offset of a word -> [(when it went, what it was, the spaces)]
+        self.dirtied = {}  # offset of a word -> spaces whose devices' writes set its dirty bit for certain
+        self.undirtied = {}  # offset of a word -> when the broker took the bit out
         fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK)
 
     def word(self, offset):
@@ -232,7 +237,39 @@ class File:
                 spaces = self.walked.pop(word, None)
                 if spaces:
                     self.history.setdefault(word, []).append((now, self.word(word), frozenset(spaces)))
+        if self.dirtied:
+            for word in range(offset & ~7, offset + len(data), 8):
+                self.dirtied.pop(word, None)
         self.mirror[offset : offset + len(data)] = data
+
+    def cleaned(self, offset, bit, now):
+        """The broker took a dirty bit out of a word."""
+        self.dirtied.pop(offset, None)
+        self.undirtied[offset] = now
+        self.mirror[offset : offset + 8] = (self.word(offset) & ~bit).to_bytes(8, "little")
+
+    def not_dirtied(self):
+        """Offset of a word that lacks a bit that it should have, or None."""
+        for offset in self.dirtied:
+            if not any(self.view[offset + at] & mask for at, mask in enumerate(DIRTY_BITS)):
+                return offset
+        return None
+
+    def bits_unknown(self):
+        """Somebody may have set or taken out accessed and dirty bits, at rest."""
+        self.dirtied.clear()
+        if self.mirror == self.view[:]:
+            return
+        for offset in range(0, self.length, 8):
+            if self.mirror[offset : offset + 8] != self.view[offset : offset + 8]:
+                self.loose.add(offset)
+
+    def bits_taken(self, now):
+        """Dirty bits of any words here may have been taken out."""
+        self.dirtied.clear()
+        for offset in range(0, self.length, 8):
+            self.undirtied[offset] = now
+            self.loose.add(offset)
 
     def same(self, offset, seen):
         """Are these the bytes that should be there?"""
@@ -268,6 +305,7 @@ class File:
         for word in self.loose:
             self.mirror[word : word + 8] = self.view[word : word + 8]
         self.loose.clear()
+        self.undirtied = {word: when for word, when in self.undirtied.items() if when > oldest}
         for word, entries in list(self.history.items()):
             kept = [e for e in entries if e[0] > oldest]
             if kept:

@@ -172,6 +172,7 @@ class Crashes:
                 if lane.lease:
                     lane.lease.watched = False  # the log of faults is the broker's own
                     lane.lease.n_faults = 0
+                    self.world.bits_unknown(lane.lease)
                     for space in self.world.objects(lane.lease)[0]:
                         if space.dirty is not None:
                             space.dirty.everything(space)

@@ -950,6 +950,10 @@ class Test(Crashes, Faults, Processes):
             if at is not None:
                 seen, expected = file.view[at : at + 16].hex(), file.mirror[at : at + 16].hex()
                 self.diverge(file.label, "(memory)", f"offset {at:#x}", expected, seen, "audit: bytes differ")
+            at = file.not_dirtied()
+            if at is not None:
+                seen = file.view[at : at + 8].hex()
+                self.diverge(file.label, "(memory)", f"offset {at:#x}", "", seen, "audit: written through, not dirty")
         oldest = self.world.oldest()
         for file in self.files:
             file.settle(oldest)

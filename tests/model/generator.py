@@ -71,7 +71,7 @@ class Generator:
         if made is None:
             return []
         method, request = made
-        if method == "Negotiate":
+        if method in ("Negotiate", "DeviceDma"):
             return [(method, request, 1)]
         request.scope.lease = lane.name
         if method in STREAMS:
@@ -371,7 +371,7 @@ class Generator:
         if mine and lane.rng.random() < 0.8:
             r.devices.append(lane.rng.choice(mine))
         able = [self.world.devices[d].dirty for d in r.devices]
-        r.dirty_tracking = r.kind == pb.IOASID_KIND_KERNEL and all(able) and lane.rng.random() < 0.5
+        r.dirty_tracking = r.kind != pb.IOASID_KIND_KVM and all(able) and lane.rng.random() < 0.5
         r.faults = all(self.world.devices[d].faults for d in r.devices) and lane.rng.random() < 0.3
         return r
 
@@ -382,6 +382,7 @@ class Generator:
         if device and device in lane.lease.devices:
             r.devices.append(device)
             r.faults = self.world.devices[device].faults and rng.random() < 0.3
+            r.dirty_tracking = self.world.devices[device].dirty and rng.random() < 0.75
         else:
             self._with_devices(lane, r)
         formats = self.world.devices[r.devices[0]].formats if r.devices else FORMATS
@@ -890,9 +891,18 @@ class Generator:
     def _tracked(self, lane, tracked):
         spaces = [s for _, s in sorted(lane.lease.ioasids.items()) if s.dirty_tracking]
         spaces = [s for s in spaces if s.dirty is not None] if tracked else spaces
+        own = [s for _, s in self._attached_own(lane) if s.dirty_tracking and (s.dirty is not None) == tracked]
+        if own and lane.rng.random() < 0.6:
+            return lane.rng.choice(own).id
         if spaces and lane.rng.random() < 0.95:
             return lane.rng.choice(spaces).id
         return self._space_id(lane)
+
+    @staticmethod
+    def _attached_own(lane):
+        """[(device, PASID), space]: by tables of the tenant's own."""
+        attached = sorted(lane.lease.attachments.items(), key=lambda a: a[0])
+        return [(key, s) for key, s in attached if s.table]
 
     def track(self, lane):
         r = pb.SetDirtyTrackingRequest(ioasid=self._tracked(lane, False), enable=lane.rng.random() < 0.85)
@@ -900,6 +910,9 @@ class Generator:
 
     def read_dirty(self, lane):
         rng = lane.rng
+        idle = [s for _, s in self._attached_own(lane) if s.dirty_tracking and s.dirty is None]
+        if idle and rng.random() < 0.6:
+            return "SetDirtyTracking", pb.SetDirtyTrackingRequest(ioasid=rng.choice(idle).id, enable=True)
         r = pb.ReadDirtyBitmapRequest(ioasid=self._tracked(lane, True), no_clear=rng.random() < 0.4)
         space = lane.lease.ioasids.get(r.ioasid)
         if (space is None or space.dirty is None) and rng.random() < 0.9:
@@ -951,6 +964,15 @@ class Generator:
             r.ClearField("pasid")
             if pasid:
                 r.pasid.value = pasid
+        tracked = [(key, s) for key, s in self._attached_own(lane) if s.dirty is not None and (s.dirty.written or s.vas)]
+        if tracked and rng.random() < 0.4:
+            # Again where it has written, while the IOTLB may know the page for dirty.
+            (r.device, pasid), space = rng.choice(tracked)
+            r.ClearField("pasid")
+            if pasid:
+                r.pasid.value = pasid
+            r.iova = rng.choice(sorted(space.dirty.written) or list(space.vas)) + rng.randrange(PAGE)
+            r.access = WRITE if rng.random() < 0.8 else READ
         length = rng.choice((1, 8, 64, 100, 512, 4096, 5000, 3 * PAGE))
         if rng.random() < 0.004:
             length = 300 * PAGE if rng.random() < 0.5 else 0

@@ -25,7 +25,7 @@ import collections
 import struct
 
 import ioasid_pb2 as pb
-from dirty import Pages
+from dirty import BITS_MAX, Cleaning, Pages, Search, Written
 from pasids import X86_64, PasidBound, Pasids
 from tables import Bound, Fault, Forgotten, Place, TooMany, Walk
 from processes import ProcessSpaces
@@ -423,6 +423,7 @@ class World(Vms, Pasids, ProcessSpaces):
         self.quota = Quota(tree)
         self.tenants = {path: Tenant(path, dict(pasid_policies).get(path, "identity")) for path in tenants}
         self.now = 1  # counts what changes tables or caches
+        self.restarts = 0  # of the broker
 
     def tick(self):
         self.now += 1
@@ -1564,14 +1565,44 @@ class World(Vms, Pasids, ProcessSpaces):
         if not space.dirty_tracking:
             plan.refuse("WRONG_STATE")
             return
+        cleaning = None
+        if space.kind == pb.IOASID_KIND_USER and request.enable and space.dirty is None:
+            cleaning = self._clean(plan, space, 0, (1 << space.format.bits) - 1, True)
+            if not cleaning:
+                return
+            plan.check = lambda r: cleaning.check_cleaned()
 
         def commit(r):
             if not request.enable:
                 space.dirty = None
             elif space.dirty is None:
-                space.dirty = Pages()
+                space.dirty = Written() if cleaning else Pages()
+                if cleaning:
+                    cleaning.range = (0, (1 << 64) - 1)
+                    cleaning.done(space.dirty)
 
         plan.commit = commit
+
+    def _clean(self, plan, space, first, last, clear):
+        """A look through a tenant's table, by nothing else that would change it; None: unclear."""
+        self._reads_space(plan, space)
+        try:
+            cleaning = Cleaning(self, Search(space, first, last, OUTPUT_BITS), first, last, clear)
+        except TooMany:
+            plan.unclear = True
+            return None
+        for file in cleaning.search.files:
+            (plan.writes if clear else plan.reads).add(("bytes", file))
+            plan.writes.add(("bits", file))
+        for s in space.parent.chain() if clear else ():
+            plan.reads.add(("dirty", s))
+        return cleaning
+
+    def bits_unknown(self, lease):
+        """Dirty bits of tables may have been set, or taken out, by a broker that ended and the next."""
+        self.restarts += 1
+        for memory in self.objects(lease)[1]:
+            memory.file.bits_unknown()
 
     def _plan_ReadDirtyBitmap(self, plan, lease, request):
         self._uses(plan, lease)
@@ -1592,6 +1623,15 @@ class World(Vms, Pasids, ProcessSpaces):
         if plan.refusals:
             return
         plan.writes.add(("dirty", space))
+        if space.kind == pb.IOASID_KIND_USER:
+            if request.length // size > BITS_MAX or request.length > 1 << 32:
+                plan.unclear = True
+                return
+            cleaning = self._clean(plan, space, request.iova, request.iova + request.length - 1, not request.no_clear)
+            if cleaning:
+                plan.check = lambda parts: cleaning.check(request, parts)
+                plan.commit = lambda parts: cleaning.done(space.dirty)
+            return
         plan.check = lambda parts: space.dirty.check(space, request, parts)
         if not request.no_clear:
             plan.commit = lambda parts: space.dirty.cleared(space, request)
@@ -1633,7 +1673,8 @@ class World(Vms, Pasids, ProcessSpaces):
         plan.through = "PASID table, " * bool(space and space.pasid_table) + " on ".join(pb.IoasidKind.Name(s.kind)[12:].lower() for s in space.chain()) if space else ""
         self._dma_touches(plan, walk, space, pages, request.access)
         plan.check = lambda r: self._check_dma(request, pages, r)
-        plan.commit = lambda r: self._moved(lease, request, walk, pages, r)
+        sure = self._sure_leaves(walk, pages) if request.access == WRITE else {}
+        plan.commit = lambda r: self._moved(lease, request, walk, pages, sure, r)
         plan.stale = walk.stale
 
     def _dma_touches(self, plan, walk, space, pages, access):
@@ -1714,7 +1755,20 @@ class World(Vms, Pasids, ProcessSpaces):
             f"expected {bytes(expected[at : at + 16]).hex()} seen {seen[at : at + 16].hex()}"
         )
 
-    def _moved(self, lease, request, walk, pages, r):
+    @staticmethod
+    def _sure_leaves(walk, pages):
+        """address -> [(space, file, offset)]: whose dirty bits a write there finds or sets."""
+        sure = {}
+        for address, _, ends in pages:
+            if len(ends) != 1 or isinstance(ends[0], Fault):
+                continue
+            for stage, (space, at) in enumerate(ends[0].steps):
+                leaf = walk.sure_leaf(space, at, 0 if stage else walk.pasid)
+                if leaf:
+                    sure.setdefault(address, []).append((space, *leaf))
+        return sure
+
+    def _moved(self, lease, request, walk, pages, sure, r):
         """The effect of a DMA; where several places were possible, it is in one of them."""
         lease.n_faults += lease.watched and r.HasField("fault")
         now = self.tick()
@@ -1724,7 +1778,7 @@ class World(Vms, Pasids, ProcessSpaces):
                 s.dirty.perhaps(address)
         if request.access != WRITE:
             return
-        for _, step, ends in pages:
+        for address, step, ends in pages:
             if at + step > r.done:
                 for end in ends:  # it may have been on its way there
                     self._dirtied(end, False)
@@ -1741,6 +1795,8 @@ class World(Vms, Pasids, ProcessSpaces):
             else:
                 p = places[0]
                 self._dirtied(p, len(ends) == 1)
+                for space, file, offset in sure.get(address, ()):
+                    file.dirtied.setdefault(offset, set()).add(space)
             p.memory.file.written(p.memory.offset + p.offset, data, now)
             at += step
 

@@ -12,7 +12,7 @@ What it wants next of a lane stands in lane.wishes: requests for the generator t
 import struct
 
 import ioasid_pb2 as pb
-from tables import ADDRESS, LEAF, PAGE, READ, TABLE, Bound, Pasid, Place, TooMany, Walk, layout, pack
+from tables import ADDRESS, LEAF, PAGE, READ, TABLE, WRITE, Bound, Pasid, Place, TooMany, Walk, layout, pack
 
 TABLES = 0x70000000  # where spaces have the pages for tables
 PASIDS = (1, 2, 3, 255)  # that lanes mostly use
@@ -95,6 +95,11 @@ class Scribe:
     def write(self, lane, tally):
         """One entry, perhaps, of one of the lane's tables."""
         rng = lane.rng
+        tracked = [(k, s) for k, s in sorted(lane.lease.attachments.items(), key=lambda a: a[0]) if s.table and s.dirty and s.dirty.written]
+        if tracked and rng.random() < 0.5:
+            self._want_dirt(lane, *rng.choice(tracked))
+            if rng.random() < 0.7:
+                return  # and the table is as it was
         spaces = [s for _, s in sorted(lane.lease.ioasids.items()) if s.table]
         by_pasid = [s for _, s in sorted(lane.lease.ioasids.items()) if s.pasid_table]
         if by_pasid and rng.random() < 0.4:
@@ -130,6 +135,20 @@ class Scribe:
         tally[f"  table: {what}"] += 1
         if what != "unreachable":
             self._command(lane, space, va, level, what)
+
+    @staticmethod
+    def _want_dirt(lane, key, space):
+        """A page to be written and read in turns, which caches know for dirty then."""
+        page = space.dirty.page_in_turn(lane.rng)
+        if page is None:
+            page = space.dirty.last
+            r = pb.ReadDirtyBitmapRequest(ioasid=space.id, iova=page, length=PAGE, page_size=PAGE)
+            lane.wishes.appendleft(("ReadDirtyBitmap", r))
+            return
+        r = pb.DeviceDmaRequest(scope=pb.Scope(lease=lane.name), device=key[0], iova=page, access=WRITE, data=lane.rng.randbytes(8))
+        if key[1]:
+            r.pasid.value = key[1]
+        lane.wishes.appendleft(("DeviceDma", r))
 
     def _uses(self, lane, key, space):
         """May what a device does there go by this table?"""

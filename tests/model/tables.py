@@ -235,6 +235,7 @@ class Walk:
         self.exact = set()  # files of words that nobody's bits may change
         self.missed = set()  # files of words that it could not set bits in
         self.stale = False  # a remembered value was considered
+        self.leaves = []  # (space, address, file, offset): leaves of an access that keep dirty bits
         self.resolved = []  # (space, bound): what entries of PASID tables said
 
     def places(self, space, address, access):
@@ -450,16 +451,32 @@ class Walk:
         elif access not in prot:
             yield Fault(self._denied(stage), stage, address, steps)
         else:
+            if access == WRITE and self._keeps_bits(space, bound):
+                self.leaves.append((space, address & ~(PAGE - 1), file, offset))
             size = PAGE << 9 * (level - 1)
             further = entry.address + address % size
             for end in self._reach(space.parent, further, access, stage + 1, (*steps, (space, address))):
                 yield self._narrowed(end, prot)
 
+    def _keeps_bits(self, space, bound):
+        kept = self.device.access_dirty if self.device else space.access_dirty
+        return kept and (layout(bound.format).always_access_dirty or space.dirty_tracking)
+
+    def sure_leaf(self, space, address, pasid):
+        """(file, offset) of the leaf whose dirty bit a write there sets, if it was not set, or None."""
+        words = {(file, offset) for s, a, file, offset in self.leaves if s is space and a == address & ~(PAGE - 1)}
+        if len(words) != 1 or space.dirty is None:
+            return None
+        (file, offset), = words
+        since = space.forgotten.since(address, pasid, False)
+        if any(when > since for when, _, who in file.history.get(offset, ()) if space in who):
+            return None
+        return (file, offset) if file.undirtied.get(offset, 0) <= max(since, space.dirty.since(address)) else None
+
     def _bits(self, space, bound, access, stage, level, slot, file, offset, raw, old, entry):
         """None if the entry can be used; Faults where its bits cannot be set."""
         shape = layout(bound.format)
-        kept = self.device.access_dirty if self.device else space.access_dirty
-        if not kept or not (shape.always_access_dirty or space.dirty_tracking):
+        if not self._keeps_bits(space, bound):
             yield None
             return
         bits = shape.accessed

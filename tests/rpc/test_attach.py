@@ -392,6 +392,56 @@ class Pasids(Case):
             self.a.Detach(device=self.dev, pasid={"value": pasid})
         self.assertEqual(self.used("org/a", "pasids"), 0)
 
+    def second_device(self):
+        able = self.inventory.having(lambda c: c.pasid_bits > 0)
+        if len(able) < 2:
+            self.skipTest("one device with PASIDs only")
+        self.a.ClaimDevice(devices=[able[1]])
+        return able[1]
+
+    def assertPage(self, device, n, pasid):
+        self.assertReads(self.a, device, 0x10010000, self.page(n), pasid)
+
+    def test_a_pasid_keeps_its_number_when_the_policy_changes(self):
+        """One for all devices of a lease, for as long as it is attached to any."""
+        other = self.second_device()
+        self.attach(7, 1)
+        self.with_policy("translated")
+        self.a.Attach(device=other, ioasid=self.spaces[2], pasid={"value": 7})
+        self.assertPage(self.dev, 1, 7)
+        self.assertPage(other, 2, 7)
+        self.a.Invalidate(ioasid=self.spaces[1], entries=[
+            {"granularity": self.pb.INVALIDATE_GRANULARITY_PASID, "pasid": {"value": 7}}])
+        self.a.Replace(device=self.dev, pasid={"value": 7}, ioasid=self.spaces[0])
+        self.assertPage(self.dev, 0, 7)
+        self.a.Detach(device=self.dev, pasid={"value": 7})
+        # The other attachment is as it was, and nothing new comes to stand in its place.
+        self.a.Attach(device=other, ioasid=self.spaces[0], pasid={"value": 9})
+        self.assertPage(other, 2, 7)
+        self.assertPage(other, 0, 9)
+        for pasid in (7, 9):
+            self.a.Detach(device=other, pasid={"value": pasid})
+        self.assertEqual(self.used("org/a", "pasids"), 0)
+
+    def test_numbers_of_two_policies_do_not_meet(self):
+        # What the lowest free one would be is attached as it is.
+        self.attach(1, 1)
+        self.with_policy("translated")
+        self.attach(9, 2)
+        self.assertPage(self.dev, 1, 1)
+        self.assertPage(self.dev, 2, 9)
+        self.a.Detach(device=self.dev, pasid={"value": 1})
+        self.a.Detach(device=self.dev, pasid={"value": 9})
+        # And the other way round: it stands for another.
+        self.attach(9, 2)
+        self.with_policy("identity")
+        self.refused("WRONG_STATE", self.a.Attach, device=self.dev, pasid={"value": 1},
+                     ioasid=self.spaces[1], text="pasid_policy")
+        self.assertPage(self.dev, 2, 9)
+        self.a.Detach(device=self.dev, pasid={"value": 9})
+        self.attach(1, 1)
+        self.assertPage(self.dev, 1, 1)
+
     def test_policy_without_pasids(self):
         self.with_policy("none")
         self.refused("POLICY_FORBIDDEN", self.a.Attach, device=self.dev, pasid={"value": 1},

@@ -108,6 +108,34 @@ class Restart(Restarts):
             a.Detach(device=device, pasid={"value": pasid})
         self.assertEqual(self.used("org/a", "pasids"), 0)
 
+    def test_pasid_of_an_earlier_policy(self):
+        """It is restored as it was attached, and the registry says so of every attachment."""
+        self.need_pasids()
+        able = [d.address for d in self.inventory.single if d.capabilities.pasid_bits]
+        if len(able) < 2:
+            self.skipTest("one device with PASIDs only")
+        a = self.connect(policy.A)
+        token = self.token(a)
+        a.ClaimDevice(devices=able[:2])
+        memory = self.memory(a, pages=2, fill=pattern(2 * PAGE))
+        spaces = []
+        for n in range(2):
+            spaces.append(self.alloc(a, able[:2]))
+            self.map(a, spaces[n], self.entry(0x100000, memory, pages=1, offset=n * PAGE))
+        a.Attach(device=able[0], ioasid=spaces[1], pasid={"value": 7})
+        changed = policy.default()
+        changed["tenants"]["org/a"]["pasid_policy"] = "translated"
+        self.addCleanup(self.reload, policy.default())
+        self.reload(changed)
+        a.Attach(device=able[1], ioasid=spaces[1], pasid={"value": 7})
+        a.Replace(device=able[0], ioasid=spaces[0], pasid={"value": 7})
+        self.restart()
+        a, _ = self.resumed(a, token)
+        for n in range(2):
+            self.assertReads(a, able[n], 0x100000, pattern(2 * PAGE)[n * PAGE:][:PAGE], pasid=7)
+            a.Detach(device=able[n], pasid={"value": 7})
+        self.assertEqual(self.used("org/a", "pasids"), 0)
+
     def reload(self, content):
         self.world.server.write_policy(content)
         self.admin.ReloadPolicy()

@@ -277,6 +277,47 @@ class Flows(Guest):
                 if end == "Free":
                     self.a.Detach(device=self.dev1)
 
+    def test_F5b_a_pasid_table_goes_on_by_the_guests_pasids(self):
+        """A policy that translates comes later: the table's entries are the guest's own still."""
+        ioasid, bits = self.pasid_table()
+        if not self.inventory.all[self.dev2].capabilities.pasid_bits:
+            self.skipTest("one device with PASIDs only")
+        first, second = self.tables(range(64, 80)), self.tables(range(80, 96))
+        table = PasidTable(self.tables(range(96, 104)))
+        first.map(0x400000, 3 * PAGE)
+        second.map(0x400000, 4 * PAGE)
+        for pasid, own in ((7, first), (9, second)):
+            table.set(pasid, own.root)
+        self.a.BindPasidTable(ioasid=ioasid, root=table.root, pasid_bits=bits,
+                              format=self.pb.PASID_TABLE_FORMAT_VTD)
+        self.a.Attach(device=self.dev1, ioasid=ioasid)
+        changed = policy.default()
+        changed["tenants"]["org/a"]["pasid_policy"] = "translated"
+        self.addCleanup(self.reload, policy.default())
+        self.reload(changed)
+        elsewhere = self.user([self.dev2], first.root)
+        tracked = self.user([self.dev1], second.root)
+        self.a.Attach(device=self.dev2, ioasid=elsewhere, pasid={"value": 7})
+        self.a.Attach(device=self.dev1, ioasid=tracked, pasid={"value": 9})
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(3), 7)
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(4), 9)
+        if self.told:
+            faults = self.watch_faults()
+            self.fault_of_pasid(faults, ioasid, 7, 0x500000)
+            self.fault_of_pasid(faults, tracked, 9, 0x500000)
+        # What is tracked is named by its own space.
+        second.map(0x400000, 5 * PAGE)
+        self.invalidate(tracked, granularity=self.pb.INVALIDATE_GRANULARITY_PASID,
+                        pasid={"value": 9})
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(5), 9)
+        # PASID 7 stands for another at the other device, and not here.
+        table.set(7, second.root)
+        for scope in ("PASID_CACHE", "PASID"):
+            self.invalidate(ioasid, pasid={"value": 7},
+                            granularity=getattr(self.pb, "INVALIDATE_GRANULARITY_" + scope))
+        self.assertReads(self.a, self.dev1, 0x400000, self.page(5), 7)
+        self.assertReads(self.a, self.dev2, 0x400000, self.page(3), 7)
+
     def test_F5b_a_pasid_table_is_for_the_guests_own_pasids(self):
         """Whose PASIDs are translated, or forbidden, has none of them in a table either."""
         ioasid, bits = self.pasid_table()

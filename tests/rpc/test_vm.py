@@ -261,16 +261,54 @@ class Spaces(Vms):
         self.refused("INVALID_FIELD", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL, vm=self.vm,
                      field="vm")
 
+    def child(self, space, **more):
+        """Its address 5 * PAGE leads to page 9 of the slot."""
+        self.mem.write(bytes(4 * PAGE), 0)
+        for level, index, entry in ((0, 0, GPA + PAGE + 7), (1, 0, GPA + 2 * PAGE + 7),
+                                    (2, 0, GPA + 3 * PAGE + 7), (3, 5, GPA + 9 * PAGE + 7)):
+            self.mem.write(struct.pack("<Q", entry), level * PAGE + index * 8)
+        return self.alloc(self.a, [self.dev], self.pb.IOASID_KIND_USER, parent=space,
+                          table=dict(root=GPA, format=self.pb.PAGE_TABLE_FORMAT_X86_64_4L), **more)
+
+    def test_dirty_pages_of_a_child(self):
+        """They are told, and cleaned, also where the VM's own table is not filled (again) yet."""
+        if not self.inventory.all[self.dev].capabilities.dirty_tracking:
+            self.skipTest("the device has no dirty tracking")
+        self.slot(0, GPA)
+        child = self.child(self.space(), dirty_tracking=True)
+        self.a.Attach(device=self.dev, ioasid=child)
+
+        def read():
+            stream = self.a.watch("ReadDirtyBitmap", ioasid=child, iova=0, length=8 * PAGE,
+                                  page_size=PAGE)
+            part = stream.next(10 * self.slow)
+            self.assertEqual(stream.next(10 * self.slow), "END")
+            return part.bitmap
+
+        def again():
+            self.drop(0)
+            self.slot(0, GPA)
+
+        def write():
+            self.dma_write(self.a, self.dev, 5 * PAGE, b"x")
+
+        write()
+        again()
+        self.a.SetDirtyTracking(ioasid=child, enable=True)
+        self.assertEqual(read(), b"\0")
+        write()
+        again()
+        self.assertEqual(read(), b"\x20")
+        self.assertEqual(read(), b"\0")
+        write()
+        self.assertEqual(read(), b"\x20")
+
     def test_child_that_the_tenant_writes(self):
         """x86-64 in the guest's memory, found by its own addresses (F5 below a VM)."""
         pb = self.pb
         self.slot(0, GPA)
         space = self.space()
-        for level, index, entry in ((0, 0, GPA + PAGE + 7), (1, 0, GPA + 2 * PAGE + 7),
-                                    (2, 0, GPA + 3 * PAGE + 7), (3, 5, GPA + 9 * PAGE + 7)):
-            self.mem.write(struct.pack("<Q", entry), level * PAGE + index * 8)
-        child = self.alloc(self.a, [self.dev], pb.IOASID_KIND_USER, parent=space,
-                           table=dict(root=GPA, format=pb.PAGE_TABLE_FORMAT_X86_64_4L))
+        child = self.child(space)
         self.a.Attach(device=self.dev, ioasid=child)
         self.assertReads(self.a, self.dev, 5 * PAGE, pattern(16 * PAGE)[9 * PAGE:10 * PAGE])
         self.drop(0)

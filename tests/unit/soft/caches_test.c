@@ -402,7 +402,8 @@ static int bind_pasids(struct shim_pt *pt, uint64_t root, uint8_t bits)
 
 static int drop_pasid(struct shim_pt *pt, enum shim_invalidate_scope scope, uint32_t pasid)
 {
-	return invalidate(pt, (struct shim_invalidate){.scope = scope, .pasid = pasid});
+	return invalidate(
+		pt, (struct shim_invalidate){.scope = scope, .pasid = pasid, .table_pasid = pasid});
 }
 
 static void test_pasid_table(void **state)
