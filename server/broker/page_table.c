@@ -242,6 +242,10 @@ int rpc_bind_pasid_table(struct broker_call *call)
 	r = check_pasid_format(call, w->ioasid, q->format);
 	if (!r)
 		r = check_pasid_policy(call);
+	if (!r && w->ioasid->dirty_tracking)
+		r = refuse_precondition(call, OUTCOME_WRONG_STATE, "dirty_tracking",
+					"it was allocated to track dirty pages, which are those of "
+					"one table, and not of a table for each PASID");
 	if (r)
 		return r;
 	w->binding = (struct binding){

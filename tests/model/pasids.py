@@ -101,6 +101,9 @@ class Pasids:
                 plan.refuse("POLICY_FORBIDDEN")
             if not space.format.sign_extended:
                 plan.refuse("INVALID_FIELD")
+            # Dirty pages are one table's.
+            if space.dirty_tracking:
+                plan.refuse("WRONG_STATE")
         if plan.refusals:
             return
         last = q.root + PasidBound.bytes(q.pasid_bits) - 1

@@ -318,6 +318,14 @@ class Flows(Guest):
         self.assertReads(self.a, self.dev1, 0x400000, self.page(5), 7)
         self.assertReads(self.a, self.dev2, 0x400000, self.page(3), 7)
 
+    def test_F5b_a_pasid_table_has_no_dirty_pages(self):
+        self.need_pasids()
+        if not self.inventory.all[self.dev1].capabilities.dirty_tracking:
+            self.skipTest("a device with dirty bits is needed")
+        ioasid = self.user([self.dev1], dirty_tracking=True)
+        self.refused("WRONG_STATE", self.a.BindPasidTable, ioasid=ioasid, root=0x50000,
+                     pasid_bits=6, format=self.pb.PASID_TABLE_FORMAT_VTD)
+
     def test_F5b_a_pasid_table_is_for_the_guests_own_pasids(self):
         """Whose PASIDs are translated, or forbidden, has none of them in a table either."""
         ioasid, bits = self.pasid_table()
