@@ -204,9 +204,9 @@ int soft_shape_init(const struct soft_format *format, const struct soft_shape_sp
 		    char *ret_reason, struct soft_shape *ret);
 
 /*
- * Whether a table of this width (of a format, or none) has descriptors of FEAT_LPA2: where it is needed for the width,
- * and nowhere else.  (An IOMMU has a bit for it in each table's context, and may use it for
- * narrower ones, too, whose addresses then could be wider.)
+ * Whether a table of this width (of a format, or none) has descriptors of FEAT_LPA2: where it
+ * is needed for the width, and nowhere else.  (An IOMMU has a bit for it in each table's
+ * context, and may use it for narrower ones, too, whose addresses then could be wider.)
  */
 static inline bool soft_format_is_lpa2(const struct soft_format *format, unsigned int input_bits)
 {
