@@ -202,7 +202,8 @@ int soft_pt_create(struct shim_ctx *base, const struct shim_pt_spec *spec, char 
 	/* A leaf with the snoop bit is only read by IOMMUs that have it. */
 	pt->snoop_control = env.snoop_control || spec->enforce_snoop;
 	pt->device_tlb = env.device_tlb;
-	pt->access_dirty = env.access_dirty;
+	/* The same with dirty bits. */
+	pt->access_dirty = env.access_dirty || spec->dirty_tracking;
 	pt->dirty_tracking = spec->dirty_tracking;
 	pt->faults = spec->faults;
 	pt->depth = 1;

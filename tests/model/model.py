@@ -970,10 +970,7 @@ class World(Vms, Pasids, ProcessSpaces):
             space = Ioasid(lease, f, parent, a)
             space.valid = self.valid_ranges(f, chosen.suited)
             space.snoop = chosen.enforce_snoop
-            made_for = [self.devices[d] for d in a.devices] or self.devices.values()
-            space.snoop_control = all(d.snoop for d in made_for)
-            space.access_dirty = all(d.access_dirty for d in made_for)
-            space.tlb = all(d.tlb for d in made_for)
+            self._made_for(space, a.devices)
             space.forgotten.rebound(self.tick())
             if a.HasField("table"):
                 space.table = Bound.of(f, a.table)
@@ -1598,9 +1595,22 @@ class World(Vms, Pasids, ProcessSpaces):
             plan.reads.add(("dirty", s))
         return cleaning
 
+    def _made_for(self, space, names):
+        """What Translate takes the IOMMU for: what all these devices have, or all of the host."""
+        devices = [self.devices[d] for d in names] or list(self.devices.values())
+        # Others cannot be attached where that was asked for.
+        space.snoop_control = space.snoop or all(d.snoop for d in devices)
+        space.access_dirty = space.dirty_tracking or all(d.access_dirty for d in devices)
+        space.tlb = all(d.tlb for d in devices)
+
     def bits_unknown(self, lease):
-        """Dirty bits of tables may have been set, or taken out, by a broker that ended and the next."""
+        """
+        Dirty bits of tables may have been set, or taken out, by a broker that ended and the next;
+        which makes tables for those of their devices that the lease still has.
+        """
         self.restarts += 1
+        for space in self.objects(lease)[0]:
+            self._made_for(space, [d for d in space.devices if d in lease.devices])
         for memory in self.objects(lease)[1]:
             memory.file.bits_unknown()
 
