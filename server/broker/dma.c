@@ -28,7 +28,7 @@ struct dma_work {
 	size_t moved; /* of the last one */
 	struct shim_fault fault;
 	struct fault *request;	  /* waits for its answer; NULL: none */
-	struct dma_access *asked; /* of a process; NULL: none */
+	struct dma_access *asked; /* of a process, all of its pieces; NULL: none */
 	int result;
 };
 
@@ -130,7 +130,6 @@ static void dma_process_answered(struct broker_call *call, size_t moved,
 {
 	struct dma_work *w = call->data;
 
-	w->asked = NULL;
 	w->done += moved;
 	if (cause)
 		dma_process_blocked(call, cause);
@@ -175,6 +174,8 @@ static void dma_complete(struct op *op)
 		dma_ask_process(call);
 		return;
 	}
+	/* Whether it began there or not. */
+	dma_service_forget(w->asked);
 	if (w->result == SHIM_E_UNSUPPORTED) {
 		call_end(call, refuse(call, OUTCOME_UNIMPLEMENTED,
 				      "the shim has no such access, or none through this page "

@@ -19,9 +19,11 @@
  * restart of the broker they wait: the same process, told by pid and start time, may open its
  * service again.
  *
- * Nobody waits without bound: an access is answered within DMA_SERVICE_TIMEOUT_US or blocked,
+ * Nobody waits without bound: a piece is answered within DMA_SERVICE_TIMEOUT_US or blocked,
  * its call is parked meanwhile, and a process that does not answer at all has
- * DMA_SERVICE_ACCESSES_MAX of them and gets no more.  State thread.
+ * DMA_SERVICE_ACCESSES_MAX of them and gets no more.  An access of several pieces keeps its place
+ * from the first to the last, so that it is never cut off by those that began after it.
+ * State thread.
  */
 #include "server/broker/dma_service.h"
 
@@ -61,11 +63,13 @@ _Static_assert(sizeof(struct wire_answer) == 16, "docs/process.md");
 /* Answers that one look at a socket takes. */
 #define ANSWERS 32
 
+/* One of a service's places.  Free: neither asked nor held. */
 struct dma_access {
 	struct dma_service *service;
-	TAILQ_ENTRY(dma_access) by_deadline; /* broker->dma_accesses, while there is a call */
-	uint64_t id;			     /* 0: free */
-	struct broker_call *call;	     /* NULL: nobody waits for it any more */
+	TAILQ_ENTRY(dma_access) by_deadline; /* broker->dma_accesses, while asked and held */
+	uint64_t id;			     /* 0: the process has been asked for nothing */
+	struct broker_call *call;	     /* NULL: nobody holds it, or waits for it any more */
+	struct dma_access **holder;	     /* the call's pointer to this */
 	dma_service_done_fn done;
 	uint64_t deadline_us;
 	struct device *device;
@@ -161,12 +165,25 @@ static void adopt_awaiting(struct dma_service *s)
 
 /* ---- accesses ---- */
 
-/* Nobody waits for it; the process may still answer. */
+/* A call is parked until the process answers. */
+static bool is_awaited(const struct dma_access *a)
+{
+	return a->id && a->call;
+}
+
+static void stop_awaiting(struct dma_access *a)
+{
+	if (is_awaited(a))
+		TAILQ_REMOVE(&a->service->lease->broker->dma_accesses, a, by_deadline);
+}
+
+/* Nobody holds it; the process may still answer. */
 static void let_go(struct dma_access *a)
 {
 	if (!a->call)
 		return;
-	TAILQ_REMOVE(&a->service->lease->broker->dma_accesses, a, by_deadline);
+	stop_awaiting(a);
+	*a->holder = NULL;
 	a->call = NULL;
 	a->buffer = NULL;
 }
@@ -177,21 +194,41 @@ void dma_service_forget(struct dma_access *access)
 		let_go(access);
 }
 
-/* The slot may be used again, and the service be gone, when this returns. */
-static void finish(struct dma_access *a, size_t moved, enum shim_fault_cause cause)
+/*
+ * Blocked for good.  A call between two pieces is told when it asks for the next one.  The place
+ * may be used again, and the service be gone, when this returns.
+ */
+static void block(struct dma_access *a, enum shim_fault_cause cause)
 {
-	struct broker_call *call = a->call;
+	struct broker_call *call = is_awaited(a) ? a->call : NULL;
 	dma_service_done_fn done = a->done;
 
 	let_go(a);
 	if (call)
-		done(call, moved, cause);
+		done(call, 0, cause);
+}
+
+/* The call holds its place until it lets go; the service may be gone when this returns. */
+static void answered(struct dma_access *a, size_t moved, enum shim_fault_cause cause)
+{
+	stop_awaiting(a);
+	a->id = 0;
+	if (a->call)
+		a->done(a->call, moved, cause);
 }
 
 static struct dma_access *access_find(struct dma_service *s, uint64_t id)
 {
 	for (size_t i = 0; i < DMA_SERVICE_ACCESSES_MAX; i++)
 		if (s->accesses[i].id == id)
+			return &s->accesses[i];
+	return NULL;
+}
+
+static struct dma_access *access_find_free(struct dma_service *s)
+{
+	for (size_t i = 0; i < DMA_SERVICE_ACCESSES_MAX; i++)
+		if (!s->accesses[i].id && !s->accesses[i].call)
 			return &s->accesses[i];
 	return NULL;
 }
@@ -218,21 +255,29 @@ static bool send_access(struct dma_service *s, const struct dma_access *a, uint6
 }
 
 enum shim_fault_cause dma_service_ask(struct broker_call *call, const struct dma_request *request,
-				      dma_service_done_fn done, struct dma_access **ret_access)
+				      dma_service_done_fn done, struct dma_access **access)
 {
 	const struct attachment *where = request->attachment;
 	struct dma_service *s = where->ioasid->service;
-	struct dma_access *a = s ? access_find(s, 0) : NULL;
 	struct broker *broker = call->broker;
+	struct dma_access *a = *access;
 
+	/* Attached elsewhere since the last piece. */
+	if (a && a->service != s) {
+		let_go(a);
+		a = NULL;
+	}
 	if (!s)
 		return SHIM_FAULT_NOT_ATTACHED;
+	if (!a)
+		a = access_find_free(s);
 	if (!a)
 		return SHIM_FAULT_MEMORY_ERROR;
 	*a = (struct dma_access){
 		.service = s,
 		.id = s->last_id + 1,
 		.call = call,
+		.holder = access,
 		.done = done,
 		.deadline_us = broker_now(broker) + DMA_SERVICE_TIMEOUT_US,
 		.device = where->device,
@@ -245,13 +290,14 @@ enum shim_fault_cause dma_service_ask(struct broker_call *call, const struct dma
 		/* It takes nothing more; if it is gone, the watch tells. */
 		a->id = 0;
 		a->call = NULL;
+		*access = NULL;
 		return SHIM_FAULT_MEMORY_ERROR;
 	}
 	s->last_id++;
 	/* All have the same time, so this one's is the last. */
 	TAILQ_INSERT_TAIL(&broker->dma_accesses, a, by_deadline);
 	broker_expect(broker, a->deadline_us);
-	*ret_access = a;
+	*access = a;
 	return SHIM_FAULT_NONE;
 }
 
@@ -260,7 +306,7 @@ void dma_services_expire(struct broker *broker, uint64_t now_us, uint64_t *next_
 	struct dma_access *a;
 
 	while ((a = TAILQ_FIRST(&broker->dma_accesses)) && a->deadline_us <= now_us)
-		finish(a, 0, SHIM_FAULT_MEMORY_ERROR);
+		block(a, SHIM_FAULT_MEMORY_ERROR);
 	if (a && a->deadline_us < *next_us)
 		*next_us = a->deadline_us;
 }
@@ -273,7 +319,7 @@ void dma_services_drop_attachment(const struct attachment *attachment)
 		struct dma_access *a = &s->accesses[i];
 
 		if (a->call && a->device == attachment->device && a->pasid == attachment->pasid)
-			finish(a, 0, SHIM_FAULT_NOT_ATTACHED);
+			block(a, SHIM_FAULT_NOT_ATTACHED);
 	}
 }
 
@@ -322,7 +368,7 @@ static void service_end(struct dma_service *s)
 			journal_ioasid(lease, i);
 	}
 	for (size_t k = 0; k < DMA_SERVICE_ACCESSES_MAX; k++)
-		finish(&s->accesses[k], 0, SHIM_FAULT_NOT_ATTACHED);
+		block(&s->accesses[k], SHIM_FAULT_NOT_ATTACHED);
 	service_free(s);
 }
 
@@ -372,10 +418,9 @@ static bool take_answer(struct dma_service *s, const uint8_t *bytes, size_t n)
 	a = parse_answer(s, bytes, n, &done, &cause);
 	if (!a)
 		return false;
-	a->id = 0;
 	if (a->call && a->access == SHIM_READ)
 		memcpy(a->buffer, bytes + sizeof(struct wire_answer), done);
-	finish(a, done, cause);
+	answered(a, done, cause);
 	return true;
 }
 

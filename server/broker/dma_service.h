@@ -6,9 +6,9 @@
 
 /* How long a process may take for one access. */
 #define DMA_SERVICE_TIMEOUT_US UINT64_C(1000000)
-/* Accesses that a process has been asked for and has not answered, timed out or not. */
+/* Accesses that are under way in a process, or timed out and still not answered by it. */
 #define DMA_SERVICE_ACCESSES_MAX 8
-/* Bytes of one access. */
+/* Bytes of one piece of an access. */
 #define DMA_SERVICE_CHUNK 16384
 
 struct dma_service;
@@ -36,19 +36,21 @@ struct dma_request {
 };
 
 /*
- * Called once for a call that still is, and is parked: it moved so many bytes, and then this
- * fault (NONE: it goes on).
+ * Called once a piece, for a call that still is, and is parked: it moved so many bytes, and then
+ * this fault (NONE: all of the piece).
  */
 typedef void (*dma_service_done_fn)(struct broker_call *call, size_t moved,
 				    enum shim_fault_cause cause);
 
 /*
- * Asks the process.  SHIM_FAULT_NONE: the call is to be parked, *ret_access is its access until
- * done; else why the device is refused at once.
+ * Asks the process for the first piece of a call's access (*access is NULL) or for the next.
+ * SHIM_FAULT_NONE: the call is to be parked, and *access, which is the call's, names its access
+ * until dma_service_forget(), or is set to NULL when the service or the attachment ends before;
+ * else why the device is refused at once.
  */
 enum shim_fault_cause dma_service_ask(struct broker_call *call, const struct dma_request *request,
-				      dma_service_done_fn done, struct dma_access **ret_access);
-/* The call ends before its access.  NULL-safe. */
+				      dma_service_done_fn done, struct dma_access **access);
+/* The call ends, or goes on without the process.  NULL-safe. */
 void dma_service_forget(struct dma_access *access);
 /* Detached: what is under way there ends as blocked. */
 void dma_services_drop_attachment(const struct attachment *attachment);

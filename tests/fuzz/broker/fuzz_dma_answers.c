@@ -483,7 +483,7 @@ static void forget_answered(struct process *p)
 
 /* ---- steps ---- */
 
-/* The other process answers the oldest of what it was asked, in full. */
+/* Answers the oldest of what has reached the process, in full. */
 static void answer_well(struct process *p, uint8_t filler)
 {
 	static uint8_t bytes[ANSWER_SIZE + CHUNK];
@@ -493,7 +493,7 @@ static void answer_well(struct process *p, uint8_t filler)
 	size_t n;
 
 	for (size_t i = 0; i < ACCESSES_MAX; i++)
-		if (p->asked[i].id && (!oldest || p->asked[i].id < oldest->id))
+		if (p->asked[i].id && p->asked[i].seen && (!oldest || p->asked[i].id < oldest->id))
 			oldest = &p->asked[i];
 	if (!oldest || !p->served)
 		return;
