@@ -119,9 +119,12 @@ static int do_all(struct create *c)
 
 	if (!r)
 		r = find_record(c);
-	if (r < 0)
-		/* The record may be another's: it is left alone. */
+	if (r < 0) {
+		/* A record may be another's and is left alone; a folder without one is ours. */
+		if (!c->record.id && folder_is_new(&c->folder))
+			folder_remove(&c->folder);
 		return r;
+	}
 	r = lease_take(c->client, c->config, c->folder.name, &c->init, c->ask, &c->record);
 	if (!r)
 		r = folder_write(&c->folder, &c->record);

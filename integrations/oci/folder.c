@@ -376,13 +376,18 @@ static int read_members(struct json_object *o, struct record *record)
 	return record->id && record->bundle ? 0 : hook_fail(-ENOMEM, "out of memory");
 }
 
+bool folder_is_new(const struct folder *folder)
+{
+	return faccessat(folder->fd, RECORD, F_OK, 0) < 0 && errno == ENOENT;
+}
+
 int folder_read(const struct folder *folder, struct record *ret_record)
 {
 	_cleanup_json_ struct json_object *o = NULL;
 	struct record record = {};
 	int r;
 
-	if (faccessat(folder->fd, RECORD, F_OK, 0) < 0 && errno == ENOENT)
+	if (folder_is_new(folder))
 		return -ENOENT;
 	ask_init(&record.ask);
 	r = strict_read_file(folder->fd, RECORD, SIZE_LIMIT, RECORD " in the state folder", &o);

@@ -62,6 +62,8 @@ void folder_close(struct folder *folder);
 /* With all that is in it.  The lock is held until folder_close(). */
 int folder_remove(const struct folder *folder);
 
+/* Nobody has written a record into it. */
+bool folder_is_new(const struct folder *folder);
 /* -ENOENT without a message: an earlier run ended before it wrote one. */
 int folder_read(const struct folder *folder, struct record *ret_record);
 int folder_write(const struct folder *folder, const struct record *record);

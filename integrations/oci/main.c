@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -53,6 +54,20 @@ static int run(const char *stage, int n, const char *const *arguments)
 	return r;
 }
 
+/* crun gives its hooks no stderr; the system's log is what is left then. */
+static void tell(const char *message)
+{
+	struct stat err, null;
+
+	fprintf(stderr, "ioasid-oci-hook: %s\n", message);
+	if (!fstat(STDERR_FILENO, &err) &&
+	    (stat("/dev/null", &null) < 0 || err.st_rdev != null.st_rdev || !S_ISCHR(err.st_mode)))
+		return;
+	openlog("ioasid-oci-hook", LOG_PID, LOG_DAEMON);
+	syslog(LOG_ERR, "%s", message);
+	closelog();
+}
+
 int main(int argc, char **argv)
 {
 	int r;
@@ -72,6 +87,6 @@ int main(int argc, char **argv)
 	umask(022);
 	r = run(argv[1], argc - 2, (const char *const *)argv + 2);
 	if (r < 0)
-		fprintf(stderr, "ioasid-oci-hook: %s\n", hook_message() ?: strerror(-r));
+		tell(hook_message() ?: strerror(-r));
 	return r < 0 ? 1 : 0;
 }

@@ -45,7 +45,20 @@ class Container:
                 "resources": {},
             },
         }
+        # crun throws away what hooks say, unless it is told where to.
+        self.hook_log = os.path.join(self.bundle, "hook-log")
+        if runtime == "crun":
+            self.spec["annotations"]["run.oci.hooks.stderr"] = self.hook_log
         self.write_spec()
+
+    def _hook_said(self):
+        """Since last asked."""
+        if not os.path.exists(self.hook_log):
+            return ""
+        with open(self.hook_log, encoding="utf-8") as f:
+            text = f.read()
+        os.unlink(self.hook_log)
+        return text
 
     def _call(self, hook, stage, more):
         return {"path": hook, "args": ["ioasid-oci-hook", stage, "--config", self.host.config,
@@ -63,7 +76,7 @@ class Container:
         done = subprocess.run(self.command("run", "--bundle", self.bundle, self.name),
                               stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=120, check=False)
-        return done.returncode, done.stdout, done.stderr
+        return done.returncode, done.stdout, done.stderr + self._hook_said()
 
     def start(self):
         """In the background: the status and stderr of the runtime."""
@@ -76,7 +89,7 @@ class Container:
                                      stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                      timeout=120)
         with open(errors, encoding="utf-8") as f:
-            return status, f.read()
+            return status, f.read() + self._hook_said()
 
     def said(self):
         with open(self.log, encoding="utf-8") as f:
@@ -102,4 +115,4 @@ class Container:
         """With poststop hooks, if there are any.  (status, stderr)."""
         done = subprocess.run(self.command("delete", "--force", self.name), capture_output=True,
                               text=True, timeout=120, check=False)
-        return done.returncode, done.stderr
+        return done.returncode, done.stderr + self._hook_said()
