@@ -94,22 +94,22 @@ static int add_device(struct ask *ask, const char *where, const char *text, size
 
 int ask_add_devices(struct ask *ask, const char *where, const char *devices)
 {
-	for (;;) {
-		size_t n;
-		int r;
+	bool another = true;
 
-		devices += strspn(devices, " ");
-		n = strcspn(devices, ", ");
-		r = add_device(ask, where, devices, n);
+	devices += strspn(devices, " ");
+	while (another || *devices) {
+		size_t n = strcspn(devices, ", ");
+		int r = add_device(ask, where, devices, n);
+
 		if (r < 0)
 			return r;
 		devices += n;
 		devices += strspn(devices, " ");
-		if (!*devices)
-			return 0;
-		if (*devices++ != ',')
-			return hook_fail(-EINVAL, "%s: expected commas between devices", where);
+		another = *devices == ',';
+		devices += another;
+		devices += strspn(devices, " ");
 	}
+	return 0;
 }
 
 /* Digits and one letter of a power of 1024, if units are allowed; false: no such number. */

@@ -30,7 +30,7 @@ struct ask {
 void ask_init(struct ask *ret_ask);
 /* where: "annotation io.ioasid.tenant", "--tenant" */
 int ask_add_tenant(struct ask *ask, const char *where, const char *tenant);
-/* One address, or several with commas between them. */
+/* One address, or several with commas or blanks between them (podman cuts at commas). */
 int ask_add_devices(struct ask *ask, const char *where, const char *devices);
 int ask_add_ioasids(struct ask *ask, const char *where, const char *number);
 /* Bytes, with K, M, G or T (powers of 1024). */

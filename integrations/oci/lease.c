@@ -128,9 +128,11 @@ static bool has_device(const struct ask *ask, const char *device)
 int lease_claim(struct ioasid_client *client, const char *name, const struct ask *wanted,
 		struct record *record)
 {
+	char key[NAMES_KEY_SIZE];
 	const struct ioasid_scope scope = {
 		.tenant = record->ask.tenant,
 		.lease = name,
+		.key = key,
 		.flags = IOASID_SCOPE_RETRY,
 	};
 	char text[ASK_DEVICES_MAX * (ASK_DEVICE_SIZE + 2)] = "";
@@ -147,6 +149,8 @@ int lease_claim(struct ioasid_client *client, const char *name, const struct ask
 	}
 	if (!n)
 		return 0;
+	/* A run that was killed before it could write down what it had claimed. */
+	names_key(name, text, record->pid, record->started, key);
 	if (ioasid_claim(client, &scope, missing, n, NULL, &error) < 0)
 		return hook_fail_broker(error, "tenant %s: cannot claim %s", record->ask.tenant,
 					text);

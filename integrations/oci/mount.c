@@ -166,6 +166,12 @@ int mount_into(int mount_ns, const char *rootfs, int folder, const char *socket_
 				 socket_folder, strerror(-r));
 	if (fstat(own, &work.is_folder) < 0 || fstat(broker, &work.is_broker) < 0)
 		return hook_fail(-errno, "cannot look at what is mounted: %s", strerror(errno));
+	if (!(work.is_broker.st_mode & S_IXOTH))
+		return hook_fail(
+			-EACCES,
+			"%s, the folder of the tenant's socket, has the mode %04o: programs "
+			"of the container could not pass; close the folder above it instead",
+			socket_folder, work.is_broker.st_mode & 07777);
 	work.folder = own;
 	work.broker = broker;
 	r = pthread_create(&thread, NULL, in_container, &work);

@@ -11,8 +11,11 @@ import subprocess
 import time
 import unittest
 
+from .cdi import Cdi
 from .container import Container
+from .direct import Direct
 from .host import ALONE, ALONE_2, GROUP, Host, many_devices
+from .podman import Podman
 
 BUILD = None
 MANY = 20
@@ -464,7 +467,10 @@ class Crowd:
 
 
 def of(runtime):
+    """Of the hook and ioasidctl alone ("host"), of each runtime, and of podman above both."""
     if runtime == "podman":
-        return []
+        return [type("podman_%s" % below, (Podman, Case), {"below": below})
+                for below in ("runc", "crun")]
+    kinds = {"host": (Direct, Cdi)}.get(runtime, (Basic, Refusals, Limits, Ends, Roots, Crowd))
     return [type("%s_%s" % (runtime, kind.__name__), (kind, Case), {"runtime": runtime})
-            for kind in (Basic, Refusals, Limits, Ends, Roots, Crowd)]
+            for kind in kinds]

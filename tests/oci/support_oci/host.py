@@ -68,6 +68,7 @@ class Host:
             self.tenant_sockets[tenant] = os.path.join(folder, "ioasid.sock")
             self.server.arguments += ["--listen", "%s=%s:0666" % (name,
                                                                    self.tenant_sockets[tenant])]
+        os.chmod(os.path.join(self.server.run, "tenants"), 0o700)
         self.state = os.path.join(self.folder, "state")
         self.config = os.path.join(self.folder, "oci-hook.json")
         self.write_config()
@@ -106,7 +107,8 @@ class Host:
 
     def ctl(self, *words, socket="admin", code=0):
         done = subprocess.run([os.path.join(self.build, "bin", "ioasidctl"), "-o", "json", "-s",
-                               self.server.socket(socket), *words], capture_output=True,
+                               self.tenant_sockets.get(socket) or self.server.socket(socket),
+                               *words], capture_output=True,
                               text=True, timeout=60, check=False)
         if done.returncode != code:
             raise AssertionError("ioasidctl %s: %d: %s" % (words, done.returncode, done.stderr))
