@@ -8,6 +8,8 @@
 
 #include "ioasid.pb-c.h"
 
+#include <string.h>
+
 const void *convert_optional(struct result *result, const void *message, size_t size,
 			     void (*convert)(struct result *, const void *, void *))
 {
@@ -64,6 +66,14 @@ void convert_memory(struct result *result, const void *message, void *ret_memory
 	to->mappings = from->mappings;
 }
 
+static uint64_t lease_limit(const Ioasid__V1__Lease *lease, const char *resource)
+{
+	for (size_t i = 0; i < lease->n_limits; i++)
+		if (!strcmp(lease->limits[i]->resource, resource))
+			return lease->limits[i]->amount;
+	return UINT64_MAX;
+}
+
 void convert_lease(struct result *result, const void *message, void *ret_lease)
 {
 	const Ioasid__V1__Lease *from = message;
@@ -83,6 +93,10 @@ void convert_lease(struct result *result, const void *message, void *ret_lease)
 	to->pid = from->pid;
 	to->serial = from->serial;
 	to->awaited = from->awaited;
+	to->keep = from->keep;
+	to->handover = from->handover;
+	to->max_ioasids = lease_limit(from, LEASE_IOASIDS);
+	to->max_registered_bytes = lease_limit(from, LEASE_REGISTERED_BYTES);
 }
 
 void convert_usage(struct result *result, const void *message, void *ret_usage)

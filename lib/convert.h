@@ -15,6 +15,9 @@ void convert_vm(struct result *result, const void *message, void *ret_vm);
 void convert_choice(struct result *result, const void *message, void *ret_choice);
 void convert_info(struct result *result, const void *message, void *ret_info);
 void convert_attachment(struct result *result, const void *message, void *ret_attachment);
+/* Resources that a lease may have a limit of its own of. */
+#define LEASE_IOASIDS	       "ioasids"
+#define LEASE_REGISTERED_BYTES "registered_bytes"
 void convert_lease(struct result *result, const void *message, void *ret_lease);
 void convert_usage(struct result *result, const void *message, void *ret_usage);
 void convert_range(struct result *result, const void *message, void *ret_range);

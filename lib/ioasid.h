@@ -1161,6 +1161,11 @@ struct ioasid_lease {
 	uint64_t serial;
 	/* Restored after a restart of the broker; its holder has not come back yet. */
 	bool awaited;
+	/* As it was opened, see struct ioasid_lease_options.  UINT64_MAX: no limit of its own. */
+	bool keep;
+	bool handover;
+	uint64_t max_ioasids;
+	uint64_t max_registered_bytes;
 };
 
 struct ioasid_leases {
@@ -1178,12 +1183,43 @@ int ioasid_lease_open(struct ioasid_client *client, const struct ioasid_scope *s
 		      const char *name, uint32_t linger_seconds, int pidfd,
 		      uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE],
 		      struct ioasid_error **ret_error);
-/* The same with a ticket of purpose PROCESS whose pidfd was given. */
+/* How a named lease lives, and what it may hold. */
+struct ioasid_lease_options {
+	/* Seconds that it survives without a holder, 0 to 86400. */
+	uint32_t linger_seconds;
+	/* It closes when this process ends; -1: none. */
+	int pidfd;
+	/* It survives without a holder for as long as that process lives; linger_seconds is 0. */
+	bool keep;
+	/*
+	 * For agents: any program of the lease's tenant adopts it, with the secret, while nobody
+	 * holds it; the agent takes it back from whoever does, with ioasid_lease_adopt().
+	 */
+	bool handover;
+	/* Limits of this lease alone; UINT64_MAX: only its tenant's. */
+	uint64_t max_ioasids;
+	uint64_t max_registered_bytes; /* sum of the lengths of its memory */
+};
+#define IOASID_LEASE_OPTIONS_INIT                                                                  \
+	{                                                                                          \
+		0, -1, false, false, UINT64_MAX, UINT64_MAX                                        \
+	}
+
+/* As ioasid_lease_open(). */
+int ioasid_lease_open_with(struct ioasid_client *client, const struct ioasid_scope *scope,
+			   const char *name, const struct ioasid_lease_options *options,
+			   uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE],
+			   struct ioasid_error **ret_error);
+/* The same as ioasid_lease_open() with a ticket of purpose PROCESS whose pidfd was given. */
 int ioasid_lease_open_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
 			     const char *name, uint32_t linger_seconds,
 			     const uint8_t ticket[IOASID_TICKET_SIZE],
 			     uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE],
 			     struct ioasid_error **ret_error);
+/*
+ * Holds a lease that nobody holds: one that the same user opened by the same socket, or that
+ * an agent opened for handover to the caller's tenant.
+ */
 int ioasid_lease_adopt(struct ioasid_client *client, const struct ioasid_scope *scope,
 		       const char *name, const uint8_t secret[IOASID_LEASE_SECRET_SIZE],
 		       struct ioasid_error **ret_error);

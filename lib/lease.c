@@ -20,18 +20,45 @@ static int lease_begin(struct call *call, struct ioasid_client *client,
 	return r;
 }
 
-static int lease_open(struct call *call, const char *name, uint32_t linger_seconds,
-		      const uint8_t *ticket, uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE])
+/* Limits that are set, as the request wants them. */
+struct lease_limits {
+	Ioasid__V1__ResourceAmount amounts[2];
+	Ioasid__V1__ResourceAmount *pointers[2];
+	size_t n;
+};
+
+static void limits_add(struct lease_limits *limits, const char *resource, uint64_t amount)
+{
+	Ioasid__V1__ResourceAmount *a = &limits->amounts[limits->n];
+
+	if (amount == UINT64_MAX)
+		return;
+	ioasid__v1__resource_amount__init(a);
+	a->resource = (char *)resource;
+	a->amount = amount;
+	limits->pointers[limits->n++] = a;
+}
+
+static int lease_open(struct call *call, const char *name,
+		      const struct ioasid_lease_options *options, const uint8_t *ticket,
+		      uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE])
 {
 	static const struct method method =
 		METHOD("Broker", "OpenLease", open_lease_response, true, HOLDS);
 	Ioasid__V1__OpenLeaseRequest request = IOASID__V1__OPEN_LEASE_REQUEST__INIT;
 	Ioasid__V1__OpenLeaseResponse *response;
+	struct lease_limits limits = {.n = 0};
 	int r;
 
 	request.scope = call_scope(call);
 	request.name = text_or_empty(name);
-	request.linger_seconds = linger_seconds;
+	request.linger_seconds = options->linger_seconds;
+	request.keep = options->keep;
+	request.handover = options->handover;
+	limits_add(&limits, LEASE_IOASIDS, options->max_ioasids);
+	limits_add(&limits, LEASE_REGISTERED_BYTES, options->max_registered_bytes);
+	request.limits = limits.pointers;
+	request.n_limits = limits.n;
 	if (ticket) {
 		request.watch_ticket.len = IOASID_TICKET_SIZE;
 		request.watch_ticket.data = (uint8_t *)ticket;
@@ -51,8 +78,9 @@ static int lease_open(struct call *call, const char *name, uint32_t linger_secon
 }
 
 /* With a new ticket, as long as the last one died with its broker. */
-static int lease_open_watching(struct call *call, const char *name, uint32_t linger_seconds,
-			       int pidfd, uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE])
+static int lease_open_watching(struct call *call, const char *name,
+			       const struct ioasid_lease_options *options,
+			       uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE])
 {
 	struct fd_pass_retry retry = {0};
 	struct ioasid_ticket ticket;
@@ -60,25 +88,39 @@ static int lease_open_watching(struct call *call, const char *name, uint32_t lin
 
 	fd_pass_begin(&retry, call);
 	do {
-		r = fd_pass_give(call, IOASID_TICKET_PROCESS, pidfd, &ticket);
+		r = fd_pass_give(call, IOASID_TICKET_PROCESS, options->pidfd, &ticket);
 		if (!r)
-			r = lease_open(call, name, linger_seconds, ticket.bytes, ret_secret);
+			r = lease_open(call, name, options, ticket.bytes, ret_secret);
 	} while (fd_pass_again(&retry, r));
 	return fd_pass_end(&retry, r);
+}
+
+int ioasid_lease_open_with(struct ioasid_client *client, const struct ioasid_scope *scope,
+			   const char *name, const struct ioasid_lease_options *options,
+			   uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE],
+			   struct ioasid_error **ret_error)
+{
+	CALL_AUTO struct call call;
+	int r = lease_begin(&call, client, scope, ret_error);
+
+	if (!r && !options)
+		r = call_invalid(&call, "options is NULL");
+	if (r < 0)
+		return r;
+	if (options->pidfd >= 0)
+		return lease_open_watching(&call, name, options, ret_secret);
+	return lease_open(&call, name, options, NULL, ret_secret);
 }
 
 int ioasid_lease_open(struct ioasid_client *client, const struct ioasid_scope *scope,
 		      const char *name, uint32_t linger_seconds, int pidfd,
 		      uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE], struct ioasid_error **ret_error)
 {
-	CALL_AUTO struct call call;
-	int r = lease_begin(&call, client, scope, ret_error);
+	struct ioasid_lease_options options = IOASID_LEASE_OPTIONS_INIT;
 
-	if (r < 0)
-		return r;
-	if (pidfd >= 0)
-		return lease_open_watching(&call, name, linger_seconds, pidfd, ret_secret);
-	return lease_open(&call, name, linger_seconds, NULL, ret_secret);
+	options.linger_seconds = linger_seconds;
+	options.pidfd = pidfd;
+	return ioasid_lease_open_with(client, scope, name, &options, ret_secret, ret_error);
 }
 
 int ioasid_lease_open_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
@@ -87,12 +129,14 @@ int ioasid_lease_open_ticket(struct ioasid_client *client, const struct ioasid_s
 			     uint8_t ret_secret[IOASID_LEASE_SECRET_SIZE],
 			     struct ioasid_error **ret_error)
 {
+	struct ioasid_lease_options options = IOASID_LEASE_OPTIONS_INIT;
 	CALL_AUTO struct call call;
 	int r = lease_begin(&call, client, scope, ret_error);
 
 	if (!r && !ticket)
 		r = call_invalid(&call, "ticket is NULL");
-	return r < 0 ? r : lease_open(&call, name, linger_seconds, ticket, ret_secret);
+	options.linger_seconds = linger_seconds;
+	return r < 0 ? r : lease_open(&call, name, &options, ticket, ret_secret);
 }
 
 const struct method method_adopt_lease =

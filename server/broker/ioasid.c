@@ -368,7 +368,9 @@ int rpc_alloc(struct broker_call *call)
 
 	if (!p || !a || !n)
 		return refuse_no_memory(call);
-	r = negotiate(call, q, n);
+	r = lease_limit_check(call, QUOTA_IOASIDS, 1);
+	if (!r)
+		r = negotiate(call, q, n);
 	if (r)
 		return r;
 	p->choice = describe_negotiation(&call->scratch, n);

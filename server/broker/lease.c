@@ -107,6 +107,7 @@ int lease_make(struct broker *broker, struct tenant *tenant, const char *name, u
 	}
 	lease->serial = serial;
 	lease->linger_until_us = UINT64_MAX;
+	lease->limits = (struct lease_limits){UINT64_MAX, UINT64_MAX};
 	lease->watch.fd = -1;
 	lease->awaited_watch.fd = -1;
 	lease->next_id = 1;
@@ -162,6 +163,7 @@ static void lease_free(struct lease *lease)
 	assert(RB_EMPTY(&lease->objects) && RB_EMPTY(&lease->attachments));
 	assert(RB_EMPTY(&lease->pasids));
 	assert(!lease->n_memory && !lease->n_ioasids && !lease->n_vms && !lease->n_devices);
+	assert(!lease->registered_bytes);
 	assert(!lease->n_tickets && !lease->holder);
 	compact_skip(broker, lease);
 	/* Its answer is written while the lease's record still vouches for it. */
@@ -221,13 +223,39 @@ void lease_drop_holder(struct lease *lease)
 	}
 	lease_clear_holder(lease);
 	tickets_drop(lease);
-	if (!lease->name || !lease->linger_seconds) {
+	if (!lease->name || (!lease->linger_seconds && !lease->keep)) {
 		lease_close(lease, "its connection ended");
 		return;
 	}
-	lease->linger_until_us =
-		broker_now(lease->broker) + lease->linger_seconds * UINT64_C(1000000);
-	broker_expect(lease->broker, lease->linger_until_us);
+	if (!lease->keep) {
+		lease->linger_until_us =
+			broker_now(lease->broker) + lease->linger_seconds * UINT64_C(1000000);
+		broker_expect(lease->broker, lease->linger_until_us);
+	}
+	journal_lease(lease);
+}
+
+void lease_take_from_holder(struct lease *lease)
+{
+	struct broker_session *holder = lease->holder;
+	struct broker_call *call, *next;
+
+	if (!holder)
+		return;
+	for (call = LIST_FIRST(&holder->calls); call; call = next) {
+		next = LIST_NEXT(call, of_session);
+		if (call->lease == lease)
+			broker_call_cancel(call);
+	}
+	lease_clear_holder(lease);
+	tickets_drop(lease);
+}
+
+/* Its holder did not come back after a restart. */
+static void lease_expect_no_more(struct lease *lease)
+{
+	lease_await_no_more(lease);
+	lease->linger_until_us = UINT64_MAX;
 	journal_lease(lease);
 }
 
@@ -239,7 +267,9 @@ void lease_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us)
 		next = TAILQ_NEXT(lease, all);
 		if (lease->state != LEASE_OPEN || lease->linger_until_us == UINT64_MAX)
 			continue;
-		if (lease->linger_until_us <= now_us)
+		if (lease->linger_until_us <= now_us && lease->keep)
+			lease_expect_no_more(lease);
+		else if (lease->linger_until_us <= now_us)
 			lease_close(lease, "nobody adopted it in time");
 		else if (lease->linger_until_us < *next_us)
 			*next_us = lease->linger_until_us;

@@ -29,9 +29,14 @@ void lease_unwatch(struct lease *lease, struct broker_watch *watch);
 void lease_close(struct lease *lease, const char *why);
 /* The same, but that what it is to the kernel and in the registry stays for the next broker. */
 void lease_leave(struct lease *lease, const char *why);
-/* The holder is gone: a connection lease closes, a named one lingers, one that is left stays. */
+/*
+ * The holder is gone: a connection lease closes, a named one lingers or is kept, one that is left
+ * stays.
+ */
 void lease_drop_holder(struct lease *lease);
 void lease_set_holder(struct lease *lease, struct broker_session *session);
+/* Its calls in the lease are cancelled; nobody holds the lease then. */
+void lease_take_from_holder(struct lease *lease);
 /* Lingering leases whose time is over close; lowers *next_us to the next one's time. */
 void lease_expire(struct broker *broker, uint64_t now_us, uint64_t *next_us);
 

@@ -57,6 +57,7 @@ static void memory_destroy(struct memory *m)
 		m->kept = NULL;
 	}
 	lease->n_memory--;
+	lease->registered_bytes -= m->length;
 	lease->n_pending_memory--;
 	memory_free(m);
 }
@@ -215,6 +216,7 @@ static void register_complete(struct op *op)
 	p->page_size = m->page_size;
 	register_write(call, m);
 	call->lease->n_memory++;
+	call->lease->registered_bytes += m->length;
 	lease_publish(call->lease, &m->object);
 	call->note = scratch_printf(&call->scratch, "memory %llu, %llu bytes",
 				    (unsigned long long)p->memory, (unsigned long long)p->length);
@@ -296,6 +298,8 @@ int rpc_register_memory(struct broker_call *call)
 		return refuse(call, OUTCOME_INTERNAL, "the fd cannot be examined: %s",
 			      strerror(-r));
 	r = register_check(call, q, &reg->file, &length);
+	if (!r)
+		r = lease_limit_check(call, QUOTA_REGISTERED_BYTES, length);
 	if (r)
 		return r;
 

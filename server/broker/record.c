@@ -69,6 +69,14 @@ void record_lease(struct record_lease *record, const struct lease *lease)
 		r->opener_uid = lease->opener.uid;
 	}
 	r->linger_seconds = lease->linger_seconds;
+	r->keep = lease->keep;
+	r->handover = lease->handover;
+	if (lease->limits.ioasids != UINT64_MAX || lease->limits.registered_bytes != UINT64_MAX) {
+		ioasid__registry__lease_limits__init(&record->limits);
+		record->limits.ioasids = lease->limits.ioasids;
+		record->limits.registered_bytes = lease->limits.registered_bytes;
+		r->limits = &record->limits;
+	}
 	/* One that is awaited gets a time of its own at every start. */
 	if (lease->linger_until_us != UINT64_MAX && !a)
 		r->linger_until_us = lease->linger_until_us;

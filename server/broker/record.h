@@ -16,6 +16,7 @@ struct key_entry;
 
 struct record_lease {
 	Ioasid__Registry__Lease lease;
+	Ioasid__Registry__LeaseLimits limits;
 	Ioasid__Registry__Holder holder;
 	Ioasid__Registry__Watched watched;
 	Ioasid__Registry__Key closer;

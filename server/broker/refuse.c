@@ -112,6 +112,32 @@ int refuse_quota(struct broker_call *call, const struct quota_refusal *refusal)
 		      (unsigned long long)refusal->requested);
 }
 
+int lease_limit_check(struct broker_call *call, enum quota_resource resource, uint64_t requested)
+{
+	const struct lease *lease = call->lease;
+	bool ioasids = resource == QUOTA_IOASIDS;
+	uint64_t limit = ioasids ? lease->limits.ioasids : lease->limits.registered_bytes;
+	uint64_t used = ioasids ? lease->n_ioasids : lease->registered_bytes;
+	const char *name = quota_resource_name(resource);
+	struct outcome *o = &call->outcome;
+	struct scratch *a = &call->scratch;
+
+	if (limit == UINT64_MAX || (used <= limit && requested <= limit - used))
+		return OUTCOME_OK;
+	/* Whoever acts in the lease may know what it may hold. */
+	outcome_add_metadata(o, a, "lease", "%s", lease->name ?: "");
+	outcome_add_metadata(o, a, "resource", "%s", name);
+	outcome_add_metadata(o, a, "limit", "%llu", (unsigned long long)limit);
+	outcome_add_metadata(o, a, "used", "%llu", (unsigned long long)used);
+	outcome_add_metadata(o, a, "requested", "%llu", (unsigned long long)requested);
+	outcome_add_violation(
+		o, a, lease->name ?: "lease", "%s: limit %llu, used %llu, requested %llu", name,
+		(unsigned long long)limit, (unsigned long long)used, (unsigned long long)requested);
+	return refuse(call, OUTCOME_QUOTA, "%s of lease %s: limit %llu, used %llu, requested %llu",
+		      name, lease->name ?: "", (unsigned long long)limit, (unsigned long long)used,
+		      (unsigned long long)requested);
+}
+
 int refuse_registry_full(struct broker_call *call)
 {
 	return refuse(call, OUTCOME_REGISTRY_FULL,

@@ -187,8 +187,10 @@ static int restore_waiting(struct restoring *restoring)
 	}
 	if (!lease->name)
 		return restore_fail(restoring, "a connection lease that nobody held");
-	lease->linger_until_us = r->linger_until_us;
-	broker_expect(broker, lease->linger_until_us);
+	if (!lease->keep) {
+		lease->linger_until_us = r->linger_until_us;
+		broker_expect(broker, lease->linger_until_us);
+	}
 	return 0;
 }
 
@@ -230,6 +232,11 @@ static int restore_head(struct restoring *restoring)
 	lease->next_id = from->next_id;
 	lease->was_closing = r->closing;
 	lease->linger_seconds = r->linger_seconds;
+	lease->keep = r->keep;
+	lease->handover = r->handover;
+	if (r->limits)
+		lease->limits =
+			(struct lease_limits){r->limits->ioasids, r->limits->registered_bytes};
 	if (r->secret.len == LEASE_SECRET_SIZE)
 		memcpy(lease->secret, r->secret.data, LEASE_SECRET_SIZE);
 	lease->opener.uid = r->opener_uid;

@@ -226,6 +226,7 @@ static int memory_restore(struct restoring *restoring, const Ioasid__Registry__M
 	};
 	snprintf(m->label, sizeof(m->label), "%s", r->label);
 	lease->n_memory++;
+	lease->registered_bytes += m->length;
 	publish_as(lease, &m->object, r->id);
 	e = memory_charge_again(lease, m);
 	if (!e)

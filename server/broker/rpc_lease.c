@@ -4,7 +4,9 @@
  *
  * A named lease is opened by a principal (socket and uid) and adopted by the same principal
  * with its secret; whoever is not that principal, or has another secret, learns no more
- * than for a name that does not exist.
+ * than for a name that does not exist.  One that an agent opens for handover is adopted by its
+ * tenant's own programs as well, and the agent takes it back from them: a container's hook
+ * closes what the container still holds.
  */
 #include "server/broker/rpc_lease.h"
 
@@ -35,6 +37,12 @@ static bool secret_differs(const uint8_t *a, const uint8_t *b)
 	for (size_t i = 0; i < LEASE_SECRET_SIZE; i++)
 		difference |= a[i] ^ b[i];
 	return difference;
+}
+
+/* A program of the tenant that an agent opened it for. */
+static bool is_heir(const struct broker_session *s, const struct lease *lease)
+{
+	return lease->handover && s->role == POLICY_ROLE_TENANT && s->tenant == lease->tenant;
 }
 
 static int answer_secret(struct broker_call *call, const struct lease *lease)
@@ -84,14 +92,35 @@ static int open_watch(struct broker_call *call, struct lease *lease, struct tick
 	return OUTCOME_OK;
 }
 
-int rpc_open_lease(struct broker_call *call)
+/* One limit each; field: "limits[0].resource" or the like. */
+static int read_limit(struct broker_call *call, size_t i, const Ioasid__V1__ResourceAmount *from,
+		      struct lease_limits *limits)
 {
-	const Ioasid__V1__OpenLeaseRequest *q = (const void *)call->request;
-	struct lease *connection, *lease;
-	struct quota_refusal refusal;
-	struct ticket *ticket = NULL;
-	char *key = NULL;
-	int r;
+	uint64_t *to;
+	const char *field;
+
+	field = scratch_printf(&call->scratch, "limits[%zu].resource", i);
+	if (!field)
+		return refuse_no_memory(call);
+	if (!strcmp(from->resource, quota_resource_name(QUOTA_IOASIDS)))
+		to = &limits->ioasids;
+	else if (!strcmp(from->resource, quota_resource_name(QUOTA_REGISTERED_BYTES)))
+		to = &limits->registered_bytes;
+	else
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field,
+				    "a lease has limits of ioasids and registered_bytes only");
+	if (*to != UINT64_MAX)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, field, "is there twice");
+	*to = from->amount;
+	return OUTCOME_OK;
+}
+
+/* What does not depend on what there is. */
+static int open_check(struct broker_call *call, const Ioasid__V1__OpenLeaseRequest *q,
+		      struct lease_limits *ret_limits)
+{
+	struct lease_limits limits = {UINT64_MAX, UINT64_MAX};
+	int r = OUTCOME_OK;
 
 	if (!lease_name_is_valid(q->name))
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "name",
@@ -99,6 +128,35 @@ int rpc_open_lease(struct broker_call *call)
 	if (q->linger_seconds > LINGER_MAX)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "linger_seconds", "at most %d",
 				    LINGER_MAX);
+	if (q->keep && !q->watch_ticket.len)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "keep",
+				    "only with a watch_ticket: nothing else would end the lease");
+	if (q->keep && q->linger_seconds)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "linger_seconds",
+				    "must be 0 with keep");
+	if (q->handover && call->session->role != POLICY_ROLE_AGENT)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "handover",
+				    "only an agent hands a lease over");
+	for (size_t i = 0; i < q->n_limits && !r; i++)
+		r = read_limit(call, i, q->limits[i], &limits);
+	if (!r)
+		*ret_limits = limits;
+	return r;
+}
+
+int rpc_open_lease(struct broker_call *call)
+{
+	const Ioasid__V1__OpenLeaseRequest *q = (const void *)call->request;
+	struct lease *connection, *lease;
+	struct quota_refusal refusal;
+	struct ticket *ticket = NULL;
+	struct lease_limits limits;
+	char *key = NULL;
+	int r;
+
+	r = open_check(call, q, &limits);
+	if (r)
+		return r;
 	lease = lease_find_named(call->tenant, q->name);
 	if (lease)
 		return open_again(call, lease);
@@ -126,6 +184,9 @@ int rpc_open_lease(struct broker_call *call)
 	lease->open_key = key;
 	lease->open_hash = call->hash;
 	lease->linger_seconds = q->linger_seconds;
+	lease->keep = q->keep;
+	lease->handover = q->handover;
+	lease->limits = limits;
 	lease->opener = call->session->peer;
 	memcpy(lease->opener_socket, call->session->socket, sizeof(lease->opener_socket));
 	lease->opener.socket = lease->opener_socket;
@@ -151,6 +212,7 @@ int rpc_adopt_lease(struct broker_call *call)
 {
 	const Ioasid__V1__AdoptLeaseRequest *q = (const void *)call->request;
 	struct lease *lease = NULL;
+	bool takes;
 
 	if (!lease_name_is_valid(q->name))
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "name",
@@ -159,14 +221,17 @@ int rpc_adopt_lease(struct broker_call *call)
 		return refuse_field(call, OUTCOME_INVALID_FIELD, "secret", "must be %d bytes",
 				    LEASE_SECRET_SIZE);
 	lease = lease_find_named(call->tenant, q->name);
-	if (!lease || !is_opener(call->session, lease) ||
+	if (!lease || (!is_opener(call->session, lease) && !is_heir(call->session, lease)) ||
 	    secret_differs(lease->secret, q->secret.data))
 		return refuse(call, OUTCOME_NOT_FOUND, "no lease \"%s\" with this secret", q->name);
-	if (lease->holder && lease->holder != call->session)
+	takes = lease->handover && is_opener(call->session, lease);
+	if (lease->holder && lease->holder != call->session && !takes)
 		return refuse_precondition(call, OUTCOME_WRONG_STATE, q->name,
 					   "another connection holds it");
 	if (!call_response(call))
 		return refuse_no_memory(call);
+	if (lease->holder != call->session)
+		lease_take_from_holder(lease);
 	if (!lease->holder)
 		lease_set_holder(lease, call->session);
 	call->note = scratch_strdup(&call->scratch, q->name);
@@ -194,6 +259,23 @@ int rpc_close_lease(struct broker_call *call)
 	return lease_close_and_wait(call, call->lease, "its holder closed it");
 }
 
+static bool describe_limit(struct broker_call *call, enum quota_resource resource, uint64_t limit,
+			   Ioasid__V1__Lease *d)
+{
+	Ioasid__V1__ResourceAmount *amount;
+
+	if (limit == UINT64_MAX)
+		return true;
+	amount = scratch_alloc(&call->scratch, sizeof(*amount));
+	if (!amount)
+		return false;
+	ioasid__v1__resource_amount__init(amount);
+	amount->resource = (char *)quota_resource_name(resource);
+	amount->amount = limit;
+	d->limits[d->n_limits++] = amount;
+	return true;
+}
+
 Ioasid__V1__Lease *lease_describe(struct broker_call *call, const struct lease *lease)
 {
 	Ioasid__V1__Lease *d = scratch_alloc(&call->scratch, sizeof(*d));
@@ -209,6 +291,12 @@ Ioasid__V1__Lease *lease_describe(struct broker_call *call, const struct lease *
 	d->closing = lease->state != LEASE_OPEN;
 	d->awaited = lease->awaited != NULL;
 	d->linger_seconds = lease->linger_seconds;
+	d->keep = lease->keep;
+	d->handover = lease->handover;
+	d->limits = scratch_calloc(&call->scratch, 2, sizeof(*d->limits));
+	if (!d->limits || !describe_limit(call, QUOTA_IOASIDS, lease->limits.ioasids, d) ||
+	    !describe_limit(call, QUOTA_REGISTERED_BYTES, lease->limits.registered_bytes, d))
+		return NULL;
 	d->ioasids = lease->n_ioasids;
 	d->memories = lease->n_memory;
 	d->devices = lease->n_devices;

@@ -251,6 +251,12 @@ struct lease_claimant {
 	uint8_t token[RESUME_TOKEN_SIZE];
 };
 
+/* Of one lease, beside its tenant's; UINT64_MAX: none. */
+struct lease_limits {
+	uint64_t ioasids;
+	uint64_t registered_bytes;
+};
+
 struct lease {
 	struct broker *broker;
 	struct tenant *tenant;
@@ -265,7 +271,10 @@ struct lease {
 	char *name; /* NULL: a connection lease */
 	uint8_t secret[LEASE_SECRET_SIZE];
 	uint32_t linger_seconds;
-	uint64_t linger_until_us;  /* UINT64_MAX: held */
+	uint64_t linger_until_us; /* UINT64_MAX: held, or kept */
+	bool keep;		  /* for as long as the watched process lives */
+	bool handover;		  /* its tenant's programs may adopt it */
+	struct lease_limits limits;
 	struct broker_peer opener; /* who may adopt: socket and uid */
 	char opener_socket[64];
 	char *open_key; /* idempotency key of the OpenLease */
@@ -289,8 +298,9 @@ struct lease {
 	struct object_tree unlisted;	     /* freed, and still referred to or being taken down */
 	struct ioasid_list retiring_ioasids; /* nothing refers to them any more */
 	struct vm_list retiring_vms;
-	uint64_t n_memory;  /* pending ones included */
-	uint64_t n_ioasids; /* likewise */
+	uint64_t n_memory;	   /* pending ones included */
+	uint64_t registered_bytes; /* the sum of their lengths */
+	uint64_t n_ioasids;	   /* likewise */
 	uint64_t n_vms;
 	uint64_t n_pending_memory;
 	uint64_t n_pending_ioasids; /* retiring ones included */

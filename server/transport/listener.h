@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define LISTENERS_MAX	  8
+#define LISTENERS_MAX	  64
 #define LISTENER_NAME_MAX 63
 
 struct listener {

@@ -259,6 +259,82 @@ class Named(Case):
                       ("INVALID_FIELD", "TICKET_REFUSED"))
         self.assertIsNone(self.lease("w"))
 
+    def watching(self, conn, victim, **scope):
+        """A watch_ticket for the process of an actor."""
+        ticket = self.ticket(conn, self.pb.TICKET_PURPOSE_PROCESS, **scope)
+        self.assertEqual(victim.exchange(conn.path, fdpass.request(fdpass.GIVE, ticket),
+                                         [victim.pidfd()])[0], fdpass.OK)
+        return ticket
+
+    def test_kept_as_long_as_the_process_lives(self):
+        victim, first = self.fresh_actor(policy.A), self.connect()
+        secret = self.open(first, keep=True, watch_ticket=self.watching(first, victim))
+        self.alloc(first, lease="vm")
+        first.close()
+        self.wait_unheld()
+        # A lease without a holder and without a time to linger would be gone at once.
+        time.sleep(0.3)
+        second = self.connect()
+        second.AdoptLease(name="vm", secret=secret)
+        self.assertEqual(len(second.ListIoasids(lease="vm").ioasids), 1)
+        self.assertTrue(self.lease().keep)
+        victim.kill()
+        self.wait_gone()
+        self.assertEqual(self.used("org/a", "ioasids", "kept_fds"), [0, 0])
+
+    def test_bad_ways_to_keep(self):
+        victim = self.fresh_actor(policy.A)
+        self.refused("INVALID_FIELD", self.a.OpenLease, name="w", keep=True, field="keep")
+        self.refused("INVALID_FIELD", self.a.OpenLease, name="w", keep=True, linger_seconds=1,
+                     watch_ticket=self.watching(self.a, victim), field="linger_seconds")
+        self.assertIsNone(self.lease("w"))
+
+    def test_limits_of_its_own(self):
+        self.open(limits=[dict(resource="ioasids", amount=2),
+                          dict(resource="registered_bytes", amount=3 * PAGE)])
+        one, two = (self.alloc(self.a, lease="vm") for _ in range(2))
+        refusal = self.refused("QUOTA", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL, lease="vm")
+        self.assertIn("ioasids of lease vm: limit 2, used 2, requested 1", refusal.message)
+        # The tenant's other leases are not concerned, and what is given back counts no more.
+        self.alloc(self.a)
+        self.a.Free(ioasid=one, lease="vm")
+        self.alloc(self.a, lease="vm")
+        memory = self.memory(self.a, 2, scope={"lease": "vm"})
+        self.memory(self.a, 1, scope={"lease": "vm"})
+        before = self.used("org/a", "registered_bytes", "kept_fds")
+        ticket = self.given(self.a, self.a.actor.memfd(size=PAGE), lease="vm")
+        refusal = self.refused("QUOTA", self.a.RegisterMemory, lease="vm", read=True,
+                               ticket=ticket)
+        self.assertIn("registered_bytes of lease vm: limit 12288, used 12288, requested 4096",
+                      refusal.message)
+        self.assertEqual(self.used("org/a", "registered_bytes"), before[0])
+        self.a.UnregisterMemory(memory=memory.id, lease="vm")
+        self.memory(self.a, 2, scope={"lease": "vm"})
+        self.assertEqual({x.resource: x.amount for x in self.lease(conn=self.a).limits},
+                         {"ioasids": 2, "registered_bytes": 3 * PAGE})
+        self.assertTrue(two)
+
+    def test_memory_that_is_mapped_still_counts(self):
+        self.open(limits=[dict(resource="registered_bytes", amount=PAGE)])
+        memory = self.memory(self.a, 1, scope={"lease": "vm"})
+        ioasid = self.alloc(self.a, lease="vm")
+        self.map(self.a, ioasid, self.entry(0x10010000, memory), lease="vm")
+        self.a.UnregisterMemory(memory=memory.id, lease="vm")
+        ticket = self.given(self.a, self.a.actor.memfd(size=PAGE), lease="vm")
+        self.refused("QUOTA", self.a.RegisterMemory, lease="vm", read=True, ticket=ticket)
+        self.a.Unmap(ioasid=ioasid, lease="vm", ranges=[dict(iova=0x10010000, length=PAGE)])
+        self.memory(self.a, 1, scope={"lease": "vm"})
+
+    def test_limits_of_nothing_and_bad_ones(self):
+        self.open(limits=[dict(resource="ioasids", amount=0)])
+        self.refused("QUOTA", self.a.Alloc, kind=self.pb.IOASID_KIND_KERNEL, lease="vm")
+        for limits, field in (([("vms", 1)], "limits[0].resource"),
+                              ([("", 1)], "limits[0].resource"),
+                              ([("ioasids", 1), ("ioasids", 2)], "limits[1].resource")):
+            self.refused("INVALID_FIELD", self.a.OpenLease, name="w", field=field,
+                         limits=[dict(resource=r, amount=n) for r, n in limits])
+        self.assertIsNone(self.lease("w"))
+
     def test_close_with_everything_in_it(self):
         self.open()
         device = self.device(self.a, lease="vm")

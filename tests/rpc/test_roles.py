@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may call what: every method of the service descriptor, as every role."""
+import time
+
 from support import policy
 from support.case import Case
 from support.client import Refused
@@ -169,6 +171,50 @@ class Agents(Case):
             "AdoptLease", name="pod", secret=secret).reason == "WRONG_STATE" else "NOT_FOUND",
             self.a.AdoptLease, name="pod", secret=secret)
         self.agent.CloseLease(lease="pod", tenant="org/a")
+
+    def test_lease_handed_over(self):
+        """To the tenant's programs, by whatever socket and uid; and taken back."""
+        secret = self.agent.OpenLease(name="pod", linger_seconds=30, tenant="org/a",
+                                      handover=True).secret
+        self.addCleanup(self.agent.CloseLease, lease="pod", tenant="org/a")
+        device = self.inventory.single[0].address
+        self.agent.ClaimDevice(devices=[device], lease="pod", tenant="org/a")
+        # The agent holds it still.
+        self.refused("WRONG_STATE", self.a.AdoptLease, name="pod", secret=secret)
+        first = self.connect(policy.AGENT, "agents")
+        first.AdoptLease(name="pod", secret=secret, tenant="org/a")
+        self.refused("NOT_FOUND", self.agent.ListIoasids, lease="pod", tenant="org/a")
+        first.close()
+        self.until_unheld("pod")
+        self.refused("NOT_FOUND", self.a.AdoptLease, name="pod", secret=b"x" * 32)
+        self.refused("NOT_FOUND", self.b.AdoptLease, name="pod", secret=secret)
+        self.refused("ROLE_FORBIDDEN", self.b.AdoptLease, name="pod", secret=secret,
+                     tenant="org/a")
+        self.a.AdoptLease(name="pod", secret=secret)
+        ioasid = self.alloc(self.a, [device], lease="pod")
+        self.a.Attach(device=device, ioasid=ioasid, lease="pod")
+        faults = self.a.watch("WatchFaults", lease="pod")
+        self.assertIsNone(faults.next(0.2))
+        # Another program of the tenant does not get what the first one holds; the agent does.
+        self.refused("WRONG_STATE", self.connect(policy.A).AdoptLease, name="pod", secret=secret)
+        self.agent.AdoptLease(name="pod", secret=secret, tenant="org/a")
+        self.refused("NOT_FOUND", self.a.GetIoasid, ioasid=ioasid, lease="pod")
+        self.assertIsInstance(faults.next(5 * self.slow), Refused)
+        self.agent.GetIoasid(ioasid=ioasid, lease="pod", tenant="org/a")
+
+    def until_unheld(self, name):
+        end = time.monotonic() + 5 * self.slow
+        while any(x.held for x in self.admin.ListLeases().leases if x.name == name):
+            self.assertLess(time.monotonic(), end, "still held")
+            time.sleep(0.01)
+
+    def test_only_agents_hand_over(self):
+        self.refused("INVALID_FIELD", self.a.OpenLease, name="pod", handover=True,
+                     field="handover")
+        secret = self.a.OpenLease(name="pod", linger_seconds=30).secret
+        self.refused("NOT_FOUND", self.agent.AdoptLease, name="pod", secret=secret,
+                     tenant="org/a")
+        self.a.CloseLease(lease="pod")
 
     def test_agent_watches_its_tenants(self):
         stream = self.agent.watch("WatchEvents", tenant="org/a")
