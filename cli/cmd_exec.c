@@ -376,7 +376,7 @@ static int exec(struct cli *cli, const struct cli_args *args)
 }
 
 static const struct cli_param exec_args[] = {
-	{"PROGRAM", CLI_TEXT, CLI_REQUIRED | CLI_REPEATED,
+	{"PROGRAM", CLI_ARGUMENT, CLI_REQUIRED | CLI_REPEATED,
 	 .help = "program and its arguments, after --"},
 	{},
 };
