@@ -30,6 +30,7 @@ extern const struct cli_command cmd_attach_add, cmd_attach_list, cmd_detach, cmd
 extern const struct cli_command cmd_dma_read, cmd_dma_write, cmd_translate;
 extern const struct cli_command cmd_walk;
 extern const struct cli_command cmd_lease_open, cmd_lease_adopt, cmd_lease_close, cmd_lease_list;
+extern const struct cli_command cmd_cdi_generate, cmd_cdi_list, cmd_cdi_remove;
 extern const struct cli_command cmd_tenant_list, cmd_tenant_show, cmd_tenant_drain,
 	cmd_tenant_revoke, cmd_tenant_set_limit;
 extern const struct cli_command cmd_quota_show, cmd_quota_set, cmd_quota_explain;
