@@ -727,8 +727,12 @@ class Signals(Case):
         self.assertEqual(os.waitstatus_to_exitcode(status), 3)
 
     def test_terminal_of_another_group(self):
-        """A program that has left the group is sent what the terminal sends."""
-        pid, fd = self.terminal("/usr/bin/python3", "-c", "import os; os.setpgid(0, 0)" + LISTENER)
+        """A program that has left the group is sent what the terminal sends.  It reads nothing:
+        in the background that would stop it."""
+        listener = LISTENER.replace("for line in sys.stdin", "while signal.pause() is None")
+        pid, fd = self.terminal("/usr/bin/python3", "-c",
+                                "import os; os.setpgid(0, 0)" + listener.split("    if line")[0] +
+                                "    pass")
         self.read_until(fd, "ready")
         os.write(fd, b"\x03")
         self.read_until(fd, "got SIGINT")
