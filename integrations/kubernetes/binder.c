@@ -50,6 +50,8 @@ struct binder {
 	struct record_table records;
 	/* Said once, until it is good again. */
 	bool pods_failed;
+	/* Looks at the pods are poll_seconds apart: two in a row are two moments. */
+	uint64_t pods_us;
 };
 
 static uint64_t now_us(void)
@@ -432,8 +434,9 @@ static void look_at_pods(struct binder *binder)
 	struct pods *pods;
 	int r;
 
-	if (!kubelet_is_settled(binder->c.config))
+	if (now_us() < binder->pods_us || !kubelet_is_settled(binder->c.config))
 		return;
+	binder->pods_us = now_us() + binder->c.config->poll_seconds * UINT64_C(1000000);
 	r = pods_list(binder->c.config->pod_resources, &pods, why);
 	if (r && !binder->pods_failed)
 		say("pods cannot be looked at, nothing is released: %s", why);

@@ -190,9 +190,12 @@ class Kubelet:
         request.container_requests.add(devices_ids=ids)
         answer = self.endpoints[resource].call("Allocate", request, self.pb.AllocateResponse)
         pod = Pod(namespace, name, container, resource, ids, answer.container_responses[0])
-        with self.lock:
-            self.pods[namespace, name, container] = pod
+        self.add(pod)
         return pod
+
+    def add(self, pod):
+        with self.lock:
+            self.pods[pod.namespace, pod.name, pod.container] = pod
 
     def start_container(self, pod, timeout=30):
         request = self.pb.PreStartContainerRequest(devices_ids=pod.ids)
