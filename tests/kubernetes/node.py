@@ -90,15 +90,20 @@ class Node:
 
     # ---- the plugin
 
-    def start_plugin(self, environment=None):
+    def start_plugin(self):
+        """With the capabilities that packaging/kubernetes/daemonset.yaml gives it; where it has
+        to mount, with one more."""
         path = os.path.join(self.folder, "config.json")
+        capabilities = ["dac_override", "fowner"]
+        if not self.config["state_dir"].startswith(self.folder):
+            capabilities.append("sys_admin")
         with open(path, "w") as f:
             json.dump(self.config, f)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [os.path.join(self.build, "bin", "ioasid-device-plugin"), "--config", path],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent,
-                env={**os.environ, **(environment or {})})
+                ["setpriv", "--bounding-set", "-all,+" + ",+".join(capabilities), "--no-new-privs",
+                 os.path.join(self.build, "bin", "ioasid-device-plugin"), "--config", path],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
 
     def kill_plugin(self):
         self.process.kill()
