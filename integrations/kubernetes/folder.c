@@ -209,6 +209,9 @@ int folder_follow(struct folders *folders, const char *id, const char *socket)
 	fd = openat(folders->ids_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || lstat(socket, &there) < 0)
 		return -errno;
+	/* A closed folder stays closed. */
+	if (faccessat(fd, LEASE, F_OK, 0) < 0)
+		return 0;
 	if (!S_ISSOCK(there.st_mode) ||
 	    (!fstatat(fd, SOCKET, &here, AT_SYMLINK_NOFOLLOW) && here.st_dev == there.st_dev &&
 	     here.st_ino == there.st_ino))

@@ -28,7 +28,7 @@ int folders_state_fd(const struct folders *folders);
 int folder_reset(struct folders *folders, const char *id);
 int folder_fill(struct folders *folders, const char *id, const char *socket, const char *lease,
 		size_t length);
-/* If the broker has another socket now, then the folder has, too. */
+/* If the broker has another socket now, then the folder has, too, if it was filled. */
 int folder_follow(struct folders *folders, const char *id, const char *socket);
 int folder_remove(struct folders *folders, const char *id);
 /* Those that keep() does not want, left over from a plugin that was killed. */

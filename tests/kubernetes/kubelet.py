@@ -105,8 +105,8 @@ class Kubelet:
         self.pods, self.endpoints, self.registrations = {}, {}, []
         self.lock, self.registered = threading.RLock(), threading.Condition()
         self.server = self.pod_server = None
-        # How many answers of List leave every pod out, as one that has just started does.
-        self.forgetful = 0
+        # Until then List leaves every pod out, as one that has just started does.
+        self.forgets_until = 0
         os.makedirs(self.folder, exist_ok=True)
 
     # ---- life
@@ -150,11 +150,13 @@ class Kubelet:
     def _list(self, data, context):
         answer = self.pods_pb.ListPodResourcesResponse()
         with self.lock:
-            if self.forgetful:
-                self.forgetful -= 1
+            if time.monotonic() < self.forgets_until:
                 return answer.SerializeToString()
+            of = {}
             for pod in self.pods.values():
-                p = answer.pod_resources.add(name=pod.name, namespace=pod.namespace)
+                p = of.get((pod.namespace, pod.name)) or answer.pod_resources.add(
+                    name=pod.name, namespace=pod.namespace)
+                of[pod.namespace, pod.name] = p
                 c = p.containers.add(name=pod.container)
                 c.devices.add(resource_name=pod.resource, device_ids=pod.ids)
         return answer.SerializeToString()

@@ -73,7 +73,7 @@ class Node:
             "kubelet_dir": self.kubelet.folder,
             "pod_resources": self.kubelet.pod_resources,
             "state_dir": self.state,
-            "poll_seconds": 1, "grace_seconds": 1, "settle_seconds": 0,
+            "poll_seconds": 1, "grace_seconds": 1, "settle_seconds": 2,
             "cdi": "ioasid.io/device",
             "namespaces": {
                 "web": {"tenant": "acme/web", "socket": self.server.socket("acme-web")},
