@@ -55,7 +55,7 @@ struct cli {
 	const char *key;
 	uint64_t timeout_ms;
 
-	/* $IOASID_LEASE is that of a lease which was given (exec); or why that makes no sense. */
+	/* $IOASID_LEASE_FILE: a lease that was given (exec); or why that makes no sense. */
 	struct ioasid_given *given;
 	struct ioasid_error *given_error;
 	bool sigpipe_was_ignored; /* as a program that is started is to find it */

@@ -86,7 +86,8 @@ const struct cli_param cli_globals[] = {
 	{"socket", CLI_FILE, .letter = 's',
 	 .help = "the broker's socket ($IOASID_SOCKET, /run/ioasid/ioasid.sock)"},
 	{"lease", CLI_TEXT, .letter = 'l', .value = "NAME", .max = 128,
-	 .help = "act in this named lease ($IOASID_LEASE, a name or what `exec` gave)"},
+	 .help = "act in this named lease ($IOASID_LEASE; else what `exec` or a container's hook "
+		 "gave)"},
 	{"secret-file", CLI_FILE, .help = "the lease's secret ($IOASID_LEASE_SECRET_FILE)"},
 	{"tenant", CLI_TEXT, .letter = 't', .value = "PATH", .help = "agents: act for this tenant"},
 	{"key", CLI_TEXT, .max = 64,

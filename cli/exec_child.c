@@ -106,8 +106,9 @@ static int set_environment(const char *socket, const struct message *message, co
 		devices = longer;
 	}
 	/* What a launcher before this one gave is not this program's. */
+	r = r ?: unsetenv("IOASID_LEASE");
 	r = r ?: unsetenv("IOASID_LEASE_SECRET_FILE");
-	r = r ?: set_number("IOASID_LEASE", "fd:%d", fds[0]);
+	r = r ?: set_number("IOASID_LEASE_FILE", "fd:%d", fds[0]);
 	return r ?: n > 1 ? setenv("IOASID_DEVICE_FDS", devices, 1) : unsetenv("IOASID_DEVICE_FDS");
 }
 

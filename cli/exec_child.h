@@ -31,7 +31,7 @@ struct exec_child {
 		.pidfd = -1, .channel = -1                                                         \
 	}
 
-/* What the program finds: $IOASID_SOCKET, $IOASID_LEASE and $IOASID_DEVICE_FDS. */
+/* What the program finds: $IOASID_SOCKET, $IOASID_LEASE_FILE and $IOASID_DEVICE_FDS. */
 struct exec_gifts {
 	int lease_fd;
 	size_t n_fds;

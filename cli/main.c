@@ -39,15 +39,14 @@ static const char *environment(const char *name)
 }
 
 /*
- * $IOASID_LEASE is the name of a lease, or the file of one that was given to this process: names
- * have neither a slash nor a colon.  What is wrong with a file concerns commands in it only.
+ * $IOASID_LEASE is the name of a lease; else $IOASID_LEASE_FILE may be one that was given to this
+ * process.  What is wrong with a file concerns commands in it only.
  */
 static void find_lease(struct cli *cli)
 {
 	cli->lease = environment("IOASID_LEASE");
-	if (!cli->lease || !strpbrk(cli->lease, "/:"))
+	if (cli->lease || !environment("IOASID_LEASE_FILE"))
 		return;
-	cli->lease = NULL;
 	if (ioasid_given_read(&cli->given, &cli->given_error) < 0)
 		return;
 	cli->lease = cli->given->lease;

@@ -3,7 +3,7 @@
  * What this process was given by whoever started it (ioasidctl exec, an OCI hook, a device
  * plugin): a lease that is open already, with devices claimed in it, and fds of them.
  *
- *	IOASID_LEASE		path of the lease file (lease_file.h), or "fd:N"
+ *	IOASID_LEASE_FILE		path of the lease file (lease_file.h), or "fd:N"
  *	IOASID_DEVICE_FDS	"0000:01:00.0=5 0000:01:00.1=6"
  *
  * The environment is the only thing that is global here; it is read anew by each call, and never
@@ -72,7 +72,7 @@ static bool parse_fd(const char *text, size_t length, int *ret_fd)
 	return true;
 }
 
-/* The file that IOASID_LEASE names; *ret_own: to be closed. */
+/* The file that IOASID_LEASE_FILE names; *ret_own: to be closed. */
 static int open_lease(const char *value, int *ret_fd, bool *ret_own,
 		      struct ioasid_error **ret_error)
 {
@@ -81,14 +81,14 @@ static int open_lease(const char *value, int *ret_fd, bool *ret_own,
 	if (!strncmp(value, "fd:", 3)) {
 		if (!parse_fd(value + 3, strlen(value + 3), ret_fd))
 			return lease_file_error(-EINVAL, IOASID_INVALID_ARGUMENT, "LEASE_FILE",
-						ret_error, "IOASID_LEASE",
+						ret_error, "IOASID_LEASE_FILE",
 						"expected a number after fd:");
 		*ret_own = false;
 		return 0;
 	}
 	if (*value != '/')
 		return lease_file_error(-EINVAL, IOASID_INVALID_ARGUMENT, "LEASE_FILE", ret_error,
-					"IOASID_LEASE",
+					"IOASID_LEASE_FILE",
 					"expected an absolute path of a lease file, or fd:N");
 	/* A FIFO in its place must not stop the program. */
 	fd = open(value, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -133,7 +133,7 @@ static int read_lease(const char *value, int fd, struct lease_file *ret_file,
 	char problem[LEASE_FILE_PROBLEM_SIZE];
 	/* One more, to tell a file that is too long. */
 	char text[LEASE_FILE_MAX + 1];
-	size_t length;
+	size_t length = 0;
 	int r = read_all(fd, text, sizeof(text), &length);
 
 	if (r < 0)
@@ -152,14 +152,14 @@ static int read_lease(const char *value, int fd, struct lease_file *ret_file,
 /* -ENODATA: nothing was given. */
 static int find_lease(struct lease_file *ret_file, struct ioasid_error **ret_error)
 {
-	const char *value = getenv("IOASID_LEASE");
+	const char *value = getenv("IOASID_LEASE_FILE");
 	_cleanup_close_ int own = -1;
 	bool is_own;
 	int fd, r;
 
 	if (!value || !*value)
 		return lease_file_error(-ENODATA, IOASID_FAILED_PRECONDITION, "NOTHING_GIVEN",
-					ret_error, "IOASID_LEASE",
+					ret_error, "IOASID_LEASE_FILE",
 					"not set: this program was given no lease");
 	r = open_lease(value, &fd, &is_own, ret_error);
 	if (r < 0)

@@ -306,12 +306,12 @@ class Programs(Case):
     def test_what_is_given(self):
         r = self.run_exec("--", "sh", "-c", r"""
             env | grep ^IOASID_ | sort
-            cat "/proc/self/fd/${IOASID_LEASE#fd:}"
+            cat "/proc/self/fd/${IOASID_LEASE_FILE#fd:}"
             ls -l /proc/self/fd | sed -n 's/.* \([0-9]*\) -> \(.*\)/fd \1 \2/p'
             grep -E '^Sig(Blk|Ign)' /proc/self/status""")
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         lines = r.stdout.splitlines()
-        self.assertRegex(lines[0], r"^IOASID_LEASE=fd:\d+$")
+        self.assertRegex(lines[0], r"^IOASID_LEASE_FILE=fd:\d+$")
         self.assertEqual(lines[1], "IOASID_SOCKET=" + self.broker.socket("tenants"))
         lease = json.loads(lines[2])
         self.assertEqual(sorted(lease), ["devices", "lease", "secret", "tenant", "version"])
@@ -328,7 +328,7 @@ class Programs(Case):
     def test_lease_file_is_sealed(self):
         r = self.run_exec("--", "/usr/bin/python3", "-c", """
 import fcntl, os
-fd = int(os.environ["IOASID_LEASE"][3:])
+fd = int(os.environ["IOASID_LEASE_FILE"][3:])
 print(fcntl.fcntl(fd, 1034), os.read(fd, 1))
 try:
     os.pwrite(fd, b"x", 0)
@@ -384,22 +384,22 @@ memory read $m 0 15 --as text
         self.assertEqual(self.ctl("lease", "close", **env).returncode, 0)
 
     def test_lease_that_makes_no_sense(self):
-        r = self.ctl("ioasid", "list", IOASID_LEASE="/nonexistent/lease.json")
+        r = self.ctl("ioasid", "list", IOASID_LEASE_FILE="/nonexistent/lease.json")
         self.assertEqual(r.returncode, 1)
         self.assertIn("/nonexistent/lease.json: No such file", r.stderr)
-        r = self.ctl("ioasid", "list", IOASID_LEASE="fd:77")
+        r = self.ctl("ioasid", "list", IOASID_LEASE_FILE="fd:77")
         self.assertEqual(r.returncode, 1)
         self.assertIn("fd:77: Bad file descriptor", r.stderr)
         path = self.broker.path("lease.json")
         with open(path, "w", encoding="ascii") as f:
             f.write('{"version":1,"tenant":"org/a","lease":"x","secret":"00","devices":[]}')
-        r = self.ctl("ioasid", "list", IOASID_LEASE=path)
+        r = self.ctl("ioasid", "list", IOASID_LEASE_FILE=path)
         self.assertEqual(r.returncode, 1)
         self.assertIn('"secret": expected 64 hexadecimal digits', r.stderr)
-        self.assertEqual(self.ctl("status", IOASID_LEASE=path).returncode, 0)
+        self.assertEqual(self.ctl("status", IOASID_LEASE_FILE=path).returncode, 0)
         with open(path, "w", encoding="ascii") as f:
             f.write('{"version":1,"tenant":"org/a","lease":"x","secret":"%064d","devices":[]}' % 0)
-        self.assertEqual(self.ctl("ioasid", "list", IOASID_LEASE=path).returncode, 5)
+        self.assertEqual(self.ctl("ioasid", "list", IOASID_LEASE_FILE=path).returncode, 5)
 
 
 class Agents(Case):

@@ -206,7 +206,7 @@ static void set_fd(int fd)
 	char value[32];
 
 	snprintf(value, sizeof(value), "fd:%d", fd);
-	setenv("IOASID_LEASE", value, 1);
+	setenv("IOASID_LEASE_FILE", value, 1);
 }
 
 static void refuses(int expected, const char *reason, const char *text)
@@ -243,21 +243,21 @@ static void test_read(void **state)
 	char folder[] = "/tmp/ioasid-given-XXXXXX", path[64];
 	int fd = memfd_with(WHOLE);
 
-	unsetenv("IOASID_LEASE");
-	refuses(-ENODATA, "NOTHING_GIVEN", "IOASID_LEASE: not set");
-	setenv("IOASID_LEASE", "", 1);
-	refuses(-ENODATA, "NOTHING_GIVEN", "IOASID_LEASE: not set");
+	unsetenv("IOASID_LEASE_FILE");
+	refuses(-ENODATA, "NOTHING_GIVEN", "IOASID_LEASE_FILE: not set");
+	setenv("IOASID_LEASE_FILE", "", 1);
+	refuses(-ENODATA, "NOTHING_GIVEN", "IOASID_LEASE_FILE: not set");
 	/* The name of a lease, as ioasidctl takes it, is no file in the working directory. */
-	setenv("IOASID_LEASE", "exec-7", 1);
-	refuses(-EINVAL, "LEASE_FILE", "IOASID_LEASE: expected an absolute path");
+	setenv("IOASID_LEASE_FILE", "exec-7", 1);
+	refuses(-EINVAL, "LEASE_FILE", "IOASID_LEASE_FILE: expected an absolute path");
 	for (size_t i = 0; i < 6; i++) {
 		static const char *const values[] = {"fd:",   "fd:x",  "fd:-1",
 						     "fd: 3", "fd:03", "fd:99999999999"};
 
-		setenv("IOASID_LEASE", values[i], 1);
-		refuses(-EINVAL, "LEASE_FILE", "IOASID_LEASE: expected a number after fd:");
+		setenv("IOASID_LEASE_FILE", values[i], 1);
+		refuses(-EINVAL, "LEASE_FILE", "IOASID_LEASE_FILE: expected a number after fd:");
 	}
-	setenv("IOASID_LEASE", "fd:1000000", 1);
+	setenv("IOASID_LEASE_FILE", "fd:1000000", 1);
 	refuses(-EBADF, "LEASE_FILE", "fd:1000000: Bad file descriptor");
 
 	/* From its beginning, as often as anybody likes, and the fd stays open. */
@@ -269,7 +269,7 @@ static void test_read(void **state)
 
 	assert_non_null(mkdtemp(folder));
 	snprintf(path, sizeof(path), "%s/lease.json", folder);
-	setenv("IOASID_LEASE", path, 1);
+	setenv("IOASID_LEASE_FILE", path, 1);
 	refuses(-ENOENT, "LEASE_FILE", "lease.json: No such file");
 	assert_int_equal(mkfifo(path, 0600), 0);
 	refuses(-EINVAL, "LEASE_FILE", "lease.json: not a regular file");
@@ -285,7 +285,7 @@ static void test_read(void **state)
 	close(fd);
 	unlink(path);
 	rmdir(folder);
-	unsetenv("IOASID_LEASE");
+	unsetenv("IOASID_LEASE_FILE");
 }
 
 static void test_device_fds(void **state)
@@ -429,7 +429,7 @@ static void test_adopt(void **state)
 	struct ioasid_leases *leases;
 	int fd = memfd_with(WHOLE), other;
 
-	unsetenv("IOASID_LEASE");
+	unsetenv("IOASID_LEASE_FILE");
 	assert_int_equal(ioasid_lease_adopt_given(client, name, &error), -ENODATA);
 	assert_string_equal(error->reason, "NOTHING_GIVEN");
 	ioasid_error_free(error);
@@ -475,7 +475,7 @@ static void test_adopt(void **state)
 	acts_in(client, "", "acme/db");
 	ioasid_client_unref(client);
 	close(fd);
-	unsetenv("IOASID_LEASE");
+	unsetenv("IOASID_LEASE_FILE");
 	fake_broker_free(broker);
 }
 
@@ -517,7 +517,7 @@ static void test_adopt_refused(void **state)
 	assert_string_equal(name, "as before");
 	close(gone);
 	close(fd);
-	unsetenv("IOASID_LEASE");
+	unsetenv("IOASID_LEASE_FILE");
 	ioasid_client_unref(client);
 	fake_broker_free(broker);
 }
