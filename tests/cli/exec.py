@@ -371,6 +371,13 @@ memory read $m 0 15 --as text
         self.assertEqual(r.stdout.count('"label": "'), 6)
         self.assertIn("claimed", r.stderr)
 
+    def test_name_of_another_lease_is_not_passed_on(self):
+        r = subprocess.run(
+            self.exec_words("--", "ioasidctl", "ioasid", "list"), text=True,
+            capture_output=True, check=False, timeout=60 * SLOW,
+            env=self.environment(IOASID_LEASE="web", IOASID_LEASE_SECRET_FILE="/nonexistent"))
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+
     def test_nested(self):
         r = self.run_exec("--", "ioasidctl", "exec", "--device", OTHER, "--", DMA)
         self.assertEqual((r.returncode, r.stderr), (0, ""))
