@@ -37,7 +37,7 @@ extern const struct cli_command cmd_quota_show, cmd_quota_set, cmd_quota_explain
 extern const struct cli_command cmd_policy_check, cmd_policy_explain, cmd_policy_reload;
 extern const struct cli_command cmd_registry_dump, cmd_registry_check;
 extern const struct cli_command cmd_status, cmd_check, cmd_events, cmd_tree;
-extern const struct cli_command cmd_shell, cmd_completion, cmd_help;
+extern const struct cli_command cmd_exec, cmd_shell, cmd_completion, cmd_help;
 
 /* Columns of a resource's limit and counters. */
 extern const struct cli_column usage_columns[];
