@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define SOCKET_ENV "IOASID_SOCKET"
-#define LEASE_ENV  "IOASID_LEASE"
+#define LEASE_ENV  "IOASID_LEASE_FILE"
 /* Containers of one Allocate or GetPreferredAllocation: a kubelet asks for one. */
 #define CONTAINERS_MAX 64
 
