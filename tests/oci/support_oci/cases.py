@@ -69,6 +69,13 @@ class Basic:
         self.assertEqual(self.run_tenant("one", ALONE),
                          (0, "".join("turn %d: %s\n" % (i, ALONE) for i in (1, 2, 3)), ""))
 
+    def test_told_by_the_environment(self):
+        container = self.container("told", ["/bin/tenant", "1"],
+                                   {"tenant": "org/a", "devices": ALONE})
+        container.spec["process"]["env"].append("IOASID_LEASE_FILE=/run/ioasid/lease.json")
+        container.write_spec()
+        self.assertEqual(container.run(), (0, "turn 1: %s\n" % ALONE, ""))
+
     def test_two_devices(self):
         code, out, err = self.run_tenant("two", "%s, %s" % (ALONE, ALONE_2), "1")
         self.assertEqual((code, out, err), (0, "turn 1: %s %s\n" % (ALONE, ALONE_2), ""))

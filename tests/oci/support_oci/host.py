@@ -76,8 +76,13 @@ class Host:
         self.config = os.path.join(self.folder, "oci-hook.json")
         self.write_config()
         self.rootfs = os.path.join(self.folder, "rootfs")
-        self._make_rootfs()
-        self.server.start()
+        try:
+            self._make_rootfs()
+            self.server.start()
+        except BaseException:
+            self.server.remove()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def write_config(self, **changes):
         config = {"socket": self.server.socket("agents"), "state_dir": self.state, "timeout": 20,
