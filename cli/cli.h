@@ -28,10 +28,15 @@ enum cli_exit {
 	CLI_QUOTA = 4,
 	CLI_NOT_FOUND = 5,
 	CLI_NO_SERVER = 6,
+	/* Of `exec` only, beside the program's own. */
+	CLI_CANNOT_RUN = 126,
+	CLI_NO_PROGRAM = 127,
 };
 
 struct cli_format;
 struct cli_session;
+struct ioasid_error;
+struct ioasid_given;
 
 struct cli {
 	const struct cli_format *format;
@@ -49,6 +54,11 @@ struct cli {
 	const char *tenant;
 	const char *key;
 	uint64_t timeout_ms;
+
+	/* $IOASID_LEASE_FILE: a lease that was given (exec); or why that makes no sense. */
+	struct ioasid_given *given;
+	struct ioasid_error *given_error;
+	bool sigpipe_was_ignored; /* as a program that is started is to find it */
 
 	struct cli_session *session; /* connection and what it holds; see session.h */
 	const struct cli_command *command;

@@ -251,7 +251,7 @@ static const struct cli_param devices_args[] = {
 };
 static const struct cli_param fd_args[] = {
 	{"DEVICE", CLI_DEVICE, CLI_REQUIRED, .help = "address of a claimed device"},
-	{"PROGRAM", CLI_TEXT, CLI_REQUIRED | CLI_REPEATED,
+	{"PROGRAM", CLI_ARGUMENT, CLI_REQUIRED | CLI_REPEATED,
 	 .help = "program and its arguments, after --"},
 	{},
 };

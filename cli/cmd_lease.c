@@ -36,6 +36,8 @@ static const struct cli_column list_columns[] = {
 	{"awaited", "AWAITED", RENDER_BOOL, .optional = true},
 	{"closing", "CLOSING", RENDER_BOOL, .optional = true},
 	{"linger_seconds", "LINGER"},
+	{"keep", "KEPT", RENDER_BOOL, .optional = true},
+	{"handover", "HANDOVER", RENDER_BOOL, .optional = true},
 	{"devices", "DEVICES"},
 	{"memories", "MEMORY"},
 	{"ioasids", "IOASIDS"},
@@ -69,14 +71,24 @@ static void make_current(struct cli *cli, const char *name)
 static int lease_open(struct cli *cli, const struct cli_args *args)
 {
 	const char *name = args_text(args, "NAME", NULL), *file = cli->secret_file;
-	uint32_t linger = (uint32_t)args_number(args, "linger", 60);
+	bool keep = args_has(args, "keep");
+	struct ioasid_lease_options options = IOASID_LEASE_OPTIONS_INIT;
 	__attribute__((cleanup(closep))) int pidfd = -1;
 	uint8_t secret[IOASID_LEASE_SECRET_SIZE];
 	_cleanup_call_ struct session_call c = {};
 	struct json_object *document;
 	int r;
 
-	if (!linger && !cli->in_shell)
+	if (keep && !args_has(args, "watch-pid"))
+		return cli_usage(cli, "--keep: as long as which process lives? (--watch-pid)");
+	if (keep && args_has(args, "linger"))
+		return cli_usage(cli, "--keep and --linger: one of them");
+	options.linger_seconds = keep ? 0 : (uint32_t)args_number(args, "linger", 60);
+	options.keep = keep;
+	options.handover = args_has(args, "handover");
+	options.max_ioasids = args_number(args, "ioasids", UINT64_MAX);
+	options.max_registered_bytes = args_number(args, "memory", UINT64_MAX);
+	if (!options.linger_seconds && !keep && !cli->in_shell)
 		return cli_usage(cli, "--linger: expected at least 1; with 0 the lease ends with "
 				      "this run of ioasidctl");
 	if (args_has(args, "watch-pid")) {
@@ -89,12 +101,13 @@ static int lease_open(struct cli *cli, const struct cli_args *args)
 	if (r)
 		return r;
 	c.scope.lease = "";
-	if (ioasid_lease_open(c.client, &c.scope, name, linger, pidfd, secret, &c.error) < 0)
+	options.pidfd = pidfd;
+	if (ioasid_lease_open_with(c.client, &c.scope, name, &options, secret, &c.error) < 0)
 		return session_fail(cli, c.error);
 	session_lease_held(cli, name);
 	document = doc_new("lease-open");
 	doc_put_text(document, "lease", name);
-	doc_put_u64(document, "linger_seconds", linger);
+	doc_put_u64(document, "linger_seconds", options.linger_seconds);
 	if (file) {
 		r = session_secret_write(cli, file, secret);
 		doc_put_text(document, "secret_file", file);
@@ -194,6 +207,12 @@ static const struct cli_param open_options[] = {
 	 .max = 86400},
 	{"watch-pid", CLI_UINT, .value = "PID", .help = "close it when that process ends", .min = 1,
 	 .max = 4194304},
+	{"keep", CLI_FLAG, .help = "it lives without a holder for as long as that process does"},
+	{"handover", CLI_FLAG,
+	 .help = "agents: programs of the tenant adopt it, and the agent takes it back"},
+	{"ioasids", CLI_UINT, .value = "N", .help = "IOASIDs that this lease may have"},
+	{"memory", CLI_SIZE, .value = "SIZE",
+	 .help = "memory that this lease may have registered, in all"},
 	{},
 };
 
@@ -204,7 +223,8 @@ const struct cli_command cmd_lease_open = {
 	.roles = "tenant, agent",
 	.summary = "open a named lease, which survives between runs of ioasidctl",
 	.help = "Prints the lease's secret, or stores it in --secret-file, readable by its owner "
-		"only.  In a shell the lines that follow act in the new lease.",
+		"only.  In a shell the lines that follow act in the new lease.  --ioasids and "
+		"--memory are limits below the tenant's.",
 	.example = "ioasidctl lease open web --linger 60 --secret-file web.secret",
 	.args = name_args,
 	.options = open_options,

@@ -29,6 +29,7 @@ enum cli_type {
 	CLI_ADDRESS,	 /* as CLI_SIZE; shown in hexadecimal */
 	CLI_HEX,	 /* bytes as pairs of hexadecimal digits */
 	CLI_FILE,	 /* path of a file or folder */
+	CLI_ARGUMENT,	 /* of a program that is run: any bytes, none as well */
 	CLI_DEVICE,	 /* "0000:3b:00.0" */
 	CLI_PCI_ID,	 /* "8086:10fb" */
 	CLI_PCI_CLASS,	 /* "020000" */

@@ -18,6 +18,7 @@ static void value_words(FILE *out, const struct cli_param *p, const char *indent
 
 	switch (p->type) {
 	case CLI_FILE:
+	case CLI_ARGUMENT:
 		fprintf(out, "%s_ioasidctl_files\n", indent);
 		return;
 	case CLI_DEVICE:

@@ -30,13 +30,14 @@ extern const struct cli_command cmd_attach_add, cmd_attach_list, cmd_detach, cmd
 extern const struct cli_command cmd_dma_read, cmd_dma_write, cmd_translate;
 extern const struct cli_command cmd_walk;
 extern const struct cli_command cmd_lease_open, cmd_lease_adopt, cmd_lease_close, cmd_lease_list;
+extern const struct cli_command cmd_cdi_generate, cmd_cdi_list, cmd_cdi_remove;
 extern const struct cli_command cmd_tenant_list, cmd_tenant_show, cmd_tenant_drain,
 	cmd_tenant_revoke, cmd_tenant_set_limit;
 extern const struct cli_command cmd_quota_show, cmd_quota_set, cmd_quota_explain;
 extern const struct cli_command cmd_policy_check, cmd_policy_explain, cmd_policy_reload;
 extern const struct cli_command cmd_registry_dump, cmd_registry_check;
 extern const struct cli_command cmd_status, cmd_check, cmd_events, cmd_tree;
-extern const struct cli_command cmd_shell, cmd_completion, cmd_help;
+extern const struct cli_command cmd_exec, cmd_shell, cmd_completion, cmd_help;
 
 /* Columns of a resource's limit and counters. */
 extern const struct cli_column usage_columns[];

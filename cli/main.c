@@ -38,6 +38,21 @@ static const char *environment(const char *name)
 	return value && *value ? value : NULL;
 }
 
+/*
+ * $IOASID_LEASE is the name of a lease; else $IOASID_LEASE_FILE may be one that was given to this
+ * process.  What is wrong with a file concerns commands in it only.
+ */
+static void find_lease(struct cli *cli)
+{
+	cli->lease = environment("IOASID_LEASE");
+	if (cli->lease || !environment("IOASID_LEASE_FILE"))
+		return;
+	if (ioasid_given_read(&cli->given, &cli->given_error) < 0)
+		return;
+	cli->lease = cli->given->lease;
+	cli->tenant = cli->given->tenant;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {
@@ -46,19 +61,21 @@ int main(int argc, char **argv)
 		.out = stdout,
 		.err = stderr,
 		.socket = environment("IOASID_SOCKET"),
-		.lease = environment("IOASID_LEASE"),
 		.secret_file = environment("IOASID_LEASE_SECRET_FILE"),
 	};
 	int r;
 
 	keep_standard_fds();
-	signal(SIGPIPE, SIG_IGN);
+	cli.sigpipe_was_ignored = signal(SIGPIPE, SIG_IGN) == SIG_IGN;
 	setlocale(LC_CTYPE, "");
+	find_lease(&cli);
 	r = cli_run(&cli, argc - 1, argv + 1);
 	if (r)
 		cli_error_print(&cli);
 	cli_error_clear(&cli);
 	session_close(&cli);
+	ioasid_given_free(cli.given);
+	ioasid_error_free(cli.given_error);
 	free(cli.answer_id);
 	if (fclose(stdout) && !r) {
 		fprintf(stderr, "ioasidctl: cannot write the answer: %s\n", strerror(errno));

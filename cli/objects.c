@@ -315,6 +315,10 @@ struct json_object *object_lease(const struct ioasid_lease *l)
 	doc_put_u64(o, "ioasids", l->ioasids);
 	doc_put_u64(o, "attachments", l->attachments);
 	doc_put_bool(o, "awaited", l->awaited);
+	doc_put_bool(o, "keep", l->keep);
+	doc_put_bool(o, "handover", l->handover);
+	doc_put_limit(o, "max_ioasids", l->max_ioasids);
+	doc_put_limit(o, "max_registered_bytes", l->max_registered_bytes);
 	if (l->serial) {
 		doc_put_u64(o, "serial", l->serial);
 		doc_put_u64(o, "uid", l->uid);

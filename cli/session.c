@@ -193,6 +193,16 @@ int session_secret_write(struct cli *cli, const char *path,
 #define ADOPT_TRIES    100
 #define ADOPT_PAUSE_MS 20
 
+static int adopt_given(struct cli *cli, struct ioasid_client *client)
+{
+	_cleanup_error_ struct ioasid_error *error = NULL;
+
+	if (ioasid_lease_adopt_given(client, NULL, &error) < 0)
+		return session_fail(cli, error);
+	session_lease_held(cli, cli->given->lease);
+	return CLI_OK;
+}
+
 int session_lease_adopt(struct cli *cli, struct ioasid_client *client, const char *name)
 {
 	const struct timespec pause = {.tv_nsec = ADOPT_PAUSE_MS * 1000000L};
@@ -200,6 +210,8 @@ int session_lease_adopt(struct cli *cli, struct ioasid_client *client, const cha
 	struct ioasid_scope scope = session_scope_without_lease(cli);
 	int r;
 
+	if (cli->given && !strcmp(cli->given->lease, name))
+		return adopt_given(cli, client);
 	if (!cli->secret_file)
 		return cli_usage(cli,
 				 "--lease %s: expected --secret-file (or IOASID_LEASE_SECRET_FILE) "
@@ -256,6 +268,8 @@ int session_client(struct cli *cli, struct ioasid_client **ret_client)
 	_cleanup_error_ struct ioasid_error *error = NULL;
 	struct cli_session *s = session_of(cli);
 
+	if (cli->given_error && !cli->lease && !(cli->command->flags & CLI_NO_LEASE))
+		return session_fail(cli, cli->given_error);
 	if (!s->client && ioasid_connect(cli->socket, NULL, &s->client, &error) < 0)
 		return session_fail(cli, error);
 	if (cli->lease && *cli->lease && !(cli->command->flags & CLI_NO_LEASE) &&

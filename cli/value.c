@@ -280,6 +280,9 @@ static int parse_shape(const struct cli_param *param, const char *text, char **r
 		good = matches(text, "hhhhhh");
 		what = "six hexadecimal digits, such as 020000";
 		break;
+	case CLI_ARGUMENT:
+		good = true;
+		break;
 	case CLI_TEXT:
 		good = is_plain_text(text) && (*text || !(param->flags & CLI_REQUIRED)) &&
 		       (!param->max || strlen(text) <= param->max);
@@ -336,6 +339,7 @@ int value_parse(const struct cli_param *param, const char *text, struct cli_valu
 		break;
 	case CLI_TEXT:
 	case CLI_FILE:
+	case CLI_ARGUMENT:
 	case CLI_DEVICE:
 	case CLI_PCI_ID:
 	case CLI_PCI_CLASS:
@@ -372,6 +376,7 @@ const char *value_metavar(const struct cli_param *param, char *buffer, size_t si
 		[CLI_ADDRESS] = "ADDR",
 		[CLI_HEX] = "HEX",
 		[CLI_FILE] = "PATH",
+		[CLI_ARGUMENT] = "ARG",
 		[CLI_DEVICE] = "DEVICE",
 		[CLI_PCI_ID] = "V:D",
 		[CLI_PCI_CLASS] = "CLASS",

@@ -47,6 +47,7 @@ int call_begin(struct call *call, struct ioasid_client *client, const struct ioa
 	       size_t root_size, struct ioasid_error **ret_error)
 {
 	static const struct ioasid_scope defaults;
+	const struct client_given *given;
 
 	*call = (struct call){.client = client, .ret_error = ret_error};
 	ioasid__v1__scope__init(&call->scope);
@@ -61,11 +62,23 @@ int call_begin(struct call *call, struct ioasid_client *client, const struct ioa
 	call->cancel = scope->cancel;
 	call->flags = scope->flags;
 	call->deadline_us = time_deadline_us(scope->timeout_ms ?: client->timeout_ms);
-	call->scope.lease = (char *)(scope->lease ?: client->lease);
-	call->scope.tenant = (char *)(scope->tenant ?: client->tenant);
+	given = atomic_load(&client->given);
+	call->default_lease = scope->lease ? NULL : client->lease ?: given ? given->lease : "";
+	call->scope.lease = (char *)(scope->lease ?: call->default_lease);
+	call->scope.tenant =
+		(char *)(scope->tenant ?: client->tenant ?: given ? given->tenant : "");
 	call->key = scope->key ?: "";
 	call->result = result_new(root_size);
 	return call->result ? 0 : error_no_memory(ret_error);
+}
+
+void call_aim(struct call *call, const struct method *method)
+{
+	bool in_lease = method->place == IN_LEASE || method->place == MAKES_LEASE;
+
+	/* A default is no wish of the program's: the broker refuses a lease where none is used. */
+	if (call->default_lease)
+		call->scope.lease = (char *)(in_lease ? call->default_lease : "");
 }
 
 char *call_key(struct call *call)
@@ -398,6 +411,7 @@ int call_unary_into(struct call *call, const struct method *method, const Protob
 	uint64_t backoff_ms = RETRY_FIRST_MS;
 	ProtobufCMessage *response;
 
+	call_aim(call, method);
 	call->scope.key = method->keyed ? call_key(call) : (char *)"";
 	if (call->key_error)
 		return error_make(

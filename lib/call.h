@@ -69,6 +69,8 @@ struct call {
 	/* The root to be; owns the answers that were unpacked into it. */
 	struct result *result;
 	Ioasid__V1__Scope scope;
+	/* Of the client, for methods that act in a lease; NULL: the program named one. */
+	const char *default_lease;
 	/* Of the program, or made when the first request wants one; else "". */
 	const char *key;
 	char key_made[IOASID_KEY_SIZE];
@@ -87,6 +89,8 @@ int call_begin(struct call *call, struct ioasid_client *client, const struct ioa
 void call_end(struct call *call);
 #define CALL_AUTO __attribute__((cleanup(call_end)))
 
+/* The scope is going to be sent with a request of this method. */
+void call_aim(struct call *call, const struct method *method);
 static inline Ioasid__V1__Scope *call_scope(struct call *call)
 {
 	return &call->scope;

@@ -51,6 +51,11 @@ static void client_free(struct ioasid_client *client)
 	free(client->path);
 	free(client->lease);
 	free(client->tenant);
+	if (client->given) {
+		free(client->given->lease);
+		free(client->given->tenant);
+	}
+	free(client->given);
 	free(client);
 }
 
@@ -94,10 +99,10 @@ int ioasid_connect(const char *socket_path, const struct ioasid_options *options
 	client->timeout_ms = options->timeout_ms ?: TIMEOUT_MS;
 	client->connect_timeout_ms = options->connect_timeout_ms ?: SOCKET_TIMEOUT_MS;
 	client->path = strdup(socket_path_or_default(socket_path));
-	client->lease = strdup(options->lease ?: "");
-	client->tenant = strdup(options->tenant ?: "");
-	if (!mend_init(&client->mend, reconnect_ms(options)) || !client->path || !client->lease ||
-	    !client->tenant) {
+	client->lease = options->lease ? strdup(options->lease) : NULL;
+	client->tenant = options->tenant ? strdup(options->tenant) : NULL;
+	if (!mend_init(&client->mend, reconnect_ms(options)) || !client->path ||
+	    !client->lease != !options->lease || !client->tenant != !options->tenant) {
 		r = error_no_memory(ret_error);
 		goto fail;
 	}

@@ -18,6 +18,7 @@
 
 #include <grpc/grpc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define CLIENT_POOL_SIZE 16
 /* A message is at most 4 MiB (ioasid.proto), in either direction. */
@@ -61,13 +62,22 @@ struct mend {
 	struct holds holds;
 };
 
+/* The defaults of a client that was made without, once a lease was given; see given.c. */
+struct client_given {
+	char *lease;
+	char *tenant;
+};
+
 struct ioasid_client {
 	_Atomic unsigned references;
 	/* The program's: a duplicate of the socket, which keeps its number. */
 	int fd;
 	char *path;
+	/* NULL: the program gave none. */
 	char *lease;
 	char *tenant;
+	/* Set once; NULL: no lease was given.  Lives as long as the client. */
+	struct client_given *_Atomic given;
 	uint32_t timeout_ms;
 	uint32_t connect_timeout_ms;
 

@@ -344,7 +344,7 @@ struct ioasid_error {
 	/*
 	 * "QUOTA", "NOT_FOUND", ...: the status table in ioasid.proto.  Of the library itself:
 	 * NO_SERVER, CONNECTION_LOST, OUT_OF_MEMORY, INVALID_CALL, TIMED_OUT, CANCELLED,
-	 * STREAM_ENDED, BAD_ANSWER, FD_UNSUITABLE, LEASE_LOST.
+	 * STREAM_ENDED, BAD_ANSWER, FD_UNSUITABLE, LEASE_LOST, NOTHING_GIVEN, LEASE_FILE.
 	 */
 	const char *reason;
 	/* One line for people, without newline. */
@@ -1139,6 +1139,8 @@ void ioasid_dirty_bitmap_free(struct ioasid_dirty_bitmap *bitmap);
 /* ---- leases ---- */
 
 #define IOASID_LEASE_SECRET_SIZE 32
+/* Of a lease's name with its NUL. */
+#define IOASID_LEASE_NAME_SIZE 129
 
 struct ioasid_lease {
 	/* "": a connection lease. */
@@ -1227,6 +1229,43 @@ int ioasid_lease_close(struct ioasid_client *client, const struct ioasid_scope *
 int ioasid_lease_list(struct ioasid_client *client, const struct ioasid_scope *scope,
 		      struct ioasid_leases **ret_leases, struct ioasid_error **ret_error);
 void ioasid_leases_free(struct ioasid_leases *leases);
+
+/*
+ * A lease that was given to this program by the one that started it (`ioasidctl exec`, a
+ * container's hook): $IOASID_LEASE_FILE is the absolute path of a lease file, or "fd:N".  The file
+ *is JSON, at most 16 KiB:
+ *	{"version":1,"tenant":"acme/web","lease":"NAME","secret":"64 hexadecimal digits",
+ *	 "devices":["0000:01:00.0"]}
+ */
+struct ioasid_given {
+	const char *lease;
+	const char *tenant;
+	/* Claimed for the program; there may be none. */
+	size_t n_devices;
+	const char *const *devices;
+};
+/*
+ * What is in the file; no broker is asked.  -ENODATA, reason NOTHING_GIVEN: the variable is not
+ * set or empty.  -EINVAL, reason LEASE_FILE: the file or the variable makes no sense, and the
+ * message names the key; another errno, reason LEASE_FILE: the file cannot be read.
+ */
+int ioasid_given_read(struct ioasid_given **ret_given, struct ioasid_error **ret_error);
+void ioasid_given_free(struct ioasid_given *given);
+/*
+ * Adopts the lease, and makes it and its tenant what scopes that say nothing mean, unless
+ * ioasid_options.lease was set (or .tenant, to another one).  The first lease stays that default.
+ * If another connection holds it, waits for up to two seconds for that to end, as it does when
+ * the holder has just left.  ret_name may be NULL.  Fails as ioasid_given_read() and
+ * ioasid_lease_adopt() do.
+ */
+int ioasid_lease_adopt_given(struct ioasid_client *client, char ret_name[IOASID_LEASE_NAME_SIZE],
+			     struct ioasid_error **ret_error);
+/*
+ * An fd of a device, from $IOASID_DEVICE_FDS ("0000:01:00.0=5 0000:01:00.1=6"): a duplicate,
+ * close-on-exec, the caller's to close.  -ENODATA: none was given for this device (a simulated
+ * device has none); -EINVAL: the variable makes no sense; -EBADF: that number is not open.
+ */
+int ioasid_given_device_fd(const char *address, int *ret_fd);
 
 /* ---- DMA of a simulated device ---- */
 

@@ -15,6 +15,7 @@ static int lease_begin(struct call *call, struct ioasid_client *client,
 {
 	int r = call_begin(call, client, scope, 0, ret_error);
 
+	call->default_lease = NULL;
 	call->scope.lease = (char *)"";
 	return r;
 }

@@ -248,6 +248,7 @@ int source_open(struct watch_source *source, enum watch_kind kind, struct call *
 	const Ioasid__V1__Scope *scope;
 	int r;
 
+	call_aim(call, method);
 	*source = (struct watch_source){
 		.kind = kind,
 		.method = method,

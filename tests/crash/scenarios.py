@@ -430,7 +430,8 @@ class OpenLease(Scenario):
     scopes = ({}, {"lease": NAMED}, {"lease": "second"})
 
     def call(self):
-        return dict(name="second", linger_seconds=300)
+        return dict(name="second", linger_seconds=300,
+                    limits=[dict(resource="ioasids", amount=3)])
 
     def comparable(self, answer):
         secret = answer.secret

@@ -1087,13 +1087,19 @@ static int step_invalidate(struct run *run)
 static int open_lease(struct run *run, const char *name, uint32_t linger_seconds)
 {
 	Ioasid__V1__OpenLeaseRequest m = IOASID__V1__OPEN_LEASE_REQUEST__INIT;
+	Ioasid__V1__ResourceAmount amount = IOASID__V1__RESOURCE_AMOUNT__INIT;
+	Ioasid__V1__ResourceAmount *limits[1] = {&amount};
 	Ioasid__V1__OpenLeaseResponse *response;
 	SCOPE(scope, (char *)"", (char *)name);
 	int code;
 
+	amount.resource = (char *)"ioasids";
+	amount.amount = 100;
 	m.scope = &scope;
 	m.name = (char *)name;
 	m.linger_seconds = linger_seconds;
+	m.limits = limits;
+	m.n_limits = 1;
 	code = call(run, run->red, B "OpenLease", &m);
 	if (code != OK)
 		return code;

@@ -96,14 +96,14 @@ class Restart(Restarts):
         spaces = []
         for n in range(2):
             spaces.append(self.alloc(a, [device]))
-            self.map(a, spaces[n], self.entry(0x100000, memory, pages=1, offset=n * PAGE))
+            self.map(a, spaces[n], self.entry(0x10100000, memory, pages=1, offset=n * PAGE))
         # The lowest free number stands for it: the same.
         a.Attach(device=device, ioasid=spaces[0], pasid={"value": 1})
         self.restart()
         a, _ = self.resumed(a, token)
         a.Attach(device=device, ioasid=spaces[1], pasid={"value": 9})
-        self.assertReads(a, device, 0x100000, pattern(2 * PAGE)[:PAGE], pasid=1)
-        self.assertReads(a, device, 0x100000, pattern(2 * PAGE)[PAGE:], pasid=9)
+        self.assertReads(a, device, 0x10100000, pattern(2 * PAGE)[:PAGE], pasid=1)
+        self.assertReads(a, device, 0x10100000, pattern(2 * PAGE)[PAGE:], pasid=9)
         for pasid in (1, 9):
             a.Detach(device=device, pasid={"value": pasid})
         self.assertEqual(self.used("org/a", "pasids"), 0)
@@ -121,7 +121,7 @@ class Restart(Restarts):
         spaces = []
         for n in range(2):
             spaces.append(self.alloc(a, able[:2]))
-            self.map(a, spaces[n], self.entry(0x100000, memory, pages=1, offset=n * PAGE))
+            self.map(a, spaces[n], self.entry(0x10100000, memory, pages=1, offset=n * PAGE))
         a.Attach(device=able[0], ioasid=spaces[1], pasid={"value": 7})
         changed = policy.default()
         changed["tenants"]["org/a"]["pasid_policy"] = "translated"
@@ -132,7 +132,7 @@ class Restart(Restarts):
         self.restart()
         a, _ = self.resumed(a, token)
         for n in range(2):
-            self.assertReads(a, able[n], 0x100000, pattern(2 * PAGE)[n * PAGE:][:PAGE], pasid=7)
+            self.assertReads(a, able[n], 0x10100000, pattern(2 * PAGE)[n * PAGE:][:PAGE], pasid=7)
             a.Detach(device=able[n], pasid={"value": 7})
         self.assertEqual(self.used("org/a", "pasids"), 0)
 

@@ -53,7 +53,7 @@ class Shutdown(Suspending):
     def test_with_requests_under_way(self):
         device, ioasid, memory = self.busy()
         calls = [self.a.start("Map", ioasid=ioasid, lease="vm", entries=[
-            self.entry((n * 512 + i + 1) << 24, memory, 256) for i in range(512)])
+            self.entry(0x20000000 + ((n * 512 + i) << 18), memory, 64) for i in range(512)])
             for n in range(8)]
         calls += [self.a.start("DeviceDma", device=device, access=self.pb.ACCESS_READ,
                                iova=0x10100000, length=1 << 20, lease="vm") for _ in range(32)]

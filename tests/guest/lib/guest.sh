@@ -181,6 +181,8 @@ broker_start()
 	 "identities": [
 	  {"socket": "tenants", "uid": 61001, "role": "tenant", "tenant": "org/ana"},
 	  {"socket": "tenants", "uid": 61002, "role": "tenant", "tenant": "org/bob"},
+	  {"socket": "agents", "uid": 0, "role": "agent", "subtree": "org"},
+	  {"socket": "ana", "role": "tenant", "tenant": "org/ana"},
 	  {"socket": "admin", "uid": 0, "role": "admin"}]}
 	JSON
 	[ ${#KEEPER_UNDER[@]} -eq 0 ] || options=()

@@ -145,9 +145,12 @@ static void test_types(void **state)
 	const struct cli_param what = {"what", CLI_GRANULARITY}, access = {"access", CLI_ACCESS};
 	const struct cli_param event = {"event", CLI_EVENT};
 	const struct cli_param label = {"label", CLI_TEXT, .max = 4};
+	const struct cli_param argument = {"PROGRAM", CLI_ARGUMENT, CLI_REQUIRED};
 	struct cli_value v;
 	char *expected = NULL;
 
+	good(&argument, "", 0);
+	good(&argument, "two\nlines\x7f", 0);
 	good(&id, "1", 1);
 	bad(&id, "0", "1 or more");
 	good(&kind, "kernel", IOASID_KIND_KERNEL);

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook called as a runtime would, on a process that stands for a container's init: what
+runtimes never do, or never so that one could look at it."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+from .host import ALONE, ALONE_2, GROUP
+
+
+class Init:
+    """A process with a mount namespace of its own, and a bundle."""
+
+    def __init__(self, host, name, hooks=None):
+        self.host, self.name = host, name
+        self.bundle = os.path.join(host.folder, "direct", name)
+        os.makedirs(os.path.join(self.bundle, "rootfs"), exist_ok=True)
+        with open(os.path.join(self.bundle, "config.json"), "w", encoding="utf-8") as f:
+            json.dump({"root": {"path": "rootfs"}, "hooks": hooks or {}}, f)
+        self.process = subprocess.Popen(["unshare", "--mount", "--propagation", "private",
+                                         "sleep", "1000"])
+        while os.readlink("/proc/%d/ns/mnt" % self.process.pid) == os.readlink("/proc/self/ns/mnt"):
+            time.sleep(0.01)
+
+    def state(self, **changes):
+        state = {"ociVersion": "1.0.2", "id": self.name, "status": "creating",
+                 "pid": self.process.pid, "bundle": self.bundle,
+                 "annotations": {"io.ioasid.tenant": "org/a", "io.ioasid.devices": ALONE}}
+        state.update(changes)
+        return {key: value for key, value in state.items() if value is not None}
+
+    def hook(self, stage="createRuntime", arguments=(), text=None, config=None, **changes):
+        """(status, its line without the name)."""
+        done = subprocess.run([self.host.hook, stage, "--config", config or self.host.config,
+                               *arguments], input=json.dumps(self.state(**changes)) if text is None else text,
+                              capture_output=True, text=True, timeout=60, check=False)
+        assert not done.stdout, done.stdout
+        lines = done.stderr.splitlines()
+        assert len(lines) == (done.returncode != 0), done.stderr
+        return done.returncode, (lines[0].removeprefix("ioasid-oci-hook: ") if lines else "")
+
+    def read(self, path):
+        with open("/proc/%d/root/%s/rootfs/%s" % (self.process.pid, self.bundle, path),
+                  encoding="utf-8") as f:
+            return f.read()
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Direct:
+    def init(self, name, **more):
+        init = Init(self.host, name, **more)
+        self.addCleanup(init.hook, "poststop")
+        self.addCleanup(init.kill)
+        return init
+
+    def test_twice_is_once(self):
+        init = self.init("twice")
+        self.assertEqual(init.hook(), (0, ""))
+        first = init.read("run/ioasid/lease.json")
+        self.assertEqual(init.hook(), (0, ""))
+        self.assertEqual(init.read("run/ioasid/lease.json"), first)
+        self.assertEqual(len(self.host.leases()), 1)
+        mounts = init_mounts(init)
+        self.assertEqual(len(mounts), 2, mounts)
+        self.assertEqual(init.hook("poststop"), (0, ""))
+        self.assertEqual((self.host.leases(), self.host.folders()), ({}, []))
+        self.assertEqual(init.hook("poststop"), (0, ""))
+
+    def test_more_devices_later(self):
+        init = self.init("more")
+        self.assertEqual(init.hook(), (0, ""))
+        self.assertEqual(init.hook(arguments=("--device", ALONE_2)), (0, ""))
+        self.assertEqual(json.loads(init.read("run/ioasid/lease.json"))["devices"],
+                         [ALONE, ALONE_2])
+        self.assertEqual(self.host.claimed(), {ALONE: "org/a", ALONE_2: "org/a"})
+
+    def test_poststop_needs_id_and_bundle_only(self):
+        init = self.init("bare")
+        self.assertEqual(init.hook(), (0, ""))
+        self.assertEqual(init.hook("poststop", pid=None, annotations=None), (0, ""))
+        self.assertEqual((self.host.leases(), self.host.folders()), ({}, []))
+
+    def test_same_id_in_another_bundle(self):
+        init, other = self.init("same"), self.init("other")
+        self.assertEqual(init.hook(), (0, ""))
+        self.assertEqual(other.hook("poststop", id="same"), (0, ""))
+        self.assertEqual(len(self.host.leases()), 1)
+
+    def test_still_running(self):
+        init, other = self.init("one"), self.init("two")
+        self.assertEqual(init.hook(), (0, ""))
+        code, line = init.hook(pid=other.process.pid)
+        self.assertEqual(code, 1)
+        self.assertEqual(line, "a container with this id and bundle still runs, its init is "
+                               "process %d" % init.process.pid)
+        self.assertEqual(len(self.host.leases()), 1)
+
+    def test_killed_after_the_open_and_called_again(self):
+        """The second call gets the lease of the first by its key: the secret was never written."""
+        init = self.init("key")
+        self.assertEqual(init.hook(), (0, ""))
+        first = json.loads(init.read("run/ioasid/lease.json"))
+        record = os.path.join(self.host.state, self.host.folders()[0], "hook.json")
+        with open(record, encoding="utf-8") as f:
+            content = json.load(f)
+        self.assertEqual(content.pop("secret"), first["secret"])
+        content["devices"] = []
+        with open(record, "w", encoding="utf-8") as f:
+            json.dump(content, f)
+        self.assertEqual(init.hook(), (0, ""))
+        self.assertEqual(json.loads(init.read("run/ioasid/lease.json")), first)
+
+    def test_init_of_the_host(self):
+        """A number that is not a container's is not mounted over."""
+        init = self.init("host")
+        self.assertEqual(init.hook(pid=os.getpid()),
+                         (1, "the container has no mount namespace of its own"))
+
+    def test_init_has_ended(self):
+        init = self.init("ended")
+        pid = init.process.pid
+        init.kill()
+        self.assertEqual(init.hook(pid=pid),
+                         (1, "the container's init, process %d: No such file or directory" % pid))
+
+    def test_secrets_are_not_open(self):
+        init = self.init("modes")
+        self.assertEqual(init.hook(), (0, ""))
+        folder = os.path.join(self.host.state, self.host.folders()[0])
+        for path, mode in ((self.host.state, 0o700), (folder, 0o700),
+                           (folder + "/hook.json", 0o600), (folder + "/container", 0o755),
+                           (folder + "/container/lease.json", 0o444)):
+            self.assertEqual(os.stat(path).st_mode & 0o7777, mode, path)
+
+    def test_state_folder_of_somebody_else(self):
+        init = self.init("foreign")
+        state = os.path.join(self.host.folder, "open-state")
+        os.makedirs(state)
+        os.chmod(state, 0o755)
+        self.host.write_config(state_dir=state)
+        code, line = init.hook()
+        self.host.write_config()
+        self.assertEqual((code, line), (1, "state_dir %s: has to belong to uid 0 and have the "
+                                           "mode 0700" % state))
+
+    def test_states(self):
+        init = self.init("states")
+        what = "state on stdin: "
+        for text, line in (
+                ("", what + "no JSON, at byte 0 of 0: it is empty"),
+                ("[]", what + "expected a JSON object"),
+                ("{", what + "no JSON, at byte 1 of 1: "),
+                ("{} {}", what + "more text after the JSON value, at byte 3"),
+                ("{}", what + "ociVersion: missing"),
+                ('{"ociVersion": 1}', what + "ociVersion: expected a string"),
+                (json.dumps(init.state(id="")), what + "id: expected 1 to 1024 bytes"),
+                (json.dumps(init.state(bundle="b")), what + "bundle: expected an absolute path"),
+                (json.dumps(init.state(bundle="/nowhere")),
+                 "/nowhere/config.json: No such file or directory"),
+                (json.dumps(init.state(pid="1")), what + "pid: expected a whole number"),
+                (json.dumps(init.state(pid=-1)), what + "pid: expected 0 to 2147483647"),
+                (json.dumps(init.state(pid=None)), what + "pid: missing or 0"),
+                (json.dumps(init.state(annotations=[])), what + "annotations: expected an object"),
+                (json.dumps(init.state(annotations={"io.ioasid.tenant": 1})),
+                 what + "annotations: io.ioasid.tenant: expected a string"),
+                ('{"id": "%s"}' % ("x" * (1 << 20)), what + "longer than 1048576 bytes"),
+                ("[" * 100, what + "no JSON, at byte ")):
+            with self.subTest(line):
+                code, said = init.hook(text=text)
+                self.assertEqual((code, said[:len(line)]), (1, line))
+        self.assertEqual(self.host.problems(), {})
+
+    def test_configurations(self):
+        init = self.init("config")
+        path = os.path.join(self.host.folder, "bad.json")
+        for text, line in (
+                (None, "No such file or directory"),
+                ("{}", "tenants: missing"),
+                ('{"tenants": {}, "socked": ""}', "socked: no such key"),
+                ('{"tenants": {}, "timeout": 0}', "timeout: expected 1 to 600"),
+                ('{"tenants": {}, "state_dir": "x"}', "state_dir: expected an absolute path"),
+                ('{"tenants": {"a": {}}}', "tenants.a: socket: missing"),
+                ('{"tenants": {"a": {"socket": "/s"}}}',
+                 "tenants.a: socket: expected a socket in a folder of its own"),
+                ('{"tenants": {},}', "no JSON, at byte 15 of 16: ")):
+            with self.subTest(line):
+                if text is not None:
+                    with open(path, "w", encoding="utf-8") as f:
+                        f.write(text)
+                elif os.path.exists(path):
+                    os.unlink(path)
+                code, said = init.hook(config=path)
+                self.assertEqual((code, said[:len(path) + 2 + len(line)]),
+                                 (1, "%s: %s" % (path, line)))
+
+    def test_closed_folder_of_the_socket(self):
+        init = self.init("closed")
+        folder = os.path.dirname(self.host.tenant_sockets["org/a"])
+        os.chmod(folder, 0o700)
+        code, line = init.hook()
+        os.chmod(folder, 0o755)
+        self.assertEqual(code, 1)
+        self.assertIn("has the mode 0700: programs of the container could not pass", line)
+
+    def test_usage(self):
+        init = self.init("usage")
+        for stage, arguments, line in (
+                ("poststart", (), "poststart: no such stage; expected createRuntime, prestart or "
+                                  "poststop"),
+                ("createRuntime", ("--device",), "--device: no such option, or no value behind it"),
+                ("createRuntime", ("--evil", "1"), "--evil: no such option"),
+                ("createRuntime", ("--tenant", "org/b"),
+                 "io.ioasid.tenant: tenant org/a, but --tenant says org/b: one container has one "
+                 "tenant")):
+            self.assertEqual(init.hook(stage, arguments), (1, line))
+
+    def test_hooks_of_config_json_ask_together(self):
+        """Half of a group cannot be claimed: the first call asks for what the second will."""
+        hooks = {"createRuntime": [{"path": "/x/ioasid-oci-hook",
+                                    "args": ["ioasid-oci-hook", "createRuntime", "--tenant",
+                                             "org/a", "--device", device]} for device in GROUP]}
+        init = self.init("together", hooks=hooks)
+        for device in GROUP:
+            self.assertEqual(init.hook(arguments=("--tenant", "org/a", "--device", device),
+                                       annotations=None), (0, ""))
+        self.assertEqual(sorted(self.host.claimed()), list(GROUP))
+
+    def test_without_stderr_the_system_log_is_told(self):
+        """As crun calls hooks."""
+        init = self.init("silent")
+        script = ("import os, socket, subprocess, sys\n"
+                  "null = os.open('/dev/null', os.O_RDWR)\n"
+                  "subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', '/dev'], check=True)\n"
+                  "os.mknod('/dev/null', 0o20666, os.makedev(1, 3))\n"
+                  "log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+                  "log.bind('/dev/log')\n"
+                  "subprocess.run(sys.argv[1:], stderr=null)\n"
+                  "log.settimeout(5)\n"
+                  "print(log.recv(4096).decode())\n")
+        done = subprocess.run(["unshare", "--mount", "--propagation", "private",
+                               "/usr/bin/python3", "-c", script, self.host.hook, "createRuntime",
+                               "--config", self.host.config],
+                              input=json.dumps(init.state(bundle="b")), capture_output=True,
+                              text=True, timeout=60, check=False)
+        self.assertIn("state on stdin: bundle: expected an absolute path", done.stdout, done.stderr)
+
+
+def init_mounts(init):
+    with open("/proc/%d/mountinfo" % init.process.pid, encoding="utf-8") as f:
+        return [line.split()[4] for line in f if "/run/ioasid" in line and init.bundle in line]
