@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define SOCKET_ENV "IOASID_SOCKET"
-#define LEASE_ENV  "IOASID_LEASE"
+#define LEASE_ENV  "IOASID_LEASE_FILE"
 /* Containers of one Allocate or GetPreferredAllocation: a kubelet asks for one. */
 #define CONTAINERS_MAX 64
 
@@ -123,7 +123,7 @@ static void add_env(struct allocation *a, const char *key, const char *value)
 	a->env_pointers[n] = &a->envs[n];
 }
 
-/* "IOASID_LEASE_MY_NIC" of "my-nic": for containers with two resources. */
+/* "IOASID_LEASE_FILE_MY_NIC" of "my-nic": for containers with two resources. */
 static void name_env(char name[96], const char *base, const char *suffix)
 {
 	snprintf(name, 96, "%s_%s", base, suffix);

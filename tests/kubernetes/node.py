@@ -151,6 +151,22 @@ class Node:
 
     # ---- a program in a pod
 
+    def ioasidctl(self, pod, *arguments):
+        """(exit status, what it printed), as uid 1000 and with the container's mount at its place."""
+        mount, environment = pod.answer.mounts[0], dict(pod.answer.envs)
+        script = ('mount --make-rprivate / && mount -t tmpfs none /run && mkdir -p "$1" && '
+                  'mount --bind -o ro "$2" "$1" && shift 2 && '
+                  'exec setpriv --reuid 1000 --regid 1000 --clear-groups "$@"')
+        fd = os.open(os.path.join(self.build, "bin", "ioasidctl"), os.O_RDONLY)
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, "sh", mount.container_path, mount.host_path,
+             "/proc/self/fd/%d" % fd, *arguments],
+            pass_fds=[fd], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment,
+                                "LD_LIBRARY_PATH": os.path.join(self.build, "lib")},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        os.close(fd)
+        return done.returncode, done.stdout + done.stderr
+
     def lease_of(self, pod):
         with open(os.path.join(pod.folder, "lease.json")) as f:
             return json.load(f)
