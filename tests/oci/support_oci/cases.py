@@ -111,14 +111,18 @@ class Refusals:
                  tenant="org/x")
 
     def test_device_not_allowed(self):
-        self.ask("tenant org/b: cannot claim 0000:04:00.0: ", tenant="org/b", devices=ALONE_2)
+        self.ask("tenant org/b: cannot claim 0000:04:00.0: device 0000:04:00.0: policy of org/b "
+                 "forbids it (", tenant="org/b", devices=ALONE_2)
 
     def test_device_unknown(self):
-        self.ask("tenant org/a: cannot claim 0000:99:00.0: ", tenant="org/a",
+        self.ask('tenant org/a: cannot claim 0000:99:00.0: no device "0000:99:00.0" [NOT_FOUND]',
+                 tenant="org/a",
                  devices="0000:99:00.0")
 
     def test_half_a_group(self):
-        self.ask("tenant org/a: cannot claim %s: " % GROUP[0], tenant="org/a", devices=GROUP[0])
+        self.ask("tenant org/a: cannot claim %s: the group is not complete: %s is missing "
+                 "[GROUP_INCOMPLETE]; %s: companion in group 2 must be claimed as well" % (
+                     *GROUP, GROUP[1]), tenant="org/a", devices=GROUP[0])
 
     def test_device_in_use(self):
         other = self.container("holder", ["/bin/tenant", "0"],
@@ -128,7 +132,8 @@ class Refusals:
         code, _, err = self.container("late", ["/bin/tenant", "1"],
                                       {"tenant": "org/b", "devices": ALONE}).run()
         self.assertNotEqual(code, 0)
-        self.assertIn("ioasid-oci-hook: tenant org/b: cannot claim 0000:03:00.0: ", err)
+        self.assertIn("ioasid-oci-hook: tenant org/b: cannot claim 0000:03:00.0: "
+                      "0000:03:00.0: claimed by another lease [DEVICE_IN_USE]", err)
         self.assertEqual(list(self.host.claimed().values()), ["org/a"])
         before = len(other.said())
         other.wait_for("turn", after=before)
@@ -223,7 +228,7 @@ class Ends:
         self.assertTrue(lease["held"])
         self.assertEqual(self.host.claimed(), {ALONE: "org/a"})
         self.assertEqual(container.delete(), (0, ""))
-        # At once: not only because the watch of the init comes to the same end.
+        # With an init that lives: Direct.test_twice_is_once.
         self.assertEqual(self.host.leases(), {})
         self.assertEqual(self.host.folders(), [])
 

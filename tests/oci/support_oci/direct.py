@@ -115,6 +115,39 @@ class Direct:
         self.assertEqual(init.hook(), (0, ""))
         self.assertEqual(json.loads(init.read("run/ioasid/lease.json")), first)
 
+    def test_two_containers_with_one_hash(self):
+        init = self.init("hash")
+        self.assertEqual(init.hook(), (0, ""))
+        record = os.path.join(self.host.state, self.host.folders()[0], "hook.json")
+        with open(record, encoding="utf-8") as f:
+            own = f.read()
+        with open(record, "w", encoding="utf-8") as f:
+            f.write(own.replace('"id":"hash"', '"id":"elsewhere"'))
+        self.assertEqual(init.hook("poststop"), (0, ""))
+        self.assertEqual(init.hook(), (1, 'the container "elsewhere" of %s has the same lease '
+                                          'name; choose another id' % init.bundle))
+        self.assertEqual((len(self.host.leases()), len(self.host.folders())), (1, 1))
+        with open(record, "w", encoding="utf-8") as f:
+            f.write(own)
+
+    def test_nothing_appears_on_the_host(self):
+        """Folders below shared mounts, as on every host with systemd."""
+        folder = os.path.join(self.host.folder, "shared")
+        os.makedirs(folder)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-R", folder], check=True)
+        subprocess.run(["mount", "--make-shared", folder], check=True)
+        self.host.write_config(state_dir=os.path.join(folder, "state"))
+        init = self.init("shared")
+        with open("/proc/self/mountinfo", encoding="utf-8") as f:
+            before = f.read()
+        self.assertEqual(init.hook(), (0, ""))
+        with open("/proc/self/mountinfo", encoding="utf-8") as f:
+            self.assertEqual(f.read(), before)
+        self.assertEqual(len(init_mounts(init)), 2)
+        self.assertEqual(init.hook("poststop"), (0, ""))
+        self.assertEqual(os.listdir(os.path.join(folder, "state")), [])
+
     def test_init_of_the_host(self):
         """A number that is not a container's is not mounted over."""
         init = self.init("host")
