@@ -74,7 +74,7 @@ class Node:
             "pod_resources": self.kubelet.pod_resources,
             "state_dir": self.state,
             "poll_seconds": 1, "grace_seconds": 1, "settle_seconds": 2,
-            "cdi": "ioasid.io/device",
+            "cdi": "ioasid.io/node",
             "namespaces": {
                 "web": {"tenant": "acme/web", "socket": self.server.socket("acme-web")},
                 "store": {"tenant": "acme/store", "socket": self.server.socket("acme-store")},
