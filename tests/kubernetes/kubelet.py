@@ -99,7 +99,7 @@ class Endpoint:
 
 class Kubelet:
     def __init__(self, folder, pb, pods_pb):
-        self.folder = os.path.join(folder, "device-plugins")
+        self.folder = os.path.join(folder, "dp")
         self.pod_resources = os.path.join(folder, "pod-resources.sock")
         self.pb, self.pods_pb = pb, pods_pb
         self.pods, self.endpoints, self.registrations = {}, {}, []

@@ -54,7 +54,7 @@ class Peer:
 class Node:
     def __init__(self, build, slow=1):
         self.build, self.slow = build, slow
-        self.folder = tempfile.mkdtemp(prefix="ioasid-k8s-")
+        self.folder = tempfile.mkdtemp(prefix="k8s-")
         self.api = rpc_client.Api(tempfile.mkdtemp(dir=self.folder))
         self.kubelet = kubelet_module.Kubelet(
             self.folder, *kubelet_module.messages(tempfile.mkdtemp(dir=self.folder)))
