@@ -394,9 +394,9 @@ const struct cli_command cmd_exec = {
 	.roles = "tenant, agent",
 	.summary = "run a program in a lease of its own, which ends with it",
 	.help = "The program finds the lease by $IOASID_SOCKET and $IOASID_LEASE_FILE, and fds of "
-		"its "
-		"devices by $IOASID_DEVICE_FDS; libioasid and ioasidctl take them up.  Signals are "
-		"relayed, and the exit status is the program's, 128 and the signal that ended it, "
+		"its devices by $IOASID_DEVICE_FDS; libioasid and ioasidctl take them up.  Signals "
+		"are relayed, and the exit status is the program's, 128 and the signal that ended "
+		"it, "
 		"127 if it was not found and 126 if it could not be run.  An agent names the "
 		"tenant, and with --socket-for-child the socket on which the program is that "
 		"tenant.",

@@ -254,7 +254,9 @@ void help_man(FILE *out)
 	fputs(".SH EXIT STATUS\n", out);
 	fputs(exit_codes, out);
 	fputs(".SH ENVIRONMENT\n.B IOASID_SOCKET, IOASID_LEASE, IOASID_LEASE_SECRET_FILE\n"
-	      "stand for \\-\\-socket, \\-\\-lease and \\-\\-secret\\-file.\n",
+	      "stand for \\-\\-socket, \\-\\-lease and \\-\\-secret\\-file.\n"
+	      ".PP\n.B IOASID_LEASE_FILE\n"
+	      "is a lease that was given to this process, and acted in if no other is named.\n",
 	      out);
 }
 

@@ -3,7 +3,7 @@
  * What this process was given by whoever started it (ioasidctl exec, an OCI hook, a device
  * plugin): a lease that is open already, with devices claimed in it, and fds of them.
  *
- *	IOASID_LEASE_FILE		path of the lease file (lease_file.h), or "fd:N"
+ *	IOASID_LEASE_FILE	path of the lease file (lease_file.h), or "fd:N"
  *	IOASID_DEVICE_FDS	"0000:01:00.0=5 0000:01:00.1=6"
  *
  * The environment is the only thing that is global here; it is read anew by each call, and never

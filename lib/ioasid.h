@@ -1232,8 +1232,8 @@ void ioasid_leases_free(struct ioasid_leases *leases);
 
 /*
  * A lease that was given to this program by the one that started it (`ioasidctl exec`, a
- * container's hook): $IOASID_LEASE_FILE is the absolute path of a lease file, or "fd:N".  The file
- *is JSON, at most 16 KiB:
+ * container's hook): $IOASID_LEASE_FILE is the absolute path of a lease file, or "fd:N".  The
+ * file is JSON, at most 16 KiB:
  *	{"version":1,"tenant":"acme/web","lease":"NAME","secret":"64 hexadecimal digits",
  *	 "devices":["0000:01:00.0"]}
  */

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hook called as a runtime would, on a process that stands for a container's init: what
 runtimes never do, or never so that one could look at it."""
+import concurrent.futures
 import json
 import os
 import signal
 import subprocess
 import time
 
-from .host import ALONE, ALONE_2, GROUP
+from .host import ALONE, ALONE_2, GROUP, ROOTLESS
 
 
 class Init:
@@ -114,6 +115,63 @@ class Direct:
             json.dump(content, f)
         self.assertEqual(init.hook(), (0, ""))
         self.assertEqual(json.loads(init.read("run/ioasid/lease.json")), first)
+
+    def test_broker_comes_back(self):
+        init = self.init("back")
+        self.host.server.kill()
+        self.host.clear_sockets()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            call = pool.submit(init.hook)
+            time.sleep(0.5)
+            self.assertFalse(call.done())
+            self.host.server.start()
+            self.assertEqual(call.result(), (0, ""))
+        self.assertEqual(self.host.claimed(), {ALONE: "org/a"})
+
+    def rootless(self, user, tenant):
+        """createRuntime and poststop as podman calls them for a user: in a user namespace.  What
+        they said, and the lease that the container saw."""
+        place = os.path.join(self.host.folder, "rootless-%d" % user)
+        os.makedirs(place + "/bundle/rootfs", exist_ok=True)
+        for path in (place, place + "/bundle", place + "/bundle/rootfs"):
+            os.chown(path, user, user)
+        with open(place + "/bundle/config.json", "w", encoding="utf-8") as f:
+            json.dump({"root": {"path": "rootfs"}}, f)
+        with open(self.host.config, encoding="utf-8") as f:
+            config = json.load(f)
+        config["state_dir"] = place + "/state"
+        with open(place + "/config.json", "w", encoding="utf-8") as f:
+            json.dump(config, f)
+        # To the tenant's socket a rootless runtime has to get, too.
+        tenants = os.path.dirname(os.path.dirname(self.host.tenant_sockets["lab/c"]))
+        os.chmod(self.host.folder, 0o755)
+        os.chmod(tenants, 0o711)
+        self.addCleanup(os.chmod, tenants, 0o700)
+        done = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "private",
+             "/usr/bin/python3", "-c", ROOTLESS_SCRIPT, self.host.hook, place, tenant],
+            user=user, group=user, extra_groups=[], capture_output=True, text=True, timeout=60,
+            check=False)
+        self.assertEqual(done.stderr, "")
+        return json.loads(done.stdout)
+
+    def test_rootless(self):
+        said = self.rootless(ROOTLESS, "lab/c")
+        lease = said.pop("lease")
+        self.assertEqual(said, {"createRuntime": [0, ""], "poststop": [0, ""], "left": []})
+        self.assertEqual((lease["tenant"], lease["devices"]), ("lab/c", [ALONE]))
+
+    def test_tenant_of_another_user(self):
+        for user, tenant, line in (
+                (ROOTLESS, "org/a", 'tenant org/a: no lease for the container: scope.tenant: '
+                                    '"org/a" is not in the caller\'s subtree "lab" '
+                                    '[ROLE_FORBIDDEN]'),
+                (ROOTLESS + 1, "org/a", "tenant org/a: no lease for the container: ")):
+            with self.subTest(user):
+                code, err = self.rootless(user, tenant)["createRuntime"]
+                self.assertEqual((code, err[:len(line) + 17]),
+                                 (1, "ioasid-oci-hook: " + line))
+                self.assertEqual(self.host.leases(), {})
 
     def test_two_containers_with_one_hash(self):
         init = self.init("hash")
@@ -281,6 +339,29 @@ class Direct:
                               input=json.dumps(init.state(bundle="b")), capture_output=True,
                               text=True, timeout=60, check=False)
         self.assertIn("state on stdin: bundle: expected an absolute path", done.stdout, done.stderr)
+
+
+ROOTLESS_SCRIPT = """
+import json, os, subprocess, sys, time
+hook, place, tenant = sys.argv[1:]
+init = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sleep", "100"])
+while os.readlink("/proc/%d/ns/mnt" % init.pid) == os.readlink("/proc/self/ns/mnt"):
+    time.sleep(0.01)
+state = {"ociVersion": "1.0.2", "id": "rootless", "pid": init.pid, "bundle": place + "/bundle",
+         "annotations": {"io.ioasid.tenant": tenant, "io.ioasid.devices": "0000:03:00.0"}}
+said = {"lease": None}
+for stage in ("createRuntime", "poststop"):
+    done = subprocess.run([hook, stage, "--config", place + "/config.json"],
+                          input=json.dumps(state), capture_output=True, text=True)
+    said[stage] = [done.returncode, done.stderr]
+    path = "/proc/%d/root%s/bundle/rootfs/run/ioasid/lease.json" % (init.pid, place)
+    if stage == "createRuntime" and done.returncode == 0:
+        with open(path) as f:
+            said["lease"] = json.load(f)
+init.kill()
+said["left"] = os.listdir(place + "/state")
+print(json.dumps(said))
+"""
 
 
 def init_mounts(init):

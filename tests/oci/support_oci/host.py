@@ -13,6 +13,8 @@ from support.server import SERVER_UID, Server
 
 # tenant -> name of its socket
 TENANTS = {"org/a": "org-a", "org/b": "org-b", "lab/c": "lab-c"}
+# A user who starts containers without being root.
+ROOTLESS = 61200
 ALONE, ALONE_2 = "0000:03:00.0", "0000:04:00.0"
 GROUP = ("0000:02:00.0", "0000:02:00.1")
 TOPOLOGY = os.path.join(os.path.dirname(__file__), "..", "..", "cli", "topology.json")
@@ -40,7 +42,8 @@ def policy():
             "lab/c": {"limits": {}},
         },
         "identities": [
-            agent, {"socket": "admin", "role": "admin"},
+            agent, {"socket": "agents", "uid": ROOTLESS, "role": "agent", "subtree": "lab"},
+            {"socket": "admin", "role": "admin"},
             *({"socket": name, "role": "tenant", "tenant": tenant}
               for tenant, name in TENANTS.items()),
         ],
