@@ -87,9 +87,16 @@ static int fill(const struct inventory_resource *resource, char *const *ids, siz
 
 	if (!r)
 		r = record_set_ids(record, ids, n);
+	/* A start that waits for its pod asks again. */
+	record_drop_devices(record);
 	for (size_t i = 0; i < record->n_ids && !r; i++) {
 		const struct inventory_id *id = inventory_find(resource, record->ids[i]);
 
+		if (record->n_devices + id->n_addresses > CATALOG_DEVICES_MAX) {
+			snprintf(problem, CONFIG_PROBLEM_SIZE,
+				 "more than %d devices for one container", CATALOG_DEVICES_MAX);
+			return CATALOG_E_UNKNOWN;
+		}
 		for (size_t k = 0; k < id->n_addresses && !r; k++)
 			r = record_add_device(record, id->addresses[k]);
 	}

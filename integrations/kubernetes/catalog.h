@@ -13,9 +13,12 @@
 struct catalog;
 
 enum catalog_error {
-	/* No such id, one twice, or none at all; the problem names it. */
+	/* No such id, one twice, none at all, or too many devices; the problem says which. */
 	CATALOG_E_UNKNOWN = 1,
 };
+
+/* Of one container: what a broker claims at one stroke. */
+#define CATALOG_DEVICES_MAX 64
 
 /* Takes a first inventory over, on success. */
 int catalog_new(struct inventory *inventory, struct catalog **ret_catalog);
@@ -24,7 +27,7 @@ void catalog_free(struct catalog *catalog);
 void catalog_replace(struct catalog *catalog, struct inventory *inventory);
 int catalog_check(struct catalog *catalog, unsigned resource, char *const *ids, size_t n,
 		  char problem[CONFIG_PROBLEM_SIZE]);
-/* Sets the ids of the record and adds their devices. */
+/* Sets the ids of the record and their devices. */
 int catalog_fill(struct catalog *catalog, unsigned resource, char *const *ids, size_t n,
 		 struct record *record, char problem[CONFIG_PROBLEM_SIZE]);
 /* prefer() with names, each of which the caller frees. */

@@ -63,6 +63,13 @@ int record_set_ids(struct record *record, char *const *ids, size_t n)
 	return 0;
 }
 
+void record_drop_devices(struct record *record)
+{
+	free_list(record->devices, record->n_devices);
+	record->devices = NULL;
+	record->n_devices = 0;
+}
+
 int record_add_device(struct record *record, const char *address)
 {
 	char **devices = realloc(record->devices, (record->n_devices + 1) * sizeof(*devices));

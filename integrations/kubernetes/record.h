@@ -15,8 +15,6 @@
 
 #include <ioasid.h>
 
-#define RECORD_LEASE_SIZE 129
-
 enum record_error {
 	/* The file makes no sense; the problem says where. */
 	RECORD_E_INVALID = 1,
@@ -36,7 +34,7 @@ struct record {
 	char *namespace;
 	char *pod;
 	char *container;
-	char lease[RECORD_LEASE_SIZE];
+	char lease[IOASID_LEASE_NAME_SIZE];
 	char key[IOASID_KEY_SIZE];
 	uint64_t max_ioasids;
 	uint64_t max_registered_bytes;
@@ -57,6 +55,7 @@ struct record *record_new(void);
 void record_free(struct record *record);
 /* Copies of names; sorted.  -ENOMEM leaves the record as it was. */
 int record_set_ids(struct record *record, char *const *ids, size_t n);
+void record_drop_devices(struct record *record);
 int record_add_device(struct record *record, const char *address);
 bool record_has_id(const struct record *record, const char *id);
 

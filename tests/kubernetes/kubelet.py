@@ -119,9 +119,10 @@ class Kubelet:
         server.start()
         return server
 
-    def start(self):
+    def start(self, deletes=True):
         for name in os.listdir(self.folder):
-            os.unlink(os.path.join(self.folder, name))
+            if deletes or name == "kubelet.sock":
+                os.unlink(os.path.join(self.folder, name))
         with self.registered:
             self.endpoints = {}
         self.pod_server = self._serve(self.pod_resources, "v1.PodResourcesLister", "List",

@@ -74,7 +74,7 @@ class Node:
             "pod_resources": self.kubelet.pod_resources,
             "state_dir": self.state,
             "poll_seconds": 1, "grace_seconds": 1, "settle_seconds": 2,
-            "cdi": "ioasid.io/device",
+            "cdi": "ioasid.io/node",
             "namespaces": {
                 "web": {"tenant": "acme/web", "socket": self.server.socket("acme-web")},
                 "store": {"tenant": "acme/store", "socket": self.server.socket("acme-store")},
@@ -150,6 +150,22 @@ class Node:
         return True
 
     # ---- a program in a pod
+
+    def ioasidctl(self, pod, *arguments):
+        """(exit status, what it printed), as uid 1000 and with the container's mount at its place."""
+        mount, environment = pod.answer.mounts[0], dict(pod.answer.envs)
+        script = ('mount --make-rprivate / && mount -t tmpfs none /run && mkdir -p "$1" && '
+                  'mount --bind -o ro "$2" "$1" && shift 2 && '
+                  'exec setpriv --reuid 1000 --regid 1000 --clear-groups "$@"')
+        fd = os.open(os.path.join(self.build, "bin", "ioasidctl"), os.O_RDONLY)
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, "sh", mount.container_path, mount.host_path,
+             "/proc/self/fd/%d" % fd, *arguments],
+            pass_fds=[fd], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment,
+                                "LD_LIBRARY_PATH": os.path.join(self.build, "lib")},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        os.close(fd)
+        return done.returncode, done.stdout + done.stderr
 
     def lease_of(self, pod):
         with open(os.path.join(pod.folder, "lease.json")) as f:
