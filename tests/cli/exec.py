@@ -258,6 +258,17 @@ class Case(unittest.TestCase):
         with open(path, encoding="ascii") as f:
             return int(f.read().split()[0])
 
+    def left_behind(self):
+        """For sh: a program that is in the lease when sh ends; it ends with the test."""
+        said = self.broker.path("said")
+
+        def end():
+            with open(said + ".pid", encoding="ascii") as f:
+                os.kill(int(f.read()), signal.SIGKILL)
+        self.addCleanup(end)
+        return (f": >{said}; {DMA} hold >{said} 2>&1 </dev/null & echo $! >{said}.pid; "
+                f"until grep -q ready {said}; do sleep 0.02; done; exit 4")
+
     # ---- what there is ----
 
     def admin(self, *words):
@@ -431,11 +442,6 @@ class Agents(Case):
                           "--", "sh", "-c", self.left_behind(), socket="agents")
         self.assertEqual((r.returncode, r.stderr), (4, ""))
 
-    def left_behind(self):
-        said = self.broker.path("said")
-        return (f": >{said}; {DMA} hold >{said} 2>&1 </dev/null & "
-                f"until grep -q ready {said}; do sleep 0.02; done; exit 4")
-
     def test_of_another_tenant(self):
         r = self.run_exec("--tenant", "acme/db", "--socket-for-child", self.broker.socket("web"),
                           "--", DMA, socket="agents")
@@ -584,9 +590,7 @@ class Ends(Case):
         self.nothing_left_soon()
 
     def test_ends_while_something_is_left_behind(self):
-        said = self.broker.path("said")
-        r = self.run_exec("--", "sh", "-c", f": >{said}; {DMA} hold >{said} 2>&1 </dev/null & "
-                          f"until grep -q ready {said}; do sleep 0.02; done; exit 4")
+        r = self.run_exec("--", "sh", "-c", self.left_behind())
         self.assertEqual((r.returncode, r.stderr), (4, ""))
         self.nothing_left()
 

@@ -31,12 +31,13 @@ static void check_text(const char *text, size_t room)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct lease_file file, before;
+	const unsigned char *bytes = (const void *)&file, *bytes_before = (const void *)&before;
 	char problem[LEASE_FILE_PROBLEM_SIZE] = "";
 
 	memset(&file, 0x5a, sizeof(file));
 	before = file;
 	if (lease_file_parse((const char *)data, size, problem, &file)) {
-		must(!memcmp(&file, &before, sizeof(file)));
+		must(!memcmp(bytes, bytes_before, sizeof(file)));
 		check_text(problem, sizeof(problem));
 		return 0;
 	}
