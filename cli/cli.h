@@ -58,7 +58,9 @@ struct cli {
 	/* $IOASID_LEASE_FILE: a lease that was given (exec); or why that makes no sense. */
 	struct ioasid_given *given;
 	struct ioasid_error *given_error;
-	bool sigpipe_was_ignored; /* as a program that is started is to find it */
+	/* As a program that is started is to find them. */
+	bool sigpipe_was_ignored;
+	bool grpc_is_quiet; /* $GRPC_VERBOSITY was not set before */
 
 	struct cli_session *session; /* connection and what it holds; see session.h */
 	const struct cli_command *command;

@@ -192,7 +192,8 @@ static int run_with_fd(struct cli *cli, char **argv, int fd)
 	environment = cli_alloc((n + 2) * sizeof(*environment));
 	/* setenv() is not for a process with threads, and gRPC has some. */
 	for (size_t i = 0; i < n; i++)
-		if (strncmp(environ[i], "IOASID_DEVICE_FD=", 17) != 0)
+		if (strncmp(environ[i], "IOASID_DEVICE_FD=", 17) != 0 &&
+		    !(cli->grpc_is_quiet && !strncmp(environ[i], "GRPC_VERBOSITY=", 15)))
 			environment[kept++] = environ[i];
 	environment[kept] = number;
 	r = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environment);

@@ -124,6 +124,8 @@ child(struct cli *cli, int channel, char *const *argv, const char *socket)
 		_exit(CLI_FAILED);
 	if (!cli->sigpipe_was_ignored)
 		signal(SIGPIPE, SIG_DFL);
+	if (cli->grpc_is_quiet)
+		unsetenv("GRPC_VERBOSITY");
 	for (int i = 0; i < n; i++)
 		if (fcntl(fds[i], F_SETFD, 0) < 0)
 			goto fail;

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -67,6 +68,8 @@ int main(int argc, char **argv)
 
 	keep_standard_fds();
 	cli.sigpipe_was_ignored = signal(SIGPIPE, SIG_IGN) == SIG_IGN;
+	/* What gRPC core says on standard error is no answer; its failures are the library's. */
+	cli.grpc_is_quiet = !getenv("GRPC_VERBOSITY") && !setenv("GRPC_VERBOSITY", "NONE", 0);
 	setlocale(LC_CTYPE, "");
 	find_lease(&cli);
 	r = cli_run(&cli, argc - 1, argv + 1);

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <syslog.h>
@@ -85,6 +86,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	umask(022);
+	/* One message, and not what gRPC core says on standard error of its own. */
+	setenv("GRPC_VERBOSITY", "NONE", 0);
 	r = run(argv[1], argc - 2, (const char *const *)argv + 2);
 	if (r < 0)
 		tell(hook_message() ?: strerror(-r));

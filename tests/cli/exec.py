@@ -461,6 +461,13 @@ class Agents(Case):
 
 
 class Ends(Case):
+    def test_grpc_says_to_the_program_what_it_would(self):
+        """ioasidctl keeps gRPC core's own lines from its standard error, and from there only."""
+        for more, expected in (({}, "unset"), ({"GRPC_VERBOSITY": "DEBUG"}, "DEBUG")):
+            r = self.ctl("exec", "--", "sh", "-c", "echo ${GRPC_VERBOSITY-unset}", **more)
+            self.assertEqual((r.returncode, r.stdout), (0, expected + "\n"))
+            self.assertEqual(r.stderr == "", not more)
+
     def test_status(self):
         for status in (0, 1, 7, 255):
             r = self.run_exec("--", "sh", "-c", f"exit {status}")
