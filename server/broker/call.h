@@ -163,8 +163,9 @@ int refuse_registry_full(struct broker_call *call);
  * registry's.
  */
 int refuse_charge(struct broker_call *call, int error, const struct quota_refusal *refusal);
-/* Would so much more of the resource be above the limit of the call's lease alone? */
-int lease_limit_check(struct broker_call *call, enum quota_resource resource, uint64_t requested);
+/* The limit of the call's lease alone; by quota, with its numbers. */
+int refuse_lease_limit(struct broker_call *call, enum quota_resource resource, uint64_t limit,
+		       uint64_t used, uint64_t requested);
 /* An unexpected answer of the shim: errno, or a SHIM_E_* the broker had excluded. */
 int refuse_shim(struct broker_call *call, int error, const char *what, const char *reason);
 

@@ -307,6 +307,18 @@ int lease_context(struct lease *lease, char *ret_reason, struct shim_ctx **ret_c
 	return 0;
 }
 
+int lease_limit_check(struct broker_call *call, enum quota_resource resource, uint64_t requested)
+{
+	const struct lease *lease = call->lease;
+	bool ioasids = resource == QUOTA_IOASIDS;
+	uint64_t limit = ioasids ? lease->limits.ioasids : lease->limits.registered_bytes;
+	uint64_t used = ioasids ? lease->n_ioasids : lease->registered_bytes;
+
+	if (limit == UINT64_MAX || (used <= limit && requested <= limit - used))
+		return OUTCOME_OK;
+	return refuse_lease_limit(call, resource, limit, used, requested);
+}
+
 /* ---- objects ---- */
 
 struct object *lease_object(struct lease *lease, enum object_type type, uint64_t id)

@@ -54,6 +54,9 @@ bool lease_name_is_valid(const char *name);
  */
 int lease_context(struct lease *lease, char *ret_reason, struct shim_ctx **ret_ctx);
 
+/* Refuses so much more of IOASIDS or REGISTERED_BYTES if the call's lease may not hold it. */
+int lease_limit_check(struct broker_call *call, enum quota_resource resource, uint64_t requested);
+
 /* ---- objects by id ---- */
 
 /* NULL: no such object of that type, visible in this lease. */

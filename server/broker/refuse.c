@@ -77,6 +77,25 @@ static bool may_see(const struct broker_call *call, const struct tenant *refusin
 	return tenant_is_below(refusing, session->tenant);
 }
 
+/* subject is what is over its limit, who the same in a sentence. */
+static int refuse_with_numbers(struct broker_call *call, int code, const char *subject,
+			       const char *who, const struct quota_refusal *refusal)
+{
+	const char *resource = quota_resource_name(refusal->resource);
+	struct outcome *o = &call->outcome;
+	struct scratch *a = &call->scratch;
+
+	outcome_add_metadata(o, a, "limit", "%llu", (unsigned long long)refusal->limit);
+	outcome_add_metadata(o, a, "used", "%llu", (unsigned long long)refusal->used);
+	outcome_add_metadata(o, a, "requested", "%llu", (unsigned long long)refusal->requested);
+	outcome_add_violation(o, a, subject, "%s: limit %llu, used %llu, requested %llu", resource,
+			      (unsigned long long)refusal->limit, (unsigned long long)refusal->used,
+			      (unsigned long long)refusal->requested);
+	return refuse(call, code, "%s of %s: limit %llu, used %llu, requested %llu", resource, who,
+		      (unsigned long long)refusal->limit, (unsigned long long)refusal->used,
+		      (unsigned long long)refusal->requested);
+}
+
 int refuse_quota(struct broker_call *call, const struct quota_refusal *refusal)
 {
 	const struct tenant *refusing = CONTAINER_OF(refusal->node, struct tenant, quota);
@@ -101,41 +120,25 @@ int refuse_quota(struct broker_call *call, const struct quota_refusal *refusal)
 		outcome_add_violation(o, a, who, "%s: over the limit of this ancestor", resource);
 		return refuse(call, code, "%s of %s: over the limit", resource, who);
 	}
-	outcome_add_metadata(o, a, "limit", "%llu", (unsigned long long)refusal->limit);
-	outcome_add_metadata(o, a, "used", "%llu", (unsigned long long)refusal->used);
-	outcome_add_metadata(o, a, "requested", "%llu", (unsigned long long)refusal->requested);
-	outcome_add_violation(o, a, who, "%s: limit %llu, used %llu, requested %llu", resource,
-			      (unsigned long long)refusal->limit, (unsigned long long)refusal->used,
-			      (unsigned long long)refusal->requested);
-	return refuse(call, code, "%s of %s: limit %llu, used %llu, requested %llu", resource, who,
-		      (unsigned long long)refusal->limit, (unsigned long long)refusal->used,
-		      (unsigned long long)refusal->requested);
+	return refuse_with_numbers(call, code, who, who, refusal);
 }
 
-int lease_limit_check(struct broker_call *call, enum quota_resource resource, uint64_t requested)
+int refuse_lease_limit(struct broker_call *call, enum quota_resource resource, uint64_t limit,
+		       uint64_t used, uint64_t requested)
 {
-	const struct lease *lease = call->lease;
-	bool ioasids = resource == QUOTA_IOASIDS;
-	uint64_t limit = ioasids ? lease->limits.ioasids : lease->limits.registered_bytes;
-	uint64_t used = ioasids ? lease->n_ioasids : lease->registered_bytes;
-	const char *name = quota_resource_name(resource);
-	struct outcome *o = &call->outcome;
-	struct scratch *a = &call->scratch;
+	const char *lease = call->lease->name ?: "";
+	char who[sizeof("lease ") + LEASE_NAME_MAX];
 
-	if (limit == UINT64_MAX || (used <= limit && requested <= limit - used))
-		return OUTCOME_OK;
 	/* Whoever acts in the lease may know what it may hold. */
-	outcome_add_metadata(o, a, "lease", "%s", lease->name ?: "");
-	outcome_add_metadata(o, a, "resource", "%s", name);
-	outcome_add_metadata(o, a, "limit", "%llu", (unsigned long long)limit);
-	outcome_add_metadata(o, a, "used", "%llu", (unsigned long long)used);
-	outcome_add_metadata(o, a, "requested", "%llu", (unsigned long long)requested);
-	outcome_add_violation(
-		o, a, lease->name ?: "lease", "%s: limit %llu, used %llu, requested %llu", name,
-		(unsigned long long)limit, (unsigned long long)used, (unsigned long long)requested);
-	return refuse(call, OUTCOME_QUOTA, "%s of lease %s: limit %llu, used %llu, requested %llu",
-		      name, lease->name ?: "", (unsigned long long)limit, (unsigned long long)used,
-		      (unsigned long long)requested);
+	snprintf(who, sizeof(who), "lease %s", lease);
+	outcome_add_metadata(&call->outcome, &call->scratch, "lease", "%s", lease);
+	outcome_add_metadata(&call->outcome, &call->scratch, "resource", "%s",
+			     quota_resource_name(resource));
+	return refuse_with_numbers(call, OUTCOME_QUOTA, lease, who,
+				   &(struct quota_refusal){.resource = resource,
+							   .limit = limit,
+							   .used = used,
+							   .requested = requested});
 }
 
 int refuse_registry_full(struct broker_call *call)
