@@ -12,6 +12,7 @@ import time
 import unittest
 
 from .cdi import Cdi
+from .cdi_watch import CdiWatch
 from .container import Container
 from .direct import Direct
 from .host import ALONE, ALONE_2, GROUP, Host, many_devices
@@ -483,6 +484,6 @@ def of(runtime):
     if runtime == "podman":
         return [type("podman_%s" % below, (Podman, Case), {"below": below})
                 for below in ("runc", "crun")]
-    kinds = {"host": (Direct, Cdi)}.get(runtime, (Basic, Refusals, Limits, Ends, Roots, Crowd))
+    kinds = {"host": (Direct, Cdi, CdiWatch)}.get(runtime, (Basic, Refusals, Limits, Ends, Roots, Crowd))
     return [type("%s_%s" % (runtime, kind.__name__), (kind, Case), {"runtime": runtime})
             for kind in kinds]
