@@ -276,8 +276,8 @@ static void say_well(struct follow *f)
 {
 	free(f->trouble);
 	f->trouble = NULL;
-	notify_send("%sSTATUS=%s: %zu devices in %s", f->ready ? "" : "READY=1\n", f->tenant,
-		    count(f), f->file.path);
+	notify_send("%sSTATUS=%s: %zu devices%s%s", f->ready ? "" : "READY=1\n", f->tenant,
+		    count(f), f->spec ? " in " : ", and no ", f->file.path);
 	f->ready = true;
 }
 
