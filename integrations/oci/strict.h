@@ -3,9 +3,9 @@
 #define IOASID_OCI_STRICT_H
 
 /*
- * JSON read strictly: a bounded text, one value, and members taken by name with their type.
- * Every failure names the document and the member.  What is returned by reference is owned
- * by the document.
+ * A file read strictly as JSON (integrations/json), and its members taken by name with their
+ * type.  Every failure names the document and the place or the member.  What is returned by
+ * reference is owned by the document.
  */
 
 #include <json-c/json.h>
@@ -25,7 +25,7 @@ int strict_read(int fd, size_t max, const char *what, struct json_object **ret_o
 int strict_read_file(int dirfd, const char *path, size_t max, const char *what,
 		     struct json_object **ret_object);
 
-/* *ret_text: NULL if absent, which is a failure if it is required.  No NUL inside. */
+/* *ret_text: NULL if absent, which is a failure if it is required. */
 int strict_text(struct json_object *object, const char *what, const char *name, bool required,
 		const char **ret_text);
 /* Between min and max; absent: *ret_number is left as it is. */

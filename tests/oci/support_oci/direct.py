@@ -243,10 +243,10 @@ class Direct:
         init = self.init("states")
         what = "state on stdin: "
         for text, line in (
-                ("", what + "no JSON, at byte 0 of 0: it is empty"),
+                ("", what + "empty"),
                 ("[]", what + "expected a JSON object"),
-                ("{", what + "no JSON, at byte 1 of 1: "),
-                ("{} {}", what + "more text after the JSON value, at byte 3"),
+                ("{", what + "line 1, column 2: the text ends where a key is expected"),
+                ("{} {}", what + "line 1, column 4: more text after the JSON value"),
                 ("{}", what + "ociVersion: missing"),
                 ('{"ociVersion": 1}', what + "ociVersion: expected a string"),
                 (json.dumps(init.state(id="")), what + "id: expected 1 to 1024 bytes"),
@@ -260,7 +260,15 @@ class Direct:
                 (json.dumps(init.state(annotations={"io.ioasid.tenant": 1})),
                  what + "annotations: io.ioasid.tenant: expected a string"),
                 ('{"id": "%s"}' % ("x" * (1 << 20)), what + "longer than 1048576 bytes"),
-                ("[" * 100, what + "no JSON, at byte ")):
+                ("[" * 100, what + "line 1, column 33: objects and arrays too deep in each other"),
+                ('{"id": "a", "id": "b"}', what + 'line 1, column 13: key "id" is there twice'),
+                ('{"annotations": {"io.ioasid.tenant": "org/a", "io.ioasid.tenan\\u0074": "org/b"}}',
+                 what + 'line 1, column 47: key "io.ioasid.tenant" is there twice'),
+                ('{"id": "a\\u0000b"}', what + "line 1, column 10: a NUL in a string"),
+                ('{"id": "\\ud800"}', what + "line 1, column 9: half of a surrogate pair"),
+                ('{"id": "a", "pid": 18446744073709551616}',
+                 what + "line 1, column 20: number 18446744073709551616 is too large"),
+                ('{"x": [%s0]}' % ("0," * 200000), what + "line 1, column 400004: too many values")):
             with self.subTest(line):
                 code, said = init.hook(text=text)
                 self.assertEqual((code, said[:len(line)]), (1, line))
@@ -278,7 +286,9 @@ class Direct:
                 ('{"tenants": {"a": {}}}', "tenants.a: socket: missing"),
                 ('{"tenants": {"a": {"socket": "/s"}}}',
                  "tenants.a: socket: expected a socket in a folder of its own"),
-                ('{"tenants": {},}', "no JSON, at byte 15 of 16: ")):
+                ('{"tenants": {},}', "line 1, column 16: '}' where a key is expected"),
+                ('{"tenants": {"a": {"socket": "/r/a/s"}, "a": {"socket": "/r/b/s"}}}',
+                 'line 1, column 41: key "a" is there twice')):
             with self.subTest(line):
                 if text is not None:
                     with open(path, "w", encoding="utf-8") as f:
