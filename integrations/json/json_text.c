@@ -5,6 +5,8 @@
  */
 #include "integrations/json/json_text.h"
 
+#include "integrations/json/utf8.h"
+
 #include <errno.h>
 #include <json-c/json.h>
 #include <math.h>
@@ -74,29 +76,6 @@ static int refuse_here(struct reader *in, const char *expected)
 }
 
 /* ---- strings ---- */
-
-/* Bytes of the UTF-8 character at bytes[0], or 0: none, or not in n bytes. */
-static size_t utf8_length(const unsigned char *bytes, size_t n)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t length = bytes[0] < 0x80	  ? 1
-			: bytes[0] < 0xc2 ? 0
-			: bytes[0] < 0xe0 ? 2
-			: bytes[0] < 0xf0 ? 3
-			: bytes[0] < 0xf5 ? 4
-					  : 0;
-	uint32_t c;
-
-	if (length < 2 || length > n)
-		return length == 1;
-	c = bytes[0] & (0x7fu >> length);
-	for (size_t i = 1; i < length; i++) {
-		if ((bytes[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (bytes[i] & 0x3fu);
-	}
-	return c < least[length] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? 0 : length;
-}
 
 static size_t utf8_put(uint32_t c, char *ret_bytes)
 {
@@ -196,7 +175,7 @@ static int read_characters(struct reader *in, char *out, size_t *ret_n)
 
 	while (in->at < in->length && in->text[in->at] != '"') {
 		const unsigned char *next = (const unsigned char *)in->text + in->at;
-		size_t length = utf8_length(next, in->length - in->at);
+		size_t length = utf8_length(in->text + in->at, in->length - in->at, NULL);
 
 		if (*next == '\\') {
 			int r;
@@ -381,22 +360,21 @@ static int read_word(struct reader *in, struct json_object **ret_value)
 
 /* ---- objects and arrays ---- */
 
-/* In one line of a terminal: no control characters, no half of a character. */
+/* The beginning of it, for people. */
 static void show_key(const char *key, char ret_shown[KEY_SHOWN_MAX + 1])
 {
 	size_t n = 0;
 
 	while (key[n]) {
-		size_t length = utf8_length((const unsigned char *)key + n, 4);
+		size_t length = utf8_length(key + n, strlen(key + n), NULL);
 
 		if (n + length > KEY_SHOWN_MAX)
 			break;
 		memcpy(ret_shown + n, key + n, length);
-		if ((unsigned char)key[n] < ' ' || key[n] == 0x7f)
-			ret_shown[n] = '?';
 		n += length;
 	}
 	ret_shown[n] = '\0';
+	utf8_make_plain(ret_shown);
 }
 
 static int read_key(struct reader *in, struct json_object *object, char **ret_key)

@@ -77,14 +77,19 @@ int strict_read(int fd, size_t max, const char *what, struct json_object **ret_o
 	return 0;
 }
 
+int strict_open(int dirfd, const char *path, const char *what)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	return fd < 0 ? hook_fail(-errno, "%s: %s", what, strerror(errno)) : fd;
+}
+
 int strict_read_file(int dirfd, const char *path, size_t max, const char *what,
 		     struct json_object **ret_object)
 {
-	_cleanup_fd_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	_cleanup_fd_ int fd = strict_open(dirfd, path, what);
 
-	if (fd < 0)
-		return hook_fail(-errno, "%s: %s", what, strerror(errno));
-	return strict_read(fd, max, what, ret_object);
+	return fd < 0 ? fd : strict_read(fd, max, what, ret_object);
 }
 
 static int member(struct json_object *object, const char *what, const char *name, bool required,

@@ -21,7 +21,8 @@ static inline void json_putp(struct json_object **object)
 
 /* All of the fd, at most max bytes, as one JSON object.  what: "state on stdin", a path. */
 int strict_read(int fd, size_t max, const char *what, struct json_object **ret_object);
-/* The file, opened by its path, by one below dirfd, or -EINVAL with the file's name. */
+/* A file to be read, which no fifo or terminal keeps waiting. */
+int strict_open(int dirfd, const char *path, const char *what);
 int strict_read_file(int dirfd, const char *path, size_t max, const char *what,
 		     struct json_object **ret_object);
 
