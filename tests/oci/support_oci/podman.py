@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import time
+import unittest
 
-from .host import ALONE, ALONE_2, GROUP
+from .host import ALONE, ALONE_2, GROUP, may_lock_all
 
 PACKAGING = os.path.join(os.path.dirname(__file__), "..", "..", "..", "packaging", "oci")
 CONFIG = """[containers]
@@ -26,13 +27,15 @@ class Podman:
 
     @classmethod
     def setUpClass(cls):
+        if cls.below == "crun" and cls.cgroups == "v2" and not may_lock_all():
+            raise unittest.SkipTest("crun raises RLIMIT_MEMLOCK for rules of v2, and this user may not")
         super().setUpClass()
         host = cls.host
         cls.place = os.path.join(host.folder, "podman")
         os.makedirs(cls.place)
         # An overlay's upper layer is not to be on an overlay.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", cls.place], check=True)
-        for name in ("upper", "work", "hooks"):
+        for name in ("upper", "work", "hooks", "prestart"):
             os.makedirs(os.path.join(cls.place, name))
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", "lowerdir=/etc,upperdir=%s/upper,"
                         "workdir=%s/work" % (cls.place, cls.place), "/etc"], check=True)
@@ -46,6 +49,9 @@ class Podman:
             entry["hook"]["args"] += ["--config", host.config]
             with open(os.path.join(cls.place, "hooks", name), "w", encoding="utf-8") as f:
                 json.dump(entry, f)
+            text = json.dumps(entry).replace("createRuntime", "prestart")
+            with open(os.path.join(cls.place, "prestart", name), "w", encoding="utf-8") as f:
+                f.write(text)
         host.ctl("-t", "org/a", "cdi", "generate", "--hook", host.hook, "--hook-config",
                  host.config, socket="agents")
         # podman makes them, and the root is one for all.
@@ -59,17 +65,17 @@ class Podman:
         subprocess.run(["umount", "-l", cls.place], check=True)
         super().tearDownClass()
 
-    def podman(self, *words, hooks=True):
+    def podman(self, *words, hooks="hooks"):
         base = ["podman", "--root", self.place + "/root", "--runroot", self.place + "/runroot",
                 "--tmpdir", self.place + "/tmp", "--runtime", self.below]
         if hooks:
-            base += ["--hooks-dir", self.place + "/hooks"]
+            base += ["--hooks-dir", os.path.join(self.place, hooks)]
         env = {**os.environ, "CONTAINERS_CONF": os.path.join(self.place, "containers.conf")}
         done = subprocess.run([*base, *words], stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=120, check=False, env=env)
         return done.returncode, done.stdout, done.stderr
 
-    def run_podman(self, *options, program=("/bin/tenant", "1"), hooks=True, detach=()):
+    def run_podman(self, *options, program=("/bin/tenant", "1"), hooks="hooks", detach=()):
         return self.podman("run", *detach, "--network", "none", "--pids-limit", "0", "--user",
                            "1000", *options, "--rootfs", self.host.rootfs, *program, hooks=hooks)
 
@@ -79,12 +85,17 @@ class Podman:
 
     def by_name(self, *devices, **more):
         names = ["--device=ioasid.io/device=org-a-" + d.replace(":", "_") for d in devices]
-        return self.run_podman("--rm", *names, hooks=False, **more)
+        return self.run_podman("--rm", *names, hooks=None, **more)
 
     def test_hooks_dir(self):
         self.assertEqual(self.annotated("org/a", "%s %s" % (ALONE, ALONE_2)),
                          (0, "turn 1: %s %s\n" % (ALONE, ALONE_2), ""))
         # Its poststop came.
+        self.assertEqual(self.host.folders(), [])
+
+    def test_hooks_dir_that_names_prestart(self):
+        self.assertEqual(self.annotated("org/a", ALONE, hooks="prestart"),
+                         (0, "turn 1: %s\n" % ALONE, ""))
         self.assertEqual(self.host.folders(), [])
 
     def refused(self, result, line):
