@@ -16,6 +16,7 @@ from .container import Container
 from .direct import Direct
 from .host import ALONE, ALONE_2, GROUP, Host, many_devices, may_lock_all
 from .podman import Podman
+from .rootless import Rootless
 
 BUILD = None
 MANY = 20
@@ -33,7 +34,11 @@ class Case(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.host = Host(BUILD)
+        cls.host = cls.make_host(BUILD)
+
+    @classmethod
+    def make_host(cls, build):
+        return Host(build)
 
     @classmethod
     def tearDownClass(cls):
@@ -590,10 +595,12 @@ class Crowd:
 
 
 def of(runtime):
-    """Of the hook and ioasidctl alone ("host"), of each runtime, and of podman above both."""
-    if runtime == "podman":
-        return [type("podman_%s" % below, (Podman, Case), {"below": below, "cgroups": CGROUPS})
-                for below in ("runc", "crun")]
+    """Of the hook and ioasidctl alone ("host"), of each runtime, and of podman above both, run by
+    root and by another user."""
+    podmans = {"podman": Podman, "rootless": Rootless}
+    if runtime in podmans:
+        return [type("%s_%s" % (runtime, below), (podmans[runtime], Case),
+                     {"below": below, "cgroups": CGROUPS}) for below in ("runc", "crun")]
     kinds = {"host": (Direct, Cdi)}.get(runtime, (Basic, Prestart, Refusals, Limits, Ends, Roots, Nodes, Crowd))
     return [type("%s_%s" % (runtime, kind.__name__), (kind, Case), {"runtime": runtime, "cgroups": CGROUPS})
             for kind in kinds]

@@ -24,17 +24,29 @@ events_logger = "none"
 
 class Podman:
     below = None
+    # What podman says of this kind of host, and not of what a test does.
+    noise = ()
+    # Whether the runtime gives the kernel device rules where cgroups are of v2.
+    rules_of_v2 = True
 
     @classmethod
     def setUpClass(cls):
-        if cls.below == "crun" and cls.cgroups == "v2" and not may_lock_all():
+        if cls.rules_of_v2 and cls.below == "crun" and cls.cgroups == "v2" and not may_lock_all():
             raise unittest.SkipTest("crun raises RLIMIT_MEMLOCK for rules of v2, and this user may not")
         super().setUpClass()
+        try:
+            cls.prepare()
+        except BaseException:
+            cls.tearDownClass()
+            raise
+
+    @classmethod
+    def prepare(cls):
         host = cls.host
         cls.place = os.path.join(host.folder, "podman")
         os.makedirs(cls.place)
         # An overlay's upper layer is not to be on an overlay.
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", cls.place], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", cls.place], check=True)
         for name in ("upper", "work", "hooks", "prestart"):
             os.makedirs(os.path.join(cls.place, name))
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", "lowerdir=/etc,upperdir=%s/upper,"
@@ -61,23 +73,38 @@ class Podman:
 
     @classmethod
     def tearDownClass(cls):
-        subprocess.run(["umount", "-l", "/etc"], check=True)
-        subprocess.run(["umount", "-l", cls.place], check=True)
+        for path in ("/etc", cls.place):
+            subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL, check=False)
         super().tearDownClass()
 
+    def base(self):
+        """Where this user's podman keeps things."""
+        return ["--root", self.place + "/root", "--runroot", self.place + "/runroot", "--tmpdir",
+                self.place + "/tmp"]
+
+    def rootfs(self):
+        return self.host.rootfs
+
+    def identity(self):
+        return {}
+
+    def environment(self):
+        return {**os.environ, "CONTAINERS_CONF": os.path.join(self.place, "containers.conf")}
+
     def podman(self, *words, hooks="hooks"):
-        base = ["podman", "--root", self.place + "/root", "--runroot", self.place + "/runroot",
-                "--tmpdir", self.place + "/tmp", "--runtime", self.below]
+        base = ["podman", *self.base(), "--runtime", self.below]
         if hooks:
             base += ["--hooks-dir", os.path.join(self.place, hooks)]
-        env = {**os.environ, "CONTAINERS_CONF": os.path.join(self.place, "containers.conf")}
         done = subprocess.run([*base, *words], stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=120, check=False, env=env)
-        return done.returncode, done.stdout, done.stderr
+                              text=True, timeout=120, check=False, env=self.environment(),
+                              **self.identity())
+        err = [line for line in done.stderr.splitlines(True)
+               if not any(noise in line for noise in self.noise)]
+        return done.returncode, done.stdout, "".join(err)
 
     def run_podman(self, *options, program=("/bin/tenant", "1"), hooks="hooks", detach=()):
         return self.podman("run", *detach, "--network", "none", "--pids-limit", "0", "--user",
-                           "1000", *options, "--rootfs", self.host.rootfs, *program, hooks=hooks)
+                           "1000", *options, "--rootfs", self.rootfs(), *program, hooks=hooks)
 
     def annotated(self, tenant, devices, **more):
         return self.run_podman("--rm", "--annotation", "io.ioasid.tenant=" + tenant,
@@ -121,7 +148,7 @@ class Podman:
                      "tenant org/a: cannot claim ")
 
     def test_message_where_the_operator_asks_crun_for_it(self):
-        said = os.path.join(self.place, "said")
+        said = os.path.join(self.base()[1], "said")
         self.run_podman("--rm", "--annotation", "run.oci.hooks.stderr=" + said, "--annotation",
                         "io.ioasid.tenant=lab/c")
         if self.below == "crun":
@@ -163,7 +190,7 @@ class Podman:
                                          detach=("--detach",))
         self.assertEqual(code, 0, err)
         name = name.strip()
-        self.addCleanup(self.podman, "rm", "--force", "--ignore", name)
+        self.addCleanup(self.podman, "rm", "--force", "--time", "0", "--ignore", name)
         end = time.monotonic() + 20
         while "turn 2:" not in self.podman("logs", name)[1]:
             self.assertLess(time.monotonic(), end)
