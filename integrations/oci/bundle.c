@@ -92,9 +92,11 @@ static int add_hook(struct json_object *hook, const char *stage, struct ask *ask
 	if (r < 0 || !is_this_hook(path))
 		return r;
 	r = strict_array(hook, WHAT ": hooks", "args", false, &args);
-	n = args ? json_object_array_length(args) : 0;
-	if (r < 0 || n < 2)
+	if (r < 0)
 		return r;
+	n = args ? json_object_array_length(args) : 0;
+	if (n < 2)
+		return 0;
 	if (n - 2 > WORDS_MAX)
 		return hook_fail(-E2BIG, WHAT ": hooks.%s: more than %d arguments", stage,
 				 WORDS_MAX);

@@ -14,6 +14,7 @@ import unittest
 from .cdi import Cdi
 from .container import Container
 from .direct import Direct
+from .faults import Faults
 from .host import ALONE, ALONE_2, GROUP, Host, many_devices, may_lock_all
 from .podman import Podman
 from .rootless import Rootless
@@ -601,6 +602,6 @@ def of(runtime):
     if runtime in podmans:
         return [type("%s_%s" % (runtime, below), (podmans[runtime], Case),
                      {"below": below, "cgroups": CGROUPS}) for below in ("runc", "crun")]
-    kinds = {"host": (Direct, Cdi)}.get(runtime, (Basic, Prestart, Refusals, Limits, Ends, Roots, Nodes, Crowd))
+    kinds = {"host": (Direct, Faults, Cdi), "faults": (Faults,)}.get(runtime, (Basic, Prestart, Refusals, Limits, Ends, Roots, Nodes, Crowd))
     return [type("%s_%s" % (runtime, kind.__name__), (kind, Case), {"runtime": runtime, "cgroups": CGROUPS})
             for kind in kinds]

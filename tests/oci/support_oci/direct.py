@@ -32,14 +32,16 @@ class Init:
         state.update(changes)
         return {key: value for key, value in state.items() if value is not None}
 
-    def hook(self, stage="createRuntime", arguments=(), text=None, config=None, **changes):
+    def hook(self, stage="createRuntime", arguments=(), text=None, config=None, env=None, **changes):
         """(status, its line without the name)."""
+        if text is None:
+            text = json.dumps(self.state(**changes))
         done = subprocess.run([self.host.hook, stage, "--config", config or self.host.config,
-                               *arguments], input=json.dumps(self.state(**changes)) if text is None else text,
-                              capture_output=True, text=True, timeout=60, check=False)
+                               *arguments], input=text, env=env, capture_output=True, text=True,
+                              timeout=60, check=False)
         assert not done.stdout, done.stdout
         lines = done.stderr.splitlines()
-        assert len(lines) == (done.returncode != 0), done.stderr
+        assert len(lines) == (done.returncode > 0), done.stderr
         return done.returncode, (lines[0].removeprefix("ioasid-oci-hook: ") if lines else "")
 
     def read(self, path):
