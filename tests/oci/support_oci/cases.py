@@ -456,6 +456,42 @@ class Roots:
         self.assertEqual((code, out, err), (0, "turn 1:\n", ""))
         self.assertEqual(os.listdir(run), [])
 
+    def test_run_is_read_only(self):
+        """Runtimes make a tmpfs read-only behind the hooks."""
+        tmpfs = {"destination": "/run", "type": "tmpfs", "source": "tmpfs",
+                 "options": ["mode=755", "ro"]}
+        root, run = self.root("ro")
+        os.makedirs(run)
+        self.assertEqual(self.container("ro", ["/bin/tenant", "1"], {"tenant": "org/a"},
+                                        rootfs=root, mounts=[tmpfs]).run(), (0, "turn 1:\n", ""))
+
+    def test_root_that_cannot_be_written(self):
+        """As of an image that is mounted: the folder has to be in it."""
+        for made, line in ((False, "ioasid-oci-hook: /run/ioasid of the container: Read-only file "
+                                   "system"), (True, "")):
+            with self.subTest(made):
+                root = os.path.join(self.host.folder, "root-image-%d" % made)
+                os.makedirs(root)
+                subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+                self.addCleanup(subprocess.run, ["umount", root], check=True)
+                shutil.copytree(self.host.rootfs, root, symlinks=True, dirs_exist_ok=True)
+                shutil.rmtree(root + "/run")
+                os.makedirs(root + "/run" + "/ioasid" * made)
+                subprocess.run(["mount", "-o", "remount,ro", root], check=True)
+                code, out, err = self.container("image-%d" % made, ["/bin/tenant", "1"],
+                                                {"tenant": "org/a"}, rootfs=root).run()
+                self.assertEqual((code == 0, out), (made, "turn 1:\n" * made), err)
+                self.assertIn(line, err)
+
+    def test_odd_bundle(self):
+        for number, folder in enumerate(("sp ace", "\u00fcml\u00e4ut \U0001f600", "new\nline",
+                                         "q'u\"o\\te $(x)")):
+            with self.subTest(folder):
+                container = self.container("odd-%d" % number, ["/bin/tenant", "1"],
+                                           {"tenant": "org/a", "devices": ALONE}, folder=folder)
+                self.assertEqual(container.run(), (0, "turn 1: %s\n" % ALONE, ""))
+                self.assertEqual(self.host.folders(), [])
+
     def test_what_the_container_may_change(self):
         script = ("cd /run/ioasid; busybox ls -a; busybox ls broker; busybox rm -f lease.json; "
                   "busybox touch x; busybox mkdir broker/y; busybox rm -f broker/ioasid.sock; "
