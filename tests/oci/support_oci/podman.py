@@ -125,6 +125,19 @@ class Podman:
                          (0, "turn 1: %s\n" % ALONE, ""))
         self.assertEqual(self.host.folders(), [])
 
+    # The kernel asks the container's device rules first, and then who has this number: nobody.
+    node_says = "Operation not permitted"
+
+    def test_node_that_is_mounted(self):
+        node = os.path.join(self.place, "node")
+        if not os.path.exists(node):
+            os.mknod(node, 0o20666, os.makedev(240, 7))
+            os.chmod(node, 0o666)
+        code, out, err = self.run_podman("--rm", "-v", node + ":/dev/vfio/devices/vfio0",
+                                         program=("/bin/busybox", "cat", "/dev/vfio/devices/vfio0"))
+        self.assertEqual((code, out, err), (1, "", "cat: can't open '/dev/vfio/devices/vfio0': %s\n"
+                                            % self.node_says))
+
     def refused(self, result, line):
         code, out, err = result
         self.assertEqual((code in (126, 127), out), (True, ""), err)

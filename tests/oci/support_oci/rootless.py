@@ -19,6 +19,7 @@ class Rootless(Podman):
     noise = ("Resource limits are not supported and ignored on cgroups V1 rootless",
              "is not a shared mount, this could cause issues")
     rules_of_v2 = False
+    node_says = "No such device or address"
 
     @classmethod
     def make_host(cls, build):
