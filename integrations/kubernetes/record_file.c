@@ -6,15 +6,18 @@
  */
 #include "auto.h"
 #include "file.h"
+#include "integrations/json/json_text.h"
 #include "record.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define STATE	  "state.json"
-#define STATE_MAX (64 << 20)
-#define HEX	  "0123456789abcdef"
+#define STATE	   "state.json"
+#define STATE_MAX  (64 << 20)
+#define DEPTH_MAX  8
+#define VALUES_MAX (4 << 20)
+#define HEX	   "0123456789abcdef"
 
 /* ---- writing ---- */
 
@@ -255,7 +258,13 @@ static int records_read(struct json_object *root, struct record_table *table,
 
 int records_load(int state_fd, struct record_table *ret_table, char problem[CONFIG_PROBLEM_SIZE])
 {
+	const struct json_text_limits limits = {
+		.bytes_max = STATE_MAX,
+		.depth_max = DEPTH_MAX,
+		.values_max = VALUES_MAX,
+	};
 	struct record_table table = {.state_fd = state_fd};
+	char why[JSON_TEXT_PROBLEM_SIZE];
 	AUTO_JSON struct json_object *root = NULL;
 	AUTO_FREE char *text = NULL;
 	size_t length;
@@ -267,9 +276,14 @@ int records_load(int state_fd, struct record_table *ret_table, char problem[CONF
 	}
 	problem[0] = '\0';
 	if (!r) {
-		root = json_tokener_parse(text);
-		r = records_read(root, &table, problem);
+		r = json_text_parse(text, length, &limits, &root, why);
+		if (r > 0) {
+			snprintf(problem, CONFIG_PROBLEM_SIZE, "not a state: %s", why);
+			r = RECORD_E_INVALID;
+		}
 	}
+	if (!r)
+		r = records_read(root, &table, problem);
 	if (r) {
 		records_clear(&table);
 		return r;

@@ -122,7 +122,7 @@ static int do_all(struct create *c)
 		r = find_record(c);
 	if (r < 0) {
 		/* A record may be another's and is left alone; a folder without one is ours. */
-		if (!c->record.id && folder_is_new(&c->folder))
+		if (folder_is_new(&c->folder))
 			folder_remove(&c->folder);
 		return r;
 	}

@@ -105,6 +105,8 @@ static void test_damage(void **state)
 		"{\"version\":1}",
 		"{\"version\":1,\"bindings\":[{}]}",
 		"{\"version\":1,\"bindings\":[1]}",
+		"{\"version\":1,\"bindings\":[],\"bindings\":[]}",
+		"{\"version\":1,\"bindings\":[]} x",
 	};
 	struct record_table table = {.state_fd = dir_fd}, untouched = {.state_fd = 77};
 	char problem[CONFIG_PROBLEM_SIZE], *text, *at;
