@@ -540,7 +540,7 @@ class Direct:
         self.assertEqual(sorted(self.host.claimed()), list(GROUP))
 
     def test_without_stderr_the_system_log_is_told(self):
-        """As crun calls hooks."""
+        """As crun calls hooks, and with none at all."""
         init = self.init("silent")
         script = ("import os, socket, subprocess, sys\n"
                   "null = os.open('/dev/null', os.O_RDWR)\n"
@@ -551,12 +551,19 @@ class Direct:
                   "subprocess.run(sys.argv[1:], stderr=null)\n"
                   "log.settimeout(5)\n"
                   "print(log.recv(4096).decode())\n")
-        done = subprocess.run(["unshare", "--mount", "--propagation", "private",
-                               "/usr/bin/python3", "-c", script, self.host.hook, "createRuntime",
-                               "--config", self.host.config],
-                              input=json.dumps(init.state(bundle="b")), capture_output=True,
-                              text=True, timeout=60, check=False)
-        self.assertIn("state on stdin: bundle: expected an absolute path", done.stdout, done.stderr)
+        lab = {"io.ioasid.tenant": "lab/c"}
+        for closed, state, line in (
+                ("", init.state(bundle="b"), "state on stdin: bundle: expected an absolute path"),
+                # Something else could have got its number by then.
+                (">&- 2>&-", init.state(annotations=lab), "tenant lab/c: no lease for the container")):
+            with self.subTest(closed):
+                done = subprocess.run(["unshare", "--mount", "--propagation", "private",
+                                       "/usr/bin/python3", "-c", script, "sh", "-c",
+                                       'exec "$@" ' + closed, "sh", self.host.hook,
+                                       "createRuntime", "--config", self.host.config],
+                                      input=json.dumps(state), capture_output=True, text=True,
+                                      timeout=60, check=False)
+                self.assertIn(line, done.stdout, done.stderr)
 
 
 ROOTLESS_SCRIPT = """
