@@ -482,6 +482,29 @@ class Direct:
         self.assertEqual(([name], lease["tenant"]), (list(first), "org/b"))
         self.assertEqual(json.loads(again.read("run/ioasid/lease.json"))["tenant"], "org/b")
 
+    def test_more_leases_than_the_tenant_may_have(self):
+        """The hook's own connection has one for as long as it works."""
+        b = {"io.ioasid.tenant": "org/b"}
+        inits = [self.init("lease-%d" % i) for i in range(4)]
+        for init in inits[:3]:
+            self.assertEqual(init.hook(annotations=b), (0, ""))
+        self.assertEqual(inits[3].hook(annotations=b),
+                         (1, "tenant org/b: no lease for the container: leases of org/b: limit 4, "
+                             "used 4, requested 1 [QUOTA]"))
+        self.assertEqual((len(self.host.leases()), len(self.host.folders())), (3, 3))
+        self.assertEqual(inits[0].hook("poststop"), (0, ""))
+        self.assertEqual(inits[3].hook(annotations=b), (0, ""))
+
+    def test_tenant_that_is_drained(self):
+        init = self.init("drained")
+        self.host.ctl("tenant", "drain", "org/b")
+        code, line = init.hook(annotations={"io.ioasid.tenant": "org/b"})
+        self.host.ctl("tenant", "drain", "org/b", "--end")
+        self.assertEqual(code, 1)
+        self.assertIn("tenant org/b: no lease for the container: ", line)
+        self.assertIn("drain", line)
+        self.assertEqual(init.hook(annotations={"io.ioasid.tenant": "org/b"}), (0, ""))
+
     def test_configurations(self):
         init = self.init("config")
         path = os.path.join(self.host.folder, "bad.json")
