@@ -30,7 +30,8 @@ static bool is_named(const struct host *host, uid_t uid)
 }
 
 /* -ESRCH: it has ended. */
-static int examine(const struct host *host, int pidfd, char *ret_reason, pid_t *ret_pid)
+static int examine(const struct host *host, int pidfd, char *ret_reason, pid_t *ret_pid,
+		   uid_t *ret_uid)
 {
 	uid_t uid;
 	pid_t pid;
@@ -47,18 +48,25 @@ static int examine(const struct host *host, int pidfd, char *ret_reason, pid_t *
 			      "process %d is of uid %u, which the keeper may not end (--holder)",
 			      pid, uid);
 	*ret_pid = pid;
+	*ret_uid = uid;
 	return 0;
 }
 
-int holder_bind(const struct host *host, int pidfd, int iommu, uint64_t bytes, char *ret_reason)
+int holder_bind(const struct host *host, int pidfd, uid_t opener, int iommu, uint64_t bytes,
+		char *ret_reason)
 {
 	pid_t pid;
-	int r = examine(host, pidfd, ret_reason, &pid);
+	uid_t uid;
+	int r = examine(host, pidfd, ret_reason, &pid, &uid);
 
 	if (r == -ESRCH)
 		return refuse(ret_reason, KEEPER_E_NOT_FOUND, "the process has ended");
 	if (r)
 		return r;
+	if (opener && uid != opener)
+		return refuse(ret_reason, KEEPER_E_FORBIDDEN,
+			      "process %d is of uid %u: uid %u, which names it, could not end it",
+			      pid, uid, opener);
 	r = host->ops->count_by_process(host->data, iommu);
 	if (r == -EBUSY)
 		return refuse(ret_reason, KEEPER_E_BUSY,
@@ -84,7 +92,8 @@ int holder_bind(const struct host *host, int pidfd, int iommu, uint64_t bytes, c
 int holder_end(const struct host *host, int pidfd, char *ret_reason)
 {
 	pid_t pid;
-	int r = examine(host, pidfd, ret_reason, &pid);
+	uid_t uid;
+	int r = examine(host, pidfd, ret_reason, &pid, &uid);
 
 	if (!r)
 		r = host->ops->end(host->data, pidfd);

@@ -12,6 +12,7 @@ import time
 import unittest
 
 from .cdi import Cdi
+from .cdi_watch import CdiWatch
 from .container import Container
 from .direct import Direct
 from .faults import Faults
@@ -638,6 +639,7 @@ def of(runtime):
     if runtime in podmans:
         return [type("%s_%s" % (runtime, below), (podmans[runtime], Case),
                      {"below": below, "cgroups": CGROUPS}) for below in ("runc", "crun")]
-    kinds = {"host": (Direct, Faults, Cdi), "faults": (Faults,)}.get(runtime, (Basic, Prestart, Refusals, Limits, Ends, Roots, Nodes, Crowd))
+    kinds = {"host": (Direct, Faults, Cdi, CdiWatch), "faults": (Faults,)}.get(runtime, (
+        Basic, Prestart, Refusals, Limits, Ends, Roots, Nodes, Crowd))
     return [type("%s_%s" % (runtime, kind.__name__), (kind, Case), {"runtime": runtime, "cgroups": CGROUPS})
             for kind in kinds]
