@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&config, 0x5a, sizeof(config));
 	before = config;
 	if (config_read(path, &config) < 0) {
-		CHECK(!memcmp(&config, &before, sizeof(config)));
+		oci_check_untouched(&config, &before, sizeof(config));
 		oci_check_message();
 		return 0;
 	}

@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&state, 0x5a, sizeof(state));
 	before = state;
 	if (state_read(oci_input_fd(data, size), &state) < 0) {
-		CHECK(!memcmp(&state, &before, sizeof(state)));
+		oci_check_untouched(&state, &before, sizeof(state));
 		oci_check_message();
 		return 0;
 	}

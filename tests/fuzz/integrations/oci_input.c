@@ -43,6 +43,11 @@ void oci_check_silence(void)
 	CHECK(!hook_message());
 }
 
+void oci_check_untouched(const void *object, const void *before, size_t size)
+{
+	CHECK(!memcmp(object, before, size));
+}
+
 static void check_device(const char *device)
 {
 	size_t n = strnlen(device, ASK_DEVICE_SIZE);

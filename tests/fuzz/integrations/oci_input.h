@@ -15,6 +15,8 @@ int oci_input_fd(const uint8_t *data, size_t size);
 void oci_check_message(void);
 /* Nothing has been said. */
 void oci_check_silence(void);
+/* An out-parameter of what failed is what it was before, byte for byte. */
+void oci_check_untouched(const void *object, const void *before, size_t size);
 /* Whatever it was made of, it has the shape that ask.h promises. */
 void oci_check_ask(const struct ask *ask);
 

@@ -482,6 +482,29 @@ class Direct:
         self.assertEqual(([name], lease["tenant"]), (list(first), "org/b"))
         self.assertEqual(json.loads(again.read("run/ioasid/lease.json"))["tenant"], "org/b")
 
+    def test_more_leases_than_the_tenant_may_have(self):
+        """The hook's own connection has one for as long as it works."""
+        b = {"io.ioasid.tenant": "org/b"}
+        inits = [self.init("lease-%d" % i) for i in range(4)]
+        for init in inits[:3]:
+            self.assertEqual(init.hook(annotations=b), (0, ""))
+        self.assertEqual(inits[3].hook(annotations=b),
+                         (1, "tenant org/b: no lease for the container: leases of org/b: limit 4, "
+                             "used 4, requested 1 [QUOTA]"))
+        self.assertEqual((len(self.host.leases()), len(self.host.folders())), (3, 3))
+        self.assertEqual(inits[0].hook("poststop"), (0, ""))
+        self.assertEqual(inits[3].hook(annotations=b), (0, ""))
+
+    def test_tenant_that_is_drained(self):
+        init = self.init("drained")
+        self.host.ctl("tenant", "drain", "org/b")
+        code, line = init.hook(annotations={"io.ioasid.tenant": "org/b"})
+        self.host.ctl("tenant", "drain", "org/b", "--end")
+        self.assertEqual(code, 1)
+        self.assertIn("tenant org/b: no lease for the container: ", line)
+        self.assertIn("drain", line)
+        self.assertEqual(init.hook(annotations={"io.ioasid.tenant": "org/b"}), (0, ""))
+
     def test_configurations(self):
         init = self.init("config")
         path = os.path.join(self.host.folder, "bad.json")
@@ -540,7 +563,7 @@ class Direct:
         self.assertEqual(sorted(self.host.claimed()), list(GROUP))
 
     def test_without_stderr_the_system_log_is_told(self):
-        """As crun calls hooks."""
+        """As crun calls hooks, and with none at all."""
         init = self.init("silent")
         script = ("import os, socket, subprocess, sys\n"
                   "null = os.open('/dev/null', os.O_RDWR)\n"
@@ -551,12 +574,19 @@ class Direct:
                   "subprocess.run(sys.argv[1:], stderr=null)\n"
                   "log.settimeout(5)\n"
                   "print(log.recv(4096).decode())\n")
-        done = subprocess.run(["unshare", "--mount", "--propagation", "private",
-                               "/usr/bin/python3", "-c", script, self.host.hook, "createRuntime",
-                               "--config", self.host.config],
-                              input=json.dumps(init.state(bundle="b")), capture_output=True,
-                              text=True, timeout=60, check=False)
-        self.assertIn("state on stdin: bundle: expected an absolute path", done.stdout, done.stderr)
+        lab = {"io.ioasid.tenant": "lab/c"}
+        for closed, state, line in (
+                ("", init.state(bundle="b"), "state on stdin: bundle: expected an absolute path"),
+                # Something else could have got its number by then.
+                (">&- 2>&-", init.state(annotations=lab), "tenant lab/c: no lease for the container")):
+            with self.subTest(closed):
+                done = subprocess.run(["unshare", "--mount", "--propagation", "private",
+                                       "/usr/bin/python3", "-c", script, "sh", "-c",
+                                       'exec "$@" ' + closed, "sh", self.host.hook,
+                                       "createRuntime", "--config", self.host.config],
+                                      input=json.dumps(state), capture_output=True, text=True,
+                                      timeout=60, check=False)
+                self.assertIn(line, done.stdout, done.stderr)
 
 
 ROOTLESS_SCRIPT = """
