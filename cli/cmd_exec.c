@@ -16,8 +16,10 @@
  * The secret is in a sealed memfd that the program inherits, and in this process until it has
  * closed the lease.  A program that the child leaves behind loses the lease like any holder.
  *
- * Never here: what the program does with its lease, and giving a kernel's context away
- * (docs/integrations/exec.md).
+ * With --delegate the program gets the lease's own IOMMU context by number as well, for a VMM that
+ * drives it by itself (docs/delegate.md).
+ *
+ * Never here: what the program does with its lease.
  */
 #include "args.h"
 #include "doc.h"
@@ -50,6 +52,7 @@ struct exec {
 	uint8_t secret[IOASID_LEASE_SECRET_SIZE];
 	bool is_open;
 	int lease_fd;
+	int context_fd; /* -1: not delegated */
 	size_t n_devices;
 	char **devices;
 	size_t n_fds;
@@ -63,6 +66,9 @@ static void gifts_close(struct exec *e)
 	for (size_t i = 0; i < e->n_fds; i++)
 		close(e->fds[i]);
 	e->n_fds = 0;
+	if (e->context_fd >= 0)
+		close(e->context_fd);
+	e->context_fd = -1;
 	if (e->lease_fd >= 0)
 		close(e->lease_fd);
 	e->lease_fd = -1;
@@ -122,7 +128,8 @@ static int open_lease(struct cli *cli, const struct cli_args *args, struct sessi
 	options.pidfd = e->child.pidfd;
 	options.keep = true;
 	options.handover = !strcmp(status->role, "agent");
-	options.max_ioasids = args_number(args, "ioasids", UINT64_MAX);
+	options.delegate = args_has(args, "delegate");
+	options.max_ioasids = args_number(args, "ioasids", options.delegate ? 1 : UINT64_MAX);
 	options.max_registered_bytes = args_number(args, "memory", UINT64_MAX);
 	if (ioasid_lease_open_with(c->client, &c->scope, e->name, &options, e->secret, &c->error) <
 	    0)
@@ -167,6 +174,16 @@ static int take_fds(struct cli *cli, struct session_call *c, struct exec *e)
 		e->fd_devices[e->n_fds] = e->devices[i];
 		e->fds[e->n_fds++] = fd;
 	}
+	return CLI_OK;
+}
+
+static int take_context(struct cli *cli, const struct cli_args *args, struct session_call *c,
+			struct exec *e)
+{
+	if (!args_has(args, "delegate"))
+		return CLI_OK;
+	if (ioasid_context_fd(c->client, &c->scope, &e->context_fd, &c->error) < 0)
+		return session_fail(cli, c->error);
 	return CLI_OK;
 }
 
@@ -220,6 +237,8 @@ static int prepare(struct cli *cli, const struct cli_args *args, struct exec *e)
 	c.scope.lease = e->name;
 	if (!r)
 		r = claim(cli, args, &c, e);
+	if (!r)
+		r = take_context(cli, args, &c, e);
 	if (!r)
 		r = take_fds(cli, &c, e);
 	return r ?: write_lease(cli, e);
@@ -328,6 +347,7 @@ static int run(struct cli *cli, struct exec *e, const char *program)
 {
 	const struct exec_gifts gifts = {
 		.lease_fd = e->lease_fd,
+		.context_fd = e->context_fd,
 		.n_fds = e->n_fds,
 		.devices = e->fd_devices,
 		.fds = e->fds,
@@ -350,6 +370,7 @@ static int exec(struct cli *cli, const struct cli_args *args)
 	__attribute__((cleanup(exec_deinit))) struct exec e = {
 		.child = EXEC_CHILD_INIT,
 		.lease_fd = -1,
+		.context_fd = -1,
 	};
 	size_t n;
 	_cleanup_free_ char **words = args_texts(args, "PROGRAM", &n);
@@ -360,6 +381,8 @@ static int exec(struct cli *cli, const struct cli_args *args)
 	memcpy(argv, words, n * sizeof(*argv));
 	if (args_count(args, "device") > EXEC_DEVICES_MAX)
 		return cli_usage(cli, "--device: at most %d", EXEC_DEVICES_MAX);
+	if (args_has(args, "delegate") && !args_has(args, "memory"))
+		return cli_usage(cli, "--delegate: expected --memory, which is charged in full");
 	r = cli_flush(cli);
 	if (r)
 		return r;
@@ -384,6 +407,8 @@ static const struct cli_param options[] = {
 	{"device", CLI_DEVICE, CLI_REPEATED, .help = "claim this device for it, all or none"},
 	{"memory", CLI_SIZE, .value = "SIZE", .help = "how much memory it may register", .min = 1},
 	{"ioasids", CLI_UINT, .value = "N", .help = "how many IOASIDs it may have"},
+	{"delegate", CLI_FLAG,
+	 .help = "it gets the lease's IOMMU context itself; limits are charged in full"},
 	{"socket-for-child", CLI_FILE, .help = "the program's socket, if it is another one"},
 	{},
 };
@@ -394,7 +419,8 @@ const struct cli_command cmd_exec = {
 	.roles = "tenant, agent",
 	.summary = "run a program in a lease of its own, which ends with it",
 	.help = "The program finds the lease by $IOASID_SOCKET and $IOASID_LEASE_FILE, and fds of "
-		"its devices by $IOASID_DEVICE_FDS; libioasid and ioasidctl take them up.  Signals "
+		"its devices by $IOASID_DEVICE_FDS; libioasid and ioasidctl take them up.  With "
+		"--delegate, for an unmodified VMM, $IOASID_CONTEXT_FD is an iommufd.  Signals "
 		"are relayed, and the exit status is the program's, 128 and the signal that ended "
 		"it, "
 		"127 if it was not found and 126 if it could not be run.  An agent names the "

@@ -38,6 +38,7 @@ static const struct cli_column list_columns[] = {
 	{"linger_seconds", "LINGER"},
 	{"keep", "KEPT", RENDER_BOOL, .optional = true},
 	{"handover", "HANDOVER", RENDER_BOOL, .optional = true},
+	{"delegate", "DELEGATED", RENDER_BOOL, .optional = true},
 	{"devices", "DEVICES"},
 	{"memories", "MEMORY"},
 	{"ioasids", "IOASIDS"},
@@ -81,11 +82,17 @@ static int lease_open(struct cli *cli, const struct cli_args *args)
 
 	if (keep && !args_has(args, "watch-pid"))
 		return cli_usage(cli, "--keep: as long as which process lives? (--watch-pid)");
+	if (args_has(args, "delegate") &&
+	    !(args_has(args, "watch-pid") && args_has(args, "ioasids") && args_has(args, "memory")))
+		return cli_usage(cli, "--delegate: expected --watch-pid, the process that has the "
+				      "context, and --ioasids and --memory, which are charged in "
+				      "full");
 	if (keep && args_has(args, "linger"))
 		return cli_usage(cli, "--keep and --linger: one of them");
 	options.linger_seconds = keep ? 0 : (uint32_t)args_number(args, "linger", 60);
 	options.keep = keep;
 	options.handover = args_has(args, "handover");
+	options.delegate = args_has(args, "delegate");
 	options.max_ioasids = args_number(args, "ioasids", UINT64_MAX);
 	options.max_registered_bytes = args_number(args, "memory", UINT64_MAX);
 	if (!options.linger_seconds && !keep && !cli->in_shell)
@@ -210,6 +217,8 @@ static const struct cli_param open_options[] = {
 	{"keep", CLI_FLAG, .help = "it lives without a holder for as long as that process does"},
 	{"handover", CLI_FLAG,
 	 .help = "agents: programs of the tenant adopt it, and the agent takes it back"},
+	{"delegate", CLI_FLAG,
+	 .help = "the watched process has the lease's IOMMU context, and ends with the lease"},
 	{"ioasids", CLI_UINT, .value = "N", .help = "IOASIDs that this lease may have"},
 	{"memory", CLI_SIZE, .value = "SIZE",
 	 .help = "memory that this lease may have registered, in all"},

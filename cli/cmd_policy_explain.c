@@ -110,6 +110,7 @@ static int question_init(struct cli *cli, const struct cli_args *args, struct qu
 		q->question.caller = &q->caller;
 	if (q->device.address)
 		q->question.device = &q->device;
+	q->question.delegate = args_has(args, "delegate");
 	return CLI_OK;
 }
 
@@ -139,6 +140,7 @@ static int ask(struct cli *cli, const struct policy *policy, const struct cli_ar
 	}
 	add_lines(lines, e, !round);
 	q->question.device = NULL;
+	q->question.delegate = false;
 	return CLI_OK;
 }
 
@@ -193,6 +195,7 @@ static const struct cli_param options[] = {
 	{"group", CLI_UINT, .help = "its isolation group", .max = UINT32_MAX - 1},
 	{"format", CLI_FORMAT, CLI_REPEATED, .help = "formats that it would use"},
 	{"kind", CLI_KIND, CLI_REPEATED, .help = "kinds of IOASID that it would use"},
+	{"delegate", CLI_FLAG, .help = "whether its leases may have contexts of its own"},
 	{"amount", CLI_AMOUNT, CLI_REPEATED, .help = "amounts that it would be charged"},
 	{},
 };

@@ -31,14 +31,17 @@ static const int relayed[] = {
 	SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT, SIGTSTP,
 };
 
+#define FDS_MAX (EXEC_DEVICES_MAX + 2)
+
 union control {
 	struct cmsghdr header;
-	char bytes[CMSG_SPACE((EXEC_DEVICES_MAX + 1) * sizeof(int))];
+	char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
 };
 
-/* Addresses of the devices, one after the other; their fds follow that of the lease. */
+/* The fds: of the lease, of each device, and of the context if there is one. */
 struct message {
 	char devices[EXEC_DEVICES_MAX][16];
+	bool has_context;
 };
 
 static void close_fd(int *fd)
@@ -59,7 +62,7 @@ static void relayed_set(sigset_t *set)
 /* ---- in the child ---- */
 
 /* Number of fds; < 0: the parent has gone. */
-static int receive(int channel, struct message *message, int fds[EXEC_DEVICES_MAX + 1])
+static int receive(int channel, struct message *message, int fds[FDS_MAX])
 {
 	union control control;
 	struct iovec iov = {.iov_base = message, .iov_len = sizeof(*message)};
@@ -98,6 +101,10 @@ static int set_environment(const char *socket, const struct message *message, co
 	_cleanup_free_ char *devices = cli_strdup("");
 	int r = socket ? setenv("IOASID_SOCKET", socket, 1) : 0;
 
+	if (message->has_context)
+		r = r ?: set_number("IOASID_CONTEXT_FD", "%d", fds[--n]);
+	else
+		r = r ?: unsetenv("IOASID_CONTEXT_FD");
 	for (int i = 1; i < n; i++) {
 		char *longer = cli_printf("%s%s%s=%d", devices, i > 1 ? " " : "",
 					  message->devices[i - 1], fds[i]);
@@ -115,7 +122,7 @@ static int set_environment(const char *socket, const struct message *message, co
 static void __attribute__((noreturn))
 child(struct cli *cli, int channel, char *const *argv, const char *socket)
 {
-	int fds[EXEC_DEVICES_MAX + 1], n, error;
+	int fds[FDS_MAX], n, error;
 	struct message message;
 
 	n = receive(channel, &message, fds);
@@ -171,9 +178,11 @@ int exec_child_fork(struct cli *cli, char *const *argv, const char *socket,
 
 static int tell(int channel, const struct exec_gifts *gifts)
 {
-	size_t size = (gifts->n_fds + 1) * sizeof(int);
+	bool has_context = gifts->context_fd >= 0;
+	size_t n = gifts->n_fds + 1 + has_context, size = n * sizeof(int);
 	union control control = {.bytes = {0}};
-	struct message message = {.devices = {{0}}};
+	struct message message = {.has_context = has_context};
+	int fds[FDS_MAX];
 	struct iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
 	struct msghdr header = {
 		.msg_iov = &iov,
@@ -190,9 +199,12 @@ static int tell(int channel, const struct exec_gifts *gifts)
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(c), &gifts->lease_fd, sizeof(int));
-	if (gifts->n_fds)
-		memcpy(CMSG_DATA(c) + sizeof(int), gifts->fds, size - sizeof(int));
+	fds[0] = gifts->lease_fd;
+	for (size_t i = 0; i < gifts->n_fds; i++)
+		fds[i + 1] = gifts->fds[i];
+	if (has_context)
+		fds[n - 1] = gifts->context_fd;
+	memcpy(CMSG_DATA(c), fds, size);
 	return sendmsg(channel, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 

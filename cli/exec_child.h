@@ -31,9 +31,13 @@ struct exec_child {
 		.pidfd = -1, .channel = -1                                                         \
 	}
 
-/* What the program finds: $IOASID_SOCKET, $IOASID_LEASE_FILE and $IOASID_DEVICE_FDS. */
+/*
+ * What the program finds: $IOASID_SOCKET, $IOASID_LEASE_FILE, $IOASID_DEVICE_FDS and, if it has
+ * one, $IOASID_CONTEXT_FD.
+ */
 struct exec_gifts {
 	int lease_fd;
+	int context_fd; /* -1: none */
 	size_t n_fds;
 	const char *const *devices; /* one for each fd, "0000:3b:00.0" */
 	const int *fds;

@@ -317,6 +317,7 @@ struct json_object *object_lease(const struct ioasid_lease *l)
 	doc_put_bool(o, "awaited", l->awaited);
 	doc_put_bool(o, "keep", l->keep);
 	doc_put_bool(o, "handover", l->handover);
+	doc_put_bool(o, "delegate", l->delegate);
 	doc_put_limit(o, "max_ioasids", l->max_ioasids);
 	doc_put_limit(o, "max_registered_bytes", l->max_registered_bytes);
 	if (l->serial) {

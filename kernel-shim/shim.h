@@ -423,6 +423,25 @@ struct shim_ops {
 	void (*ctx_free)(struct shim_ctx *ctx);
 
 	/*
+	 * Delegation; optional, all or none (NULL: no context can be given away).  [blocking] As
+	 * ctx_new(), but for a process outside, which makes the objects of the context by itself:
+	 * nothing is made here, and devices that are bound to it are claimed for it and left
+	 * to that process to bind.  holder: its pidfd; it may pin so many bytes, not 0.  REFUSED:
+	 * nobody may end such a process; GONE: it has ended; UNSUPPORTED.
+	 */
+	int (*ctx_new_delegated)(struct shim *shim, const char *owner, int holder, uint64_t bytes,
+				 char *ret_reason, struct shim_ctx **ret_ctx);
+	/* A new fd of such a context.  UNSUPPORTED: it is another. */
+	int (*ctx_fd)(struct shim_ctx *ctx, int *ret_fd);
+	/*
+	 * [blocking] Ends such a process, before its context is freed, and waits for that; 0 also
+	 * if it has ended by itself.  owner as in ctx_new_delegated().  While somebody else still
+	 * has a device of that context open, DMA into its memory may go on after ctx_free():
+	 * until dev_is_free().  REFUSED, UNSUPPORTED.
+	 */
+	int (*holder_end)(struct shim *shim, const char *owner, int holder, char *ret_reason);
+
+	/*
 	 * [blocking] Binds devices to the context, all or none: a kernel wants the members of
 	 * a group together.  They then reach no memory until they are attached.  Whether
 	 * devices that the host uses may be had is for the caller to decide, unless
@@ -689,6 +708,28 @@ static inline void shim_ctx_free(struct shim_ctx *ctx)
 {
 	if (ctx)
 		ctx->shim->ops->ctx_free(ctx);
+}
+static inline bool shim_delegates(const struct shim *shim)
+{
+	return shim->ops->ctx_new_delegated;
+}
+static inline int shim_ctx_new_delegated(struct shim *shim, const char *owner, int holder,
+					 uint64_t bytes, char *ret_reason,
+					 struct shim_ctx **ret_ctx)
+{
+	return shim_delegates(shim) ? shim->ops->ctx_new_delegated(shim, owner, holder, bytes,
+								   ret_reason, ret_ctx)
+				    : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_ctx_fd(struct shim_ctx *ctx, int *ret_fd)
+{
+	return ctx->shim->ops->ctx_fd ? ctx->shim->ops->ctx_fd(ctx, ret_fd) : SHIM_E_UNSUPPORTED;
+}
+static inline int shim_holder_end(struct shim *shim, const char *owner, int holder,
+				  char *ret_reason)
+{
+	return shim->ops->holder_end ? shim->ops->holder_end(shim, owner, holder, ret_reason)
+				     : SHIM_E_UNSUPPORTED;
 }
 static inline int shim_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n,
 				char *ret_reason, struct shim_dev **ret_devs)

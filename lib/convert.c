@@ -95,6 +95,7 @@ void convert_lease(struct result *result, const void *message, void *ret_lease)
 	to->awaited = from->awaited;
 	to->keep = from->keep;
 	to->handover = from->handover;
+	to->delegate = from->delegate;
 	to->max_ioasids = lease_limit(from, LEASE_IOASIDS);
 	to->max_registered_bytes = lease_limit(from, LEASE_REGISTERED_BYTES);
 }

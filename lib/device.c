@@ -229,6 +229,47 @@ int ioasid_device_fd(struct ioasid_client *client, const struct ioasid_scope *sc
 	return fd_pass_end(&retry, r);
 }
 
+static int ask_context_ticket(struct call *call, struct ioasid_ticket *ret_ticket)
+{
+	static const struct method method =
+		METHOD("Broker", "GetContextFd", get_context_fd_response, false, IN_LEASE);
+	Ioasid__V1__GetContextFdRequest request = IOASID__V1__GET_CONTEXT_FD_REQUEST__INIT;
+	Ioasid__V1__GetContextFdResponse *response;
+	int r;
+
+	request.scope = call_scope(call);
+	r = call_unary(call, &method, &request.base, &response);
+	return r < 0 ? r : fd_pass_ticket(call, method.name, &response->ticket, 0, ret_ticket);
+}
+
+int ioasid_context_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
+			  struct ioasid_ticket *ret_ticket, struct ioasid_error **ret_error)
+{
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, 0, ret_error);
+
+	return r < 0 ? r : ask_context_ticket(&call, ret_ticket);
+}
+
+int ioasid_context_fd(struct ioasid_client *client, const struct ioasid_scope *scope, int *ret_fd,
+		      struct ioasid_error **ret_error)
+{
+	struct fd_pass_retry retry;
+	struct ioasid_ticket ticket;
+	CALL_AUTO struct call call;
+	int r = call_begin(&call, client, scope, 0, ret_error);
+
+	if (r < 0)
+		return r;
+	fd_pass_begin(&retry, &call);
+	do {
+		r = ask_context_ticket(&call, &ticket);
+		if (!r)
+			r = fd_pass_take(&call, ticket.bytes, ret_fd);
+	} while (fd_pass_again(&retry, r));
+	return fd_pass_end(&retry, r);
+}
+
 void ioasid_device_free(struct ioasid_device *device)
 {
 	result_free_root(device);

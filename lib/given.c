@@ -305,6 +305,28 @@ static bool parse_pair(const char *text, size_t length, char ret_device[LEASE_FI
 	return lease_file_is_device(ret_device) && parse_fd(text + n + 1, length - n - 1, ret_fd);
 }
 
+static int duplicate(int given, int *ret_fd)
+{
+	int fd = fcntl(given, F_DUPFD_CLOEXEC, 3);
+
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+int ioasid_given_context_fd(int *ret_fd)
+{
+	const char *value = getenv("IOASID_CONTEXT_FD");
+	int given;
+
+	if (!ret_fd)
+		return -EINVAL;
+	if (!value || !*value)
+		return -ENODATA;
+	return parse_fd(value, strlen(value), &given) ? duplicate(given, ret_fd) : -EINVAL;
+}
+
 int ioasid_given_device_fd(const char *address, int *ret_fd)
 {
 	const char *value = getenv("IOASID_DEVICE_FDS");
@@ -327,11 +349,5 @@ int ioasid_given_device_fd(const char *address, int *ret_fd)
 		at += length;
 		at += *at == ' ';
 	}
-	if (found < 0)
-		return -ENODATA;
-	fd = fcntl(found, F_DUPFD_CLOEXEC, 3);
-	if (fd < 0)
-		return -errno;
-	*ret_fd = fd;
-	return 0;
+	return found < 0 ? -ENODATA : duplicate(found, ret_fd);
 }

@@ -696,6 +696,13 @@ int ioasid_release(struct ioasid_client *client, const struct ioasid_scope *scop
 /* An fd of a claimed device (close-on-exec), the caller's to close. */
 int ioasid_device_fd(struct ioasid_client *client, const struct ioasid_scope *scope,
 		     const char *device, int *ret_fd, struct ioasid_error **ret_error);
+/*
+ * The fd of the lease's own IOMMU context (close-on-exec; an open /dev/iommu), the caller's to
+ * close, for the process that the lease was opened for with `delegate`.  Fails with WRONG_STATE
+ * for another lease, or if that process has ended or may not be ended by the host's keeper.
+ */
+int ioasid_context_fd(struct ioasid_client *client, const struct ioasid_scope *scope, int *ret_fd,
+		      struct ioasid_error **ret_error);
 void ioasid_device_free(struct ioasid_device *device);
 void ioasid_devices_free(struct ioasid_devices *devices);
 
@@ -777,6 +784,9 @@ int ioasid_register_ticket(struct ioasid_client *client, const struct ioasid_sco
 int ioasid_device_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
 			 const char *device, struct ioasid_ticket *ret_ticket,
 			 struct ioasid_error **ret_error);
+/* A ticket for ioasid_context_fd(). */
+int ioasid_context_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
+			  struct ioasid_ticket *ret_ticket, struct ioasid_error **ret_error);
 
 /* ---- IOASIDs ---- */
 
@@ -1166,6 +1176,7 @@ struct ioasid_lease {
 	bool handover;
 	uint64_t max_ioasids;
 	uint64_t max_registered_bytes;
+	bool delegate;
 };
 
 struct ioasid_leases {
@@ -1199,10 +1210,16 @@ struct ioasid_lease_options {
 	/* Limits of this lease alone; UINT64_MAX: only its tenant's. */
 	uint64_t max_ioasids;
 	uint64_t max_registered_bytes; /* sum of the lengths of its memory */
+	/*
+	 * The lease's IOMMU context is for the process of pidfd, an unmodified VMM: see
+	 * ioasid_context_fd().  Both limits are required, not 0, and charged in full; the
+	 * process is ended with the lease.  docs/delegate.md.
+	 */
+	bool delegate;
 };
 #define IOASID_LEASE_OPTIONS_INIT                                                                  \
 	{                                                                                          \
-		0, -1, false, false, UINT64_MAX, UINT64_MAX                                        \
+		0, -1, false, false, UINT64_MAX, UINT64_MAX, false                                 \
 	}
 
 /* As ioasid_lease_open(). */
@@ -1266,6 +1283,8 @@ int ioasid_lease_adopt_given(struct ioasid_client *client, char ret_name[IOASID_
  * device has none); -EINVAL: the variable makes no sense; -EBADF: that number is not open.
  */
 int ioasid_given_device_fd(const char *address, int *ret_fd);
+/* The same of the lease's own context, from $IOASID_CONTEXT_FD. */
+int ioasid_given_context_fd(int *ret_fd);
 
 /* ---- DMA of a simulated device ---- */
 

@@ -55,6 +55,7 @@ static int lease_open(struct call *call, const char *name,
 	request.linger_seconds = options->linger_seconds;
 	request.keep = options->keep;
 	request.handover = options->handover;
+	request.delegate = options->delegate;
 	limits_add(&limits, LEASE_IOASIDS, options->max_ioasids);
 	limits_add(&limits, LEASE_REGISTERED_BYTES, options->max_registered_bytes);
 	request.limits = limits.pointers;

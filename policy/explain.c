@@ -179,7 +179,8 @@ static const struct policy_tenant *explain_identity(struct explain *e,
 				 identity.tenant);
 		return tenant;
 	default:
-		if (question->device || question->format || question->kind || question->amount)
+		if (question->device || question->format || question->kind || question->delegate ||
+		    question->amount)
 			line_add(e, POLICY_MARK_DENIES, "identity", NULL, identity.rule,
 				 "role \"%s\" holds no objects of its own",
 				 policy_role_name(identity.role));
@@ -263,6 +264,34 @@ static void explain_word(struct explain *e, const struct policy_tenant *tenant, 
 				 list->origin, "%s %s \"%s\"", node_name(up, name),
 				 has ? "allows" : "does not list", word);
 	}
+}
+
+/* ---- delegate ---- */
+
+static void explain_delegate(struct explain *e, const struct policy_tenant *tenant)
+{
+	struct policy_verdict verdict;
+	char name[NODE_NAME_MAX];
+	bool denied = false;
+
+	policy_delegate_verdict(tenant, &verdict);
+	for (const struct policy_tenant *up = tenant; up; up = up->parent) {
+		enum policy_mark mark = up->delegate ? POLICY_MARK_ALLOWS : POLICY_MARK_DENIES;
+
+		if (!up->delegate_origin) {
+			line_add(e, POLICY_MARK_NOTE, "delegate", up, NULL,
+				 "%s says nothing of delegate: %s", node_name(up, name),
+				 up->parent ? "what is above decides" : "it sets no bound");
+			continue;
+		}
+		denied |= !up->delegate;
+		line_add(e, mark, "delegate", up, up->delegate_origin,
+			 "%s %s leases whose context is the tenant's own", node_name(up, name),
+			 up->delegate ? "allows" : "forbids");
+	}
+	/* The one reason that no node tells. */
+	if (!verdict.allowed && !denied)
+		line_add(e, POLICY_MARK_DENIES, "delegate", NULL, NULL, "%s", verdict.rule);
 }
 
 /* ---- quotas ---- */
@@ -386,6 +415,8 @@ int policy_explain(const struct policy *policy, const struct policy_vocabulary *
 		if (question->kind)
 			explain_word(e, tenant, "kind", question->kind, vocabulary->kinds,
 				     vocabulary->n_kinds);
+		if (question->delegate)
+			explain_delegate(e, tenant);
 		if (question->amount)
 			explain_amount(e, tenant, question->amount);
 	}

@@ -26,6 +26,7 @@ struct policy_question {
 	const struct policy_device *device;
 	const char *format; /* words of the vocabulary */
 	const char *kind;
+	bool delegate; /* a lease whose context is the tenant's own */
 	const struct quota_amount *amount;
 };
 
@@ -39,7 +40,7 @@ const char *policy_mark_name(enum policy_mark mark);
 
 struct policy_explanation_line {
 	enum policy_mark mark;
-	const char *topic; /* "identity", "device", "format", "kind" or "quota" */
+	const char *topic; /* "identity", "device", "format", "kind", "delegate" or "quota" */
 	/* Path of the node that speaks, "" the host; NULL: no node does. */
 	const char *tenant;
 	/* One sentence without newline, valid UTF-8: "acme allows it by {\"class\": \"02\"}". */

@@ -707,6 +707,20 @@ static int parse_pasid_policy(struct parse *p, const struct cursor *at, void *ob
 	return fail_value(p, at, "expected %s, found \"%.64s\"", expected, text.s);
 }
 
+/* ---- delegate ---- */
+
+static int parse_delegate(struct parse *p, const struct cursor *at, void *obj)
+{
+	struct policy_tenant *tenant = obj;
+	char c = first_byte(p, at);
+
+	if (c != 't' && c != 'f')
+		return fail_value(p, at, "expected true or false, found %s", found(p, at));
+	tenant->delegate = c == 't';
+	tenant->delegate_origin = origin_new(p, at);
+	return tenant->delegate_origin ? 0 : -ENOMEM;
+}
+
 /* ---- tenants ---- */
 
 /* Room for n items, one at least; NULL: no memory, and the vector is as it was. */
@@ -735,9 +749,10 @@ static void tenant_init(struct policy_tenant *tenant, const char *path, struct p
 }
 
 static const struct schema_key tenant_keys[] = {
-	{"limits", parse_limits},   {"reservations", parse_reservations},
-	{"devices", parse_devices}, {"formats", parse_formats},
-	{"kinds", parse_kinds},	    {"pasid_policy", parse_pasid_policy},
+	{"limits", parse_limits},     {"reservations", parse_reservations},
+	{"devices", parse_devices},   {"formats", parse_formats},
+	{"kinds", parse_kinds},	      {"pasid_policy", parse_pasid_policy},
+	{"delegate", parse_delegate},
 };
 
 /* Equal keys are two tenants of one path, which check.c finds among all files. */
@@ -814,6 +829,7 @@ static const struct schema_key host_keys[] = {
 	{"formats", parse_formats},
 	{"kinds", parse_kinds},
 	{"pasid_policy", parse_pasid_policy},
+	{"delegate", parse_delegate},
 	{"allow_host_devices", parse_host_devices},
 };
 

@@ -259,6 +259,29 @@ enum policy_pasid_policy policy_pasid_policy(const struct policy_tenant *tenant,
 	return strictest;
 }
 
+void policy_delegate_verdict(const struct policy_tenant *tenant, struct policy_verdict *ret_verdict)
+{
+	struct policy_verdict allows = {.tenant = ""};
+
+	for (const struct policy_tenant *node = tenant; node; node = node->parent) {
+		if (!node->delegate_origin)
+			continue;
+		if (!node->delegate) {
+			*ret_verdict = (struct policy_verdict){
+				.tenant = node->path,
+				.rule = node->delegate_origin,
+			};
+			return;
+		}
+		/* The host's is only a bound. */
+		if (!allows.allowed && *node->path)
+			allows = (struct policy_verdict){true, node->path, node->delegate_origin};
+	}
+	if (!allows.allowed)
+		allows.rule = "no tenant of the chain has \"delegate\": true";
+	*ret_verdict = allows;
+}
+
 static int address_compare(const void *key, const void *element)
 {
 	return strcmp(key, element);

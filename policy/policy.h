@@ -159,6 +159,12 @@ enum policy_pasid_policy {
 /* verdict: who says so; rule NULL: nobody, it is identity. */
 enum policy_pasid_policy policy_pasid_policy(const struct policy_tenant *tenant,
 					     struct policy_verdict *ret_verdict);
+/*
+ * May the tenant have leases whose context is its own (OpenLease, delegate)?  Some tenant of the
+ * chain says so, and none, nor the host, says no.
+ */
+void policy_delegate_verdict(const struct policy_tenant *tenant,
+			     struct policy_verdict *ret_verdict);
 /* May device (by address) be claimed although the host uses it? */
 bool policy_host_device_allowed(const struct policy *policy, const char *address);
 

@@ -95,6 +95,8 @@ struct policy_tenant {
 	struct policy_words kinds;
 	enum policy_pasid_policy pasid_policy;
 	const char *pasid_origin; /* NULL: not written */
+	bool delegate;
+	const char *delegate_origin; /* NULL: not written */
 };
 
 struct policy_identity_rule {

@@ -23,7 +23,7 @@
 
 /* Raised when an older reader would misunderstand what is written.  A test builds a newer one. */
 #ifndef REGISTRY_SCHEMA
-#define REGISTRY_SCHEMA 3
+#define REGISTRY_SCHEMA 4
 #endif
 
 enum registry_error {

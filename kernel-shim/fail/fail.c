@@ -21,6 +21,7 @@ struct fail_state {
 	int error;
 	bool fired;
 	bool held;
+	unsigned holders_ended;
 };
 
 static struct fail_state *state_of(struct shim *shim)
@@ -69,6 +70,49 @@ static int fail_ctx_new(struct shim *shim, const char *owner, char *ret_reason,
 static void fail_ctx_free(struct shim_ctx *ctx)
 {
 	state_of(ctx->shim)->inner->ctx_free(ctx);
+}
+
+/* A context of a shim that gives none away is one of the shim's own, and its fd an eventfd. */
+static int fail_ctx_new_delegated(struct shim *shim, const char *owner, int holder, uint64_t bytes,
+				  char *ret_reason, struct shim_ctx **ret_ctx)
+{
+	const struct shim_ops *inner = state_of(shim)->inner;
+	int r = count(state_of(shim));
+
+	if (r)
+		return r;
+	if (inner->ctx_new_delegated)
+		return inner->ctx_new_delegated(shim, owner, holder, bytes, ret_reason, ret_ctx);
+	return inner->ctx_new(shim, owner, ret_reason, ret_ctx);
+}
+
+static int fail_ctx_fd(struct shim_ctx *ctx, int *ret_fd)
+{
+	struct fail_state *state = state_of(ctx->shim);
+	int r = count(state), fd;
+
+	if (r)
+		return r;
+	if (state->inner->ctx_fd)
+		return state->inner->ctx_fd(ctx, ret_fd);
+	fd = eventfd(0, EFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+static int fail_holder_end(struct shim *shim, const char *owner, int holder, char *ret_reason)
+{
+	struct fail_state *state = state_of(shim);
+	int r = count(state);
+
+	if (r)
+		return r;
+	if (state->inner->holder_end)
+		return state->inner->holder_end(shim, owner, holder, ret_reason);
+	__atomic_add_fetch(&state->holders_ended, 1, __ATOMIC_RELAXED);
+	return 0;
 }
 
 static int fail_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n,
@@ -444,6 +488,9 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 		.device_info = fail_device_info,
 		.ctx_new = fail_ctx_new,
 		.ctx_free = fail_ctx_free,
+		.ctx_new_delegated = fail_ctx_new_delegated,
+		.ctx_fd = fail_ctx_fd,
+		.holder_end = fail_holder_end,
 		.dev_bind = fail_dev_bind,
 		.dev_release = fail_dev_release,
 		.dev_is_free = fail_dev_is_free,
@@ -472,6 +519,11 @@ int fail_shim_new(struct shim *inner, struct shim **ret_shim)
 void fail_shim_hold(struct shim *shim, bool held)
 {
 	__atomic_store_n(&state_of(shim)->held, held, __ATOMIC_RELAXED);
+}
+
+unsigned fail_shim_holders_ended(struct shim *shim)
+{
+	return __atomic_load_n(&state_of(shim)->holders_ended, __ATOMIC_RELAXED);
 }
 
 void fail_shim_arm(struct shim *shim, uint64_t nth, int error)

@@ -92,6 +92,8 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	for (pt = ctx->tables; pt; pt = pt->next)
 		if (pt->ioas)
 			(void)iommufd_unmap_all(ctx, pt->ioas);
+	if (ctx->delegated)
+		iommufd_delegated_end(ctx);
 	if (ctx->restoring) {
 		iommufd_sweep_memory(ctx);
 		(void)iommufd_end_claims(ctx, &unrecorded);

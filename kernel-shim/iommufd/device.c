@@ -183,7 +183,8 @@ int iommufd_dev_bind(struct shim_ctx *base, const char *const *addresses, size_t
 		devs[i]->fd = fds[i];
 		SHIM_LIST_ADD(ctx->devices, devs[i]);
 	}
-	r = bind_all(devs, n, ret_reason);
+	/* What has the context binds them by itself: a second bind is an error. */
+	r = ctx->delegated ? 0 : bind_all(devs, n, ret_reason);
 	if (r) {
 		/* Nobody else has a descriptor but the keeper: closing both unbinds. */
 		while (n--)
@@ -226,7 +227,10 @@ void iommufd_dev_release(struct shim_dev *base)
 	if (!dev)
 		return;
 	shim = iommufd_shim_of(base->shim);
-	iommufd_detach_all(dev);
+	if (dev->ctx->delegated)
+		iommufd_delegated_detach(dev);
+	else
+		iommufd_detach_all(dev);
 	iommufd_dev_close(dev, &debts);
 	iommufd_give_back(shim, debts);
 }

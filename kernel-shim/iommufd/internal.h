@@ -75,6 +75,8 @@ struct iommufd_ctx {
 	uint32_t fault_epoch; /* which queue it is: cookies of another are of no use */
 	/* Between ctx_restore() and ctx_restored(): more or less may be there than is recorded. */
 	bool restoring;
+	/* A process outside has it: what is in it is not known, and nothing is made here. */
+	bool delegated;
 };
 
 /*
@@ -267,6 +269,15 @@ void iommufd_ctx_leave(struct shim_ctx *ctx);
 int iommufd_ctx_new_record(struct shim *shim, struct iommufd_ctx **ret_ctx);
 void iommufd_ctx_free_record(struct iommufd_ctx *ctx);
 
+/* delegate.c */
+int iommufd_ctx_new_delegated(struct shim *shim, const char *owner, int holder, uint64_t bytes,
+			      char *ret_reason, struct shim_ctx **ret_ctx);
+int iommufd_ctx_fd(struct shim_ctx *ctx, int *ret_fd);
+int iommufd_holder_end(struct shim *shim, const char *owner, int holder, char *ret_reason);
+/* What can be known of it ends: memory, attachments, objects. */
+void iommufd_delegated_end(struct iommufd_ctx *ctx);
+void iommufd_delegated_detach(struct iommufd_dev *dev);
+
 /* device.c */
 int iommufd_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n, char *ret_reason,
 		     struct shim_dev **ret_devs);
@@ -424,12 +435,13 @@ int iommufd_pt_restore_map(struct shim_pt *pt, const struct shim_map *maps, size
 int iommufd_pt_undo_map(struct shim_pt *pt, const struct shim_unmap *ranges, size_t n);
 
 /* saved.c: the bytes of struct shim_saved.  -EINVAL: not what was saved. */
-void iommufd_save_context(struct keeper_context_id id, struct shim_saved *ret_saved);
+void iommufd_save_context(const struct iommufd_ctx *ctx, struct shim_saved *ret_saved);
 void iommufd_save_device(const struct iommufd_dev *dev, struct shim_saved *ret_saved);
 void iommufd_save_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
 void iommufd_save_smmuv3_table(const struct iommufd_pt *pt, struct shim_saved *ret_saved);
 void iommufd_save_attachment(const struct iommufd_hwpt *hwpt, struct shim_saved *ret_saved);
-int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id);
+int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id,
+			 bool *ret_delegated);
 int iommufd_load_device(const struct shim_saved *saved, struct iommufd_dev *ret_dev);
 /* ret_dirty: it was made for dirty tracking; ret_tracked: that is on; ret_unknown: see above. */
 int iommufd_load_table(const struct shim_saved *saved, struct iommufd_pt *ret_pt, bool *ret_dirty,

@@ -20,7 +20,7 @@
 
 void iommufd_ctx_save(struct shim_ctx *ctx, struct shim_saved *ret_saved)
 {
-	iommufd_save_context(iommufd_ctx_of(ctx)->id, ret_saved);
+	iommufd_save_context(iommufd_ctx_of(ctx), ret_saved);
 }
 
 void iommufd_dev_save(struct shim_dev *dev, struct shim_saved *ret_saved)
@@ -53,7 +53,7 @@ int iommufd_ctx_restore(struct shim *base, const char *owner, const struct shim_
 
 	if (r)
 		return r;
-	r = iommufd_load_context(saved, &ctx->id);
+	r = iommufd_load_context(saved, &ctx->id, &ctx->delegated);
 	if (!r)
 		r = keeper_answer(shim->sys.context_take(shim->sys.user, ctx->id, &ctx->fd));
 	if (r) {
@@ -99,8 +99,9 @@ int iommufd_dev_restore(struct shim_ctx *base, const char *address, const struct
 		iommufd_dev_free(dev);
 		return r;
 	}
-	r = ask_hw_info(dev);
-	if (!r)
+	if (!ctx->delegated)
+		r = ask_hw_info(dev);
+	if (!r && !ctx->delegated)
 		r = iommufd_smmuv3_learn(dev);
 	if (r) {
 		shim->sys.close(shim->sys.user, dev->fd);

@@ -14,12 +14,12 @@
 #include <errno.h>
 
 struct saved_context {
-	uint8_t kind; /* 'c' */
+	uint8_t kind; /* 'c'; 'g': delegated */
 	uint64_t id;
 } __attribute__((packed));
 
 struct saved_device {
-	uint8_t kind; /* 'd' */
+	uint8_t kind; /* 'd'; 'g': of a delegated context, id 0 */
 	uint32_t id;
 } __attribute__((packed));
 
@@ -104,9 +104,12 @@ static int get(const struct shim_saved *saved, uint8_t kind, void *ret_bytes, si
 	return 0;
 }
 
-void iommufd_save_context(struct keeper_context_id id, struct shim_saved *ret_saved)
+void iommufd_save_context(const struct iommufd_ctx *ctx, struct shim_saved *ret_saved)
 {
-	struct saved_context s = {.kind = 'c', .id = htole64(id.value)};
+	struct saved_context s = {
+		.kind = ctx->delegated ? 'g' : 'c',
+		.id = htole64(ctx->id.value),
+	};
 
 	put(&s, sizeof(s), ret_saved);
 }
@@ -122,7 +125,7 @@ static bool has_own(const struct iommufd_dev *dev)
 void iommufd_save_device(const struct iommufd_dev *dev, struct shim_saved *ret_saved)
 {
 	struct saved_device_more more = {.kind = 'D', .id = htole32(dev->id)};
-	struct saved_device s = {.kind = 'd', .id = htole32(dev->id)};
+	struct saved_device s = {.kind = dev->ctx->delegated ? 'g' : 'd', .id = htole32(dev->id)};
 
 	if (!has_own(dev)) {
 		put(&s, sizeof(s), ret_saved);
@@ -205,14 +208,18 @@ static bool id_valid(uint32_t id)
 	return id && id <= ID_MAX;
 }
 
-int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id)
+int iommufd_load_context(const struct shim_saved *saved, struct keeper_context_id *ret_id,
+			 bool *ret_delegated)
 {
+	bool delegated = is_kind(saved, 'g');
 	struct saved_context s;
-	int r = get(saved, 'c', &s, sizeof(s));
+	int r = get(saved, delegated ? 'g' : 'c', &s, sizeof(s));
 
-	if (!r)
-		ret_id->value = le64toh(s.id);
-	return r;
+	if (r)
+		return r;
+	ret_id->value = le64toh(s.id);
+	*ret_delegated = delegated;
+	return 0;
 }
 
 int iommufd_load_device(const struct shim_saved *saved, struct iommufd_dev *ret_dev)
@@ -221,6 +228,10 @@ int iommufd_load_device(const struct shim_saved *saved, struct iommufd_dev *ret_
 	struct saved_device s;
 	int r;
 
+	if (ret_dev->ctx->delegated) {
+		r = get(saved, 'g', &s, sizeof(s));
+		return !r && s.id ? -EINVAL : r;
+	}
 	if (is_kind(saved, 'D')) {
 		r = get(saved, 'D', &more, sizeof(more));
 	} else {

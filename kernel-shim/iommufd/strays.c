@@ -225,6 +225,14 @@ int iommufd_ctx_restored(struct shim_ctx *base, size_t *ret_strays)
 	size_t ended = 0;
 	int r = iommufd_end_claims(ctx, &ended);
 
+	/* What is in it is its holder's. */
+	if (ctx->delegated) {
+		if (r)
+			return r;
+		ctx->restoring = false;
+		*ret_strays = ended;
+		return 0;
+	}
 	if (!r)
 		r = iommufd_reassert(ctx);
 	if (!r)

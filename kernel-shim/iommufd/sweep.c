@@ -89,10 +89,11 @@ int iommufd_sweep(struct shim *base, const struct shim_saved *known, size_t n, s
 {
 	struct keeper_context_id *ids = calloc(n ?: 1, sizeof(*ids));
 	int r = ids ? 0 : -ENOMEM;
+	bool delegated;
 
 	/* One that cannot be read might be any: none is ended then. */
 	for (size_t i = 0; !r && i < n; i++)
-		r = iommufd_load_context(&known[i], &ids[i]);
+		r = iommufd_load_context(&known[i], &ids[i], &delegated);
 	if (!r)
 		r = sweep_all(iommufd_shim_of(base), ids, n, ret_ended);
 	free(ids);

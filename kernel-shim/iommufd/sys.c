@@ -131,6 +131,17 @@ static int linux_context_take(void *user, struct keeper_context_id context, int 
 	return keeper_context_take(user, context, ret_fd);
 }
 
+static int linux_context_delegate(void *user, struct keeper_context_id context, int pidfd,
+				  uint64_t bytes, char *ret_reason)
+{
+	return keeper_context_delegate(user, context, pidfd, bytes, ret_reason);
+}
+
+static int linux_holder_end(void *user, const char *owner, int pidfd, char *ret_reason)
+{
+	return no_socket(keeper_holder_end(user, owner, pidfd, ret_reason));
+}
+
 static int linux_claim(void *user, struct keeper_context_id context, const char *const *addresses,
 		       size_t n, char *ret_reason, int *ret_fds)
 {
@@ -192,6 +203,8 @@ int iommufd_sys_linux(const char *keeper_socket, struct iommufd_sys *ret_sys)
 		.context_close = linux_context_close,
 		.context_next = linux_context_next,
 		.context_take = linux_context_take,
+		.context_delegate = linux_context_delegate,
+		.holder_end = linux_holder_end,
 		.claim = linux_claim,
 		.release = linux_release,
 		.devices_take = linux_devices_take,

@@ -119,6 +119,8 @@ static bool is_repeatable(enum keeper_op op)
 	case KEEPER_OP_FD_HOLD:
 	case KEEPER_OP_FD_TAKE:
 	case KEEPER_OP_FD_NEXT:
+	case KEEPER_OP_CONTEXT_DELEGATE:
+	case KEEPER_OP_HOLDER_END:
 		return true;
 	case KEEPER_OP_CONTEXT_OPEN:
 	case KEEPER_OP_CONTEXT_CLOSE:
@@ -304,6 +306,33 @@ int keeper_context_take(struct keeper *keeper, struct keeper_context_id context,
 	struct keeper_request request = {.op = KEEPER_OP_CONTEXT_TAKE, .context = context.value};
 
 	return call(keeper, &request, -1, NULL, ret_fd);
+}
+
+int keeper_context_delegate(struct keeper *keeper, struct keeper_context_id context, int pidfd,
+			    uint64_t bytes, char *ret_reason)
+{
+	struct keeper_request request = {
+		.op = KEEPER_OP_CONTEXT_DELEGATE,
+		.context = context.value,
+		.bytes = bytes,
+	};
+	struct keeper_reply reply;
+	int r = call(keeper, &request, pidfd, &reply, NULL);
+
+	tell_reason(r, &reply, ret_reason);
+	return r;
+}
+
+int keeper_holder_end(struct keeper *keeper, const char *owner, int pidfd, char *ret_reason)
+{
+	struct keeper_request request = {.op = KEEPER_OP_HOLDER_END};
+	struct keeper_reply reply;
+	int r;
+
+	put(request.owner, sizeof(request.owner), owner);
+	r = call(keeper, &request, pidfd, &reply, NULL);
+	tell_reason(r, &reply, ret_reason);
+	return r;
 }
 
 int keeper_devices_claim(struct keeper *keeper, struct keeper_context_id context,

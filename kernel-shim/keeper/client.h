@@ -99,6 +99,20 @@ int keeper_context_next(struct keeper *keeper, struct keeper_context_id after,
 int keeper_context_take(struct keeper *keeper, struct keeper_context_id context, int *ret_fd);
 
 /*
+ * The context, in which nothing was made yet, is for a process: what it pins counts for the
+ * process that maps it, and this one may lock so many bytes (RLIMIT_MEMLOCK), not 0, whatever
+ * its limit was.  Of a uid that the keeper may end only.  NOT_FOUND: no such context, or the
+ * process has ended; FORBIDDEN, BUSY, UNSUPPORTED.
+ */
+int keeper_context_delegate(struct keeper *keeper, struct keeper_context_id context, int pidfd,
+			    uint64_t bytes, char *ret_reason);
+/*
+ * Ends such a process by SIGKILL; 0: it was sent, or the process has ended already.  owner: for
+ * whom, in the log.  FORBIDDEN: not of a uid that the keeper may end.  UNSUPPORTED.
+ */
+int keeper_holder_end(struct keeper *keeper, const char *owner, int pidfd, char *ret_reason);
+
+/*
  * [long] Claims devices for a context, all or none: safety check, group check, vfio-pci,
  * the VFIO cdev opened.  ret_fds[i] is the cdev of addresses[i], not yet bound to an iommufd;
  * the keeper holds a duplicate of each.  NOT_FOUND, BUSY, FORBIDDEN, GROUP, LIMIT,

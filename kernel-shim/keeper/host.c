@@ -2,6 +2,7 @@
 /* See host.h. */
 #include "host.h"
 
+#include "holder_uapi.h"
 #include "vfio_cdev.h"
 #include "wire.h"
 
@@ -10,10 +11,13 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int linux_open(void *data, const char *path, int flags)
@@ -72,12 +76,58 @@ static int linux_has_address(void *data, const char *interface)
 	return found;
 }
 
+static int linux_process(void *data, int pidfd, pid_t *ret_pid, uid_t *ret_uid)
+{
+	struct pidfd_process process = {.mask = PIDFD_PROCESS_IDS | PIDFD_PROCESS_CREDS};
+
+	if (ioctl(pidfd, PIDFD_PROCESS, &process) < 0)
+		return -errno;
+	if (!(process.mask & PIDFD_PROCESS_CREDS) || !process.pid)
+		return -ESRCH;
+	*ret_pid = (pid_t)process.pid;
+	*ret_uid = process.ruid;
+	return 0;
+}
+
+static int linux_limit_memlock(void *data, pid_t pid, uint64_t bytes)
+{
+	struct rlimit limit = {.rlim_cur = bytes, .rlim_max = bytes};
+
+	return prlimit(pid, RLIMIT_MEMLOCK, &limit, NULL) < 0 ? -errno : 0;
+}
+
+static int linux_count_by_process(void *data, int iommu)
+{
+	struct iommufd_option option = {
+		.size = sizeof(option),
+		.option = IOMMUFD_OPTION_RLIMIT_MODE,
+		.op = IOMMUFD_OPTION_OP_GET,
+	};
+
+	if (ioctl(iommu, IOMMUFD_OPTION, &option) < 0)
+		return -errno;
+	if (option.value == IOMMUFD_OPTION_BY_PROCESS)
+		return 0;
+	option.op = IOMMUFD_OPTION_OP_SET;
+	option.value = IOMMUFD_OPTION_BY_PROCESS;
+	return ioctl(iommu, IOMMUFD_OPTION, &option) < 0 ? -errno : 0;
+}
+
+static int linux_end(void *data, int pidfd)
+{
+	return syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 ? -errno : 0;
+}
+
 const struct host_ops host_linux = {
 	.open = linux_open,
 	.read_link = linux_read_link,
 	.write = linux_write,
 	.bind = linux_bind,
 	.has_address = linux_has_address,
+	.process = linux_process,
+	.limit_memlock = linux_limit_memlock,
+	.count_by_process = linux_count_by_process,
+	.end = linux_end,
 };
 
 int host_open(const struct host *host, const char *path, int flags)

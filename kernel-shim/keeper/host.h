@@ -3,7 +3,7 @@
 #define IOASID_KEEPER_HOST_H
 
 /*
- * The host as the keeper sees it: five calls to the kernel, and readers of small files on top
+ * The host as the keeper sees it: nine calls to the kernel, and readers of small files on top
  * of them.  Nothing else in the keeper touches sysfs, procfs or a device node, so what it may
  * do to a host is this list; tests put another host behind it.
  *
@@ -25,6 +25,14 @@ struct host_ops {
 	int (*bind)(void *data, int cdev, int iommu);
 	/* 1: the interface has an address that is not IPv6 link-local; 0: none. */
 	int (*has_address)(void *data, const char *interface);
+	/* Whose a process is (PIDFD_GET_INFO): its real uid.  -ESRCH: it has ended. */
+	int (*process)(void *data, int pidfd, pid_t *ret_pid, uid_t *ret_uid);
+	/* RLIMIT_MEMLOCK, both, of another process. */
+	int (*limit_memlock)(void *data, pid_t pid, uint64_t bytes);
+	/* IOMMU_OPTION_RLIMIT_MODE 1; 0 also where it is so already. */
+	int (*count_by_process)(void *data, int iommu);
+	/* SIGKILL. */
+	int (*end)(void *data, int pidfd);
 };
 
 extern const struct host_ops host_linux;
@@ -35,6 +43,9 @@ struct host {
 	/* Devices that the operator gives away although the host uses them. */
 	char (*allowed)[KEEPER_PCI_MAX];
 	size_t n_allowed;
+	/* Uids whose processes may be given contexts, and ended. */
+	const uid_t *holders;
+	size_t n_holders;
 };
 
 #define HOST_PATH_MAX 512

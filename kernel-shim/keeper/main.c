@@ -241,6 +241,8 @@ int main(int argc, char **argv)
 		process.host.ops = &host_linux;
 		process.host.allowed = process.options.allowed;
 		process.host.n_allowed = process.options.n_allowed;
+		process.host.holders = process.options.holders;
+		process.host.n_holders = process.options.n_holders;
 		r = serve(&process);
 		break;
 	}

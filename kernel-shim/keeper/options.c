@@ -22,6 +22,9 @@ const char options_help[] =
 	"                              passes)\n"
 	"  --client USER|UID           who may connect, besides root (default ioasid)\n"
 	"  --allow-host-device ADDR    may be claimed although the host uses it; repeatable\n"
+	"  --holder USER|UID           whose processes may be given a context of their own\n"
+	"                              (policy delegate), and are ended with it; repeatable,\n"
+	"                              never root; default nobody's\n"
 	"  --state FILE                drivers that claimed devices had (default\n"
 	"                              " OPTIONS_STATE ")\n"
 	"  --no-fdstore                leave no fds with systemd\n"
@@ -37,6 +40,7 @@ enum {
 	OPT_LISTEN = 256,
 	OPT_CLIENT,
 	OPT_ALLOW,
+	OPT_HOLDER,
 	OPT_STATE,
 	OPT_NO_FDSTORE,
 	OPT_HELP,
@@ -49,6 +53,7 @@ static const struct option table[] = {
 	{"listen", required_argument, NULL, OPT_LISTEN},
 	{"client", required_argument, NULL, OPT_CLIENT},
 	{"allow-host-device", required_argument, NULL, OPT_ALLOW},
+	{"holder", required_argument, NULL, OPT_HOLDER},
 	{"state", required_argument, NULL, OPT_STATE},
 	{"no-fdstore", no_argument, NULL, OPT_NO_FDSTORE},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -86,7 +91,7 @@ static bool parse_number(const char *text, unsigned long max, unsigned long *ret
 	return true;
 }
 
-static int set_client(struct options *options, const char *text, char *ret_problem)
+static int parse_user(const char *option, const char *text, char *ret_problem, uid_t *ret_uid)
 {
 	const struct passwd *user = getpwnam(text);
 	unsigned long uid;
@@ -94,8 +99,25 @@ static int set_client(struct options *options, const char *text, char *ret_probl
 	if (user)
 		uid = user->pw_uid;
 	else if (!parse_number(text, (uid_t)-2, &uid))
-		return wrong(ret_problem, "--client: '%s' is neither a user nor a uid", text);
-	options->client = uid;
+		return wrong(ret_problem, "%s: '%s' is neither a user nor a uid", option, text);
+	*ret_uid = uid;
+	return 0;
+}
+
+static int add_holder(struct options *options, const char *text, char *ret_problem)
+{
+	uid_t uid;
+	int r = parse_user("--holder", text, ret_problem, &uid);
+
+	if (r)
+		return r;
+	/* Who has the client in its hands could end any daemon of the host. */
+	if (!uid)
+		return wrong(ret_problem,
+			     "--holder: root's processes are not for the keeper to end");
+	if (options->n_holders == OPTIONS_HOLDERS_MAX)
+		return wrong(ret_problem, "--holder: at most %d", OPTIONS_HOLDERS_MAX);
+	options->holders[options->n_holders++] = uid;
 	return 0;
 }
 
@@ -148,6 +170,9 @@ int options_parse(int argc, char **argv, struct options *ret_options, char *ret_
 		case OPT_ALLOW:
 			r = add_allowed(&options, optarg, ret_problem);
 			break;
+		case OPT_HOLDER:
+			r = add_holder(&options, optarg, ret_problem);
+			break;
 		case OPT_STATE:
 			options.state = optarg;
 			break;
@@ -172,7 +197,7 @@ int options_parse(int argc, char **argv, struct options *ret_options, char *ret_
 	if (!r && optind < argc)
 		r = wrong(ret_problem, "unexpected argument '%s'", argv[optind]);
 	if (!r && options.action == OPTIONS_SERVE)
-		r = set_client(&options, client, ret_problem);
+		r = parse_user("--client", client, ret_problem, &options.client);
 	if (r) {
 		options_deinit(&options);
 		return r;

@@ -11,6 +11,8 @@
 #define OPTIONS_SOCKET "/run/ioasid/keeper.sock"
 #define OPTIONS_STATE  "/run/ioasid-keeper/state"
 
+#define OPTIONS_HOLDERS_MAX 64
+
 enum options_action {
 	OPTIONS_SERVE,
 	OPTIONS_HELP,
@@ -26,6 +28,8 @@ struct options {
 	struct charge_limits limits;
 	char (*allowed)[KEEPER_PCI_MAX];
 	size_t n_allowed;
+	uid_t holders[OPTIONS_HOLDERS_MAX];
+	size_t n_holders;
 };
 
 extern const char options_help[];

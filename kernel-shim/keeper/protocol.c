@@ -18,6 +18,7 @@ struct wire_request {
 	char owner[KEEPER_OWNER_MAX];
 	char name[KEEPER_NAME_MAX];
 	char addresses[KEEPER_DEVICES_MAX][KEEPER_PCI_MAX];
+	uint64_t bytes;
 };
 
 struct wire_reply {
@@ -60,6 +61,7 @@ static const struct rule {
 	enum use context;
 	enum use name;
 	bool owner;
+	bool bytes;
 	uint8_t min_addresses;
 	uint8_t max_addresses;
 	uint8_t fds;	   /* with the request */
@@ -89,6 +91,8 @@ static const struct rule {
 				   .max_addresses = KEEPER_DEVICES_MAX,
 				   .fd_each = true},
 	[KEEPER_OP_CLAIM_NEXT] = {.context = USED, .max_addresses = 1},
+	[KEEPER_OP_CONTEXT_DELEGATE] = {.context = USED, .bytes = true, .fds = 1},
+	[KEEPER_OP_HOLDER_END] = {.owner = true, .fds = 1},
 };
 
 bool keeper_address_is_valid(const char *address)
@@ -186,6 +190,7 @@ int keeper_request_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 	request.op = wire.op;
 	request.n_addresses = le16toh(wire.n_addresses);
 	request.context = le64toh(wire.context);
+	request.bytes = le64toh(wire.bytes);
 	memcpy(request.owner, wire.owner, sizeof(wire.owner));
 	memcpy(request.name, wire.name, sizeof(wire.name));
 	memcpy(request.addresses, wire.addresses, sizeof(wire.addresses));
@@ -193,7 +198,8 @@ int keeper_request_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 	if (n_fds != rule->fds || request.n_addresses < rule->min_addresses ||
 	    request.n_addresses > rule->max_addresses)
 		return -EPROTO;
-	if (!use_is_kept(rule->context, request.context != 0))
+	if (!use_is_kept(rule->context, request.context != 0) ||
+	    rule->bytes != (request.bytes != 0))
 		return -EPROTO;
 	if (rule->owner ? !owner_is_valid(request.owner)
 			: !is_zero(request.owner, sizeof(request.owner)))
@@ -215,6 +221,7 @@ void keeper_request_build(const struct keeper_request *request,
 		.op = request->op,
 		.n_addresses = htole16(request->n_addresses),
 		.context = htole64(request->context),
+		.bytes = htole64(request->bytes),
 	};
 
 	memcpy(wire.magic, magic, sizeof(magic));

@@ -11,10 +11,10 @@
 
 #include "client.h"
 
-#define KEEPER_VERSION	    2
+#define KEEPER_VERSION	    3
 #define KEEPER_PCI_MAX	    16 /* "0000:3b:00.0" and zeroes, on the wire */
 #define KEEPER_DRIVER_MAX   32
-#define KEEPER_REQUEST_SIZE 1360
+#define KEEPER_REQUEST_SIZE 1368
 #define KEEPER_REPLY_SIZE   448
 
 /* On the wire; 0 is none. */
@@ -34,6 +34,8 @@ enum keeper_op {
 	KEEPER_OP_FD_NEXT,
 	KEEPER_OP_DEVICE_TAKE,
 	KEEPER_OP_CLAIM_NEXT,
+	KEEPER_OP_CONTEXT_DELEGATE,
+	KEEPER_OP_HOLDER_END,
 	_KEEPER_OP_MAX,
 };
 
@@ -45,6 +47,7 @@ struct keeper_request {
 	char owner[KEEPER_OWNER_MAX];
 	char name[KEEPER_NAME_MAX];
 	char addresses[KEEPER_DEVICES_MAX][KEEPER_PCI_MAX];
+	uint64_t bytes;
 };
 
 struct keeper_reply {

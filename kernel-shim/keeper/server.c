@@ -3,6 +3,7 @@
 #include "server.h"
 
 #include "function.h"
+#include "holder.h"
 #include "log.h"
 #include "wire.h"
 
@@ -70,6 +71,11 @@ static int execute(const struct server_config *config, struct exchange *exchange
 		return vault_is_free(vault, request->addresses[0], reply->reason);
 	case KEEPER_OP_EXAMINE:
 		return function_examine(config->host, request->addresses[0], &reply->device);
+	case KEEPER_OP_CONTEXT_DELEGATE:
+		return vault_context_delegate(vault, request->context, *fd, request->bytes,
+					      reply->reason);
+	case KEEPER_OP_HOLDER_END:
+		return holder_end(config->host, *fd, reply->reason);
 	case KEEPER_OP_FD_HOLD:
 		return vault_fd_hold(vault, request->owner, request->name, fd, reply->reason);
 	case KEEPER_OP_FD_TAKE:

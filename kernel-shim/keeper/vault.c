@@ -2,6 +2,7 @@
 /* Contexts and held fds; see vault.h, and vault_internal.h for the lock rule. */
 #include "vault_internal.h"
 
+#include "holder.h"
 #include "log.h"
 #include "wire.h"
 
@@ -235,6 +236,18 @@ int vault_context_take(struct vault *vault, uint64_t id, int *ret_fd)
 		return -errno;
 	*ret_fd = fd;
 	return 0;
+}
+
+/* On a copy: the kernel and a process are asked without the lock. */
+int vault_context_delegate(struct vault *vault, uint64_t id, int pidfd, uint64_t bytes,
+			   char *ret_reason)
+{
+	__attribute__((cleanup(close_fd))) int fd = -1;
+	int r = vault_context_take(vault, id, &fd);
+
+	if (r == KEEPER_E_NOT_FOUND)
+		snprintf(ret_reason, KEEPER_REASON_MAX, "no context %" PRIu64, id);
+	return r ?: holder_bind(vault->config.host, pidfd, fd, bytes, ret_reason);
 }
 
 /* ---- held fds ---- */

@@ -48,6 +48,9 @@ int vault_context_open(struct vault *vault, const char *owner, char *ret_reason,
 int vault_context_close(struct vault *vault, uint64_t context, char *ret_reason);
 int vault_context_next(struct vault *vault, uint64_t after, uint64_t *ret_context);
 int vault_context_take(struct vault *vault, uint64_t context, int *ret_fd);
+/* See holder_bind(). */
+int vault_context_delegate(struct vault *vault, uint64_t context, int pidfd, uint64_t bytes,
+			   char *ret_reason);
 
 int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[KEEPER_PCI_MAX],
 		size_t n, char *ret_reason, int *ret_fds);

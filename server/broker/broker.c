@@ -84,6 +84,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	broker->fault_timeout_us = config->fault_timeout_us ?: FAULT_TIMEOUT_US;
 	TAILQ_INIT(&broker->sessions);
 	TAILQ_INIT(&broker->leases);
+	LIST_INIT(&broker->delegations);
 	LIST_INIT(&broker->ranges);
 	STAILQ_INIT(&broker->later);
 	if (config->policy_path) {

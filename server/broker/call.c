@@ -349,6 +349,10 @@ static int call_find_lease(struct broker_call *call)
 	int r;
 
 	call->lease = lease_find_held(call->session, call->tenant, name);
+	if (call->lease && call->lease->delegation && call->method->flags & METHOD_BUILDS)
+		return refuse_precondition(call, OUTCOME_WRONG_STATE, name,
+					   "its context is its process's own (delegate): the "
+					   "broker makes nothing in it");
 	if (call->lease)
 		return OUTCOME_OK;
 	if (name[0])

@@ -41,6 +41,8 @@ enum method_flags {
 	METHOD_TRANSIENT = 1 << 10,
 	/* Names a ticket: repeated, perhaps to the next broker, it comes with another one. */
 	METHOD_TICKET = 1 << 11,
+	/* Makes an object in the lease's context: not where that is a process's (delegation.c). */
+	METHOD_BUILDS = 1 << 12,
 };
 
 struct broker_method {

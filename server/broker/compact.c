@@ -112,10 +112,11 @@ static void write_held(struct broker *broker)
 	TAILQ_FOREACH(d, &broker->held, link)
 	{
 		Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
-		Ioasid__Registry__Held record = IOASID__REGISTRY__HELD__INIT, *records = &record;
+		Ioasid__Registry__Held *records;
+		struct record_held record;
 
-		record.address = (char *)d->info->address;
-		record.tenant = d->charge.tenant->path;
+		record_held(&record, d);
+		records = &record.held;
 		batch.held = &records;
 		batch.n_held = 1;
 		append(broker, 0, &batch);

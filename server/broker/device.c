@@ -11,6 +11,7 @@
 #include "server/broker/device.h"
 
 #include "server/broker/attachment.h"
+#include "server/broker/delegation.h"
 #include "server/broker/device_describe.h"
 #include "server/broker/device_held.h"
 #include "server/broker/event.h"
@@ -142,6 +143,7 @@ void device_reap(struct device *device)
 
 	if (device->not_free && !lease->broker->shutting_down) {
 		assert(!device->n_attachments);
+		device->delegation = delegation_ref(lease->delegation);
 		journal_held(lease->broker, device);
 		journal_drop_device(lease, device);
 		TAILQ_REMOVE(&lease->devices, device, link);
@@ -166,6 +168,7 @@ struct claim {
 	struct device *devices[CLAIM_MAX];
 	size_t n;
 	int result;
+	bool no_context; /* the result is of that */
 	char reason[SHIM_REASON_MAX];
 };
 
@@ -323,6 +326,7 @@ static void claim_run(struct op *op)
 	for (size_t i = 0; i < claim->n; i++)
 		addresses[i] = claim->devices[i]->info->address;
 	claim->result = lease_context(call->lease, claim->reason, &ctx);
+	claim->no_context = claim->result != 0;
 	if (!claim->result)
 		claim->result = shim_dev_bind(ctx, addresses, claim->n, claim->reason, bound);
 	for (size_t i = 0; !claim->result && i < claim->n; i++)
@@ -333,6 +337,8 @@ static int claim_refusal(struct broker_call *call, const struct claim *claim)
 {
 	const char *subject = claim->devices[0]->info->address, *reason = claim->reason;
 
+	if (claim->no_context && call->lease->delegation)
+		return refuse_delegation(call, claim->result, reason);
 	/* The reason names the device; which it is of several only the shim knows. */
 	if (claim->result == SHIM_E_NO_DEVICE)
 		return refuse(call, OUTCOME_NOT_FOUND, "%s", reason);

@@ -9,6 +9,7 @@
  */
 #include "server/broker/device_fd.h"
 
+#include "server/broker/delegation.h"
 #include "server/broker/fault_point.h"
 #include "server/broker/attachment.h"
 #include "server/broker/journal.h"
@@ -79,6 +80,8 @@ int rpc_get_device_fd(struct broker_call *call)
 		journal_device(call->lease, d);
 		FAULT_POINT(call->method->path, "result");
 	}
+	if (call->lease->delegation)
+		delegation_note_given(call->lease);
 	memcpy(p->ticket.data, ticket->bytes, TICKET_SIZE);
 	p->ticket.len = TICKET_SIZE;
 	call->note = d->info->address;

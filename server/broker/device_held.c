@@ -7,12 +7,14 @@
  * claimed by no one, until the shim says that they are free.
  *
  * Owns broker->held.  Invariants: a held device has no lease, no attachment and no shim
- * object, and its charge is its last tenant's.  The shim is asked on a worker, for all of
+ * object, and its charge is its last tenant's; that of a context that a process had (delegation.h)
+ * stays with the last of its devices.  The shim is asked on a worker, for all of
  * them at once, one round at a time; held_check is the round's own copy of the list.  State
  * thread, but for held_run().
  */
 #include "server/broker/device_held.h"
 
+#include "server/broker/delegation.h"
 #include "server/broker/event.h"
 #include "server/broker/journal.h"
 
@@ -48,6 +50,8 @@ static void device_free_at_last(struct broker *broker, struct device *device)
 	device->fd_given = false;
 	event_emit(broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_DEVICE_RELEASED, tenant, NULL, 0,
 		   device->info->address, NULL);
+	delegation_unref(device->delegation);
+	device->delegation = NULL;
 	charge_release(&device->charge);
 }
 

@@ -453,10 +453,11 @@ void journal_drop_device(struct lease *lease, const struct device *device)
 void journal_held(struct broker *broker, const struct device *device)
 {
 	Ioasid__Registry__Batch batch = IOASID__REGISTRY__BATCH__INIT;
-	Ioasid__Registry__Held record = IOASID__REGISTRY__HELD__INIT, *records = &record;
+	Ioasid__Registry__Held *records;
+	struct record_held record;
 
-	record.address = (char *)device->info->address;
-	record.tenant = device->charge.tenant->path;
+	record_held(&record, device);
+	records = &record.held;
 	batch.held = &records;
 	batch.n_held = 1;
 	journal_append(broker, 0, &batch);

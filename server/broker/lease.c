@@ -15,6 +15,7 @@
 #include "server/broker/fault_point.h"
 #include "server/broker/attachment.h"
 #include "server/broker/call.h"
+#include "server/broker/delegation.h"
 #include "server/broker/device.h"
 #include "server/broker/dma_service.h"
 #include "server/broker/compact.h"
@@ -33,6 +34,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 #include <unistd.h>
 
 static int object_compare(const struct object *a, const struct object *b)
@@ -179,6 +181,7 @@ static void lease_free(struct lease *lease)
 	TAILQ_REMOVE(&broker->leases, lease, all);
 	broker->n_leases--;
 	/* While it counts as a lease of the tenant, giving charges back cannot end the tenant. */
+	delegation_unref(lease->delegation);
 	charge_release(&lease->charge);
 	tenant->n_leases--;
 	tenant_collect(tenant);
@@ -296,13 +299,18 @@ struct lease *lease_find_named(struct tenant *tenant, const char *name)
 
 int lease_context(struct lease *lease, char *ret_reason, struct shim_ctx **ret_ctx)
 {
-	if (!lease->ctx) {
-		int r = shim_ctx_new(lease->broker->shim, lease->tenant->path, ret_reason,
-				     &lease->ctx);
+	const struct delegation *d = lease->delegation;
+	struct shim *shim = lease->broker->shim;
+	const char *path = lease->tenant->path;
+	int r = 0;
 
-		if (r)
-			return r;
-	}
+	if (!lease->ctx && d)
+		r = shim_ctx_new_delegated(shim, path, d->holder, d->bytes, ret_reason,
+					   &lease->ctx);
+	else if (!lease->ctx)
+		r = shim_ctx_new(shim, path, ret_reason, &lease->ctx);
+	if (r)
+		return r;
 	*ret_ctx = lease->ctx;
 	return 0;
 }
@@ -437,6 +445,7 @@ static void lease_end_context(struct op *op)
 		shim_ctx_leave(lease->ctx);
 		return;
 	}
+	delegation_end_holder(lease->delegation, lease->tenant->path);
 	shim_ctx_free(lease->ctx);
 	TAILQ_FOREACH(d, &lease->devices, link)
 	d->not_free = shim_dev_is_free(shim, d->info->address) != 0;
@@ -447,6 +456,12 @@ static void lease_context_ended(struct op *op)
 	struct lease *lease = CONTAINER_OF(op, struct lease, close_op);
 
 	FAULT_POINT("lease", "lease_context");
+	if (lease->delegation && lease->delegation->problem[0])
+		broker_log(lease->broker, LOG_WARNING,
+			   "lease %llu %s of tenant %s: process %d was not ended: %s; what it has "
+			   "open stays charged",
+			   (unsigned long long)lease->serial, lease->name, lease->tenant->path,
+			   lease->watched.pid, lease->delegation->problem);
 	lease->ctx = NULL;
 	lease->state = LEASE_REAPING;
 	op->complete = lease_reap;

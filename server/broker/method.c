@@ -5,6 +5,7 @@
  */
 #include "server/broker/attachment.h"
 #include "server/broker/call.h"
+#include "server/broker/delegation.h"
 #include "server/broker/device.h"
 #include "server/broker/device_fd.h"
 #include "server/broker/dirty.h"
@@ -44,7 +45,7 @@
 #define VIEWS	(ROLES_OM | ROLE_BIT(POLICY_ROLE_AGENT))
 
 static const struct broker_method methods[] = {
-	{BROKER(Alloc), UNARY(alloc), ROLES_TA, MAKES, rpc_alloc},
+	{BROKER(Alloc), UNARY(alloc), ROLES_TA, MAKES | METHOD_BUILDS, rpc_alloc},
 	{BROKER(Free), UNARY(free), ROLES_TA, RETURNS, rpc_free},
 	{BROKER(Map), UNARY(map), ROLES_TA, CHANGES, rpc_map},
 	{BROKER(Unmap), UNARY(unmap), ROLES_TA, RETURNS, rpc_unmap},
@@ -53,8 +54,8 @@ static const struct broker_method methods[] = {
 	{BROKER(Replace), UNARY(replace), ROLES_TA, CHANGES, rpc_replace},
 	{BROKER(Invalidate), UNARY(invalidate), ROLES_TA, CHANGES, rpc_invalidate},
 	{BROKER(DeviceDma), UNARY(device_dma), ROLES_TA, READS | METHOD_EXCLUSIVE, rpc_device_dma},
-	{BROKER(Negotiate), UNARY(negotiate), ROLES_TA, METHOD_SCOPE_IN_ALLOC | METHOD_LEASE,
-	 rpc_negotiate},
+	{BROKER(Negotiate), UNARY(negotiate), ROLES_TA,
+	 METHOD_SCOPE_IN_ALLOC | METHOD_LEASE | METHOD_BUILDS, rpc_negotiate},
 	{BROKER(Translate), UNARY(translate), ROLES_TA, READS | METHOD_EXCLUSIVE, rpc_translate},
 	{BROKER(GetIoasid), UNARY(get_ioasid), ROLES_TA, READS, rpc_get_ioasid},
 	{BROKER(ListIoasids), UNARY(list_ioasids), ROLES_TA, READS, rpc_list_ioasids},
@@ -68,11 +69,13 @@ static const struct broker_method methods[] = {
 	{BROKER(ReleaseDevice), UNARY(release_device), ROLES_TA, RETURNS, rpc_release_device},
 	{BROKER(GetDeviceFd), UNARY(get_device_fd), ROLES_TA, CHANGES | METHOD_TRANSIENT,
 	 rpc_get_device_fd},
+	{BROKER(GetContextFd), UNARY(get_context_fd), ROLES_TA, CHANGES | METHOD_TRANSIENT,
+	 rpc_get_context_fd},
 
 	{BROKER(OpenTicket), UNARY(open_ticket), ROLES_TA, MAKES | METHOD_TRANSIENT,
 	 rpc_open_ticket},
-	{BROKER(RegisterMemory), UNARY(register_memory), ROLES_TA, MAKES | METHOD_TICKET,
-	 rpc_register_memory},
+	{BROKER(RegisterMemory), UNARY(register_memory), ROLES_TA,
+	 MAKES | METHOD_TICKET | METHOD_BUILDS, rpc_register_memory},
 	{BROKER(UnregisterMemory), UNARY(unregister_memory), ROLES_TA, RETURNS,
 	 rpc_unregister_memory},
 	{BROKER(ListMemory), UNARY(list_memory), ROLES_TA, READS, rpc_list_memory},
@@ -91,12 +94,12 @@ static const struct broker_method methods[] = {
 	 READS | METHOD_STREAMS | METHOD_MAKES_LEASE, rpc_watch_faults},
 	{BROKER(RespondFault), UNARY(respond_fault), ROLES_TA, CHANGES | METHOD_TRANSIENT,
 	 rpc_respond_fault},
-	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES, rpc_create_vm},
+	{BROKER(CreateVm), UNARY(create_vm), ROLES_TA, MAKES | METHOD_BUILDS, rpc_create_vm},
 	{BROKER(SetMemorySlot), UNARY(set_memory_slot), ROLES_TA, CHANGES, rpc_set_memory_slot},
 	{BROKER(DestroyVm), UNARY(destroy_vm), ROLES_TA, RETURNS, rpc_destroy_vm},
 	{BROKER(ListVms), UNARY(list_vms), ROLES_TA, READS, rpc_list_vms},
-	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA, MAKES | METHOD_TRANSIENT,
-	 rpc_open_dma_service},
+	{BROKER(OpenDmaService), UNARY(open_dma_service), ROLES_TA,
+	 MAKES | METHOD_TRANSIENT | METHOD_BUILDS, rpc_open_dma_service},
 
 	{BROKER(OpenLease), UNARY(open_lease), ROLES_TA,
 	 METHOD_SCOPE | METHOD_MUTATES | METHOD_TICKET, rpc_open_lease},

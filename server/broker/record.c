@@ -8,6 +8,7 @@
 #include "server/broker/record.h"
 
 #include "server/broker/call.h"
+#include "server/broker/delegation.h"
 #include "server/broker/key_table.h"
 #include "server/broker/pasid.h"
 #include "server/broker/tenant.h"
@@ -54,6 +55,28 @@ void record_key(Ioasid__Registry__Key *r, const struct key_entry *entry)
 		r->lost = true;
 }
 
+static void record_delegation(Ioasid__Registry__Delegation *r, const struct delegation *d)
+{
+	ioasid__registry__delegation__init(r);
+	r->ioasids = d->ioasids;
+	r->bytes = d->bytes;
+	r->given = d->given;
+}
+
+void record_held(struct record_held *record, const struct device *device)
+{
+	Ioasid__Registry__Held *r = &record->held;
+
+	ioasid__registry__held__init(r);
+	r->address = (char *)device->info->address;
+	r->tenant = device->charge.tenant->path;
+	if (!device->delegation)
+		return;
+	record_delegation(&record->delegation, device->delegation);
+	record->delegation.lease = device->delegation->lease;
+	r->delegation = &record->delegation;
+}
+
 void record_lease(struct record_lease *record, const struct lease *lease)
 {
 	const struct broker_session *s = lease->holder;
@@ -77,6 +100,10 @@ void record_lease(struct record_lease *record, const struct lease *lease)
 		record->limits.registered_bytes = lease->limits.registered_bytes;
 		r->limits = &record->limits;
 	}
+	if (lease->delegation) {
+		record_delegation(&record->delegation, lease->delegation);
+		r->delegation = &record->delegation;
+	}
 	/* One that is awaited gets a time of its own at every start. */
 	if (lease->linger_until_us != UINT64_MAX && !a)
 		r->linger_until_us = lease->linger_until_us;
@@ -84,7 +111,8 @@ void record_lease(struct record_lease *record, const struct lease *lease)
 		r->open_key = lease->open_key;
 		r->open_hash = lease->open_hash;
 	}
-	if (lease->watch.fd >= 0) {
+	/* Whom a delegation ends is known as long as there may be something to end. */
+	if (lease->watch.fd >= 0 || lease->delegation) {
 		ioasid__registry__watched__init(&record->watched);
 		record->watched.pid = (uint32_t)lease->watched.pid;
 		record->watched.start_time = lease->watched.start_time;

@@ -16,6 +16,7 @@ struct key_entry;
 
 struct record_lease {
 	Ioasid__Registry__Lease lease;
+	Ioasid__Registry__Delegation delegation;
 	Ioasid__Registry__LeaseLimits limits;
 	Ioasid__Registry__Holder holder;
 	Ioasid__Registry__Watched watched;
@@ -41,6 +42,12 @@ void record_vm(Ioasid__Registry__Vm *record, const struct vm *vm);
 void record_slot(Ioasid__Registry__Slot *record, const struct vm *vm, const struct vm_slot *slot);
 void record_attachment(Ioasid__Registry__Attachment *record, const struct attachment *attachment);
 void record_device(Ioasid__Registry__Device *record, const struct device *device);
+
+struct record_held {
+	Ioasid__Registry__Held held;
+	Ioasid__Registry__Delegation delegation;
+};
+void record_held(struct record_held *record, const struct device *device);
 
 /* Limits that are not the policy's, QUOTA resources at most. */
 struct record_tenant {

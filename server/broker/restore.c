@@ -20,6 +20,7 @@
 
 #include "server/broker/attachment.h"
 #include "server/broker/compact.h"
+#include "server/broker/delegation.h"
 #include "server/broker/device.h"
 #include "server/broker/device_held.h"
 #include "server/broker/event.h"
@@ -94,7 +95,24 @@ static int restore_tenants(struct broker *broker, const struct registry_image *i
 	return restore_keys(&broker->keys, tenant_find(broker, ""), image->keys, image->n_keys);
 }
 
-static int hold(struct broker *broker, struct device *d, const char *path)
+/* Those of one lease share what was declared for it. */
+static int hold_delegation(struct device *d, struct tenant *tenant, uint64_t lease,
+			   const Ioasid__Registry__Delegation *r)
+{
+	struct delegation *found = delegation_find(tenant->broker, lease);
+	struct quota_refusal refusal;
+
+	if (!r)
+		return 0;
+	if (!found)
+		return delegation_new(tenant, lease, r->ioasids, r->bytes, &refusal,
+				      &d->delegation);
+	d->delegation = delegation_ref(found);
+	return 0;
+}
+
+static int hold(struct broker *broker, struct device *d, const char *path, uint64_t lease,
+		const Ioasid__Registry__Delegation *delegation)
 {
 	struct quota_amount amount = {QUOTA_DEVICES, 1};
 	struct quota_refusal refusal;
@@ -106,6 +124,8 @@ static int hold(struct broker *broker, struct device *d, const char *path)
 	r = tenant_ensure(broker, path, &t);
 	if (!r)
 		r = charge_take(&d->charge, t, &amount, 1, &refusal);
+	if (!r)
+		r = hold_delegation(d, t, lease, delegation);
 	if (r)
 		return r < 0 ? r : -EOVERFLOW;
 	d->revoking = true;
@@ -120,10 +140,12 @@ static int restore_held(struct broker *broker, const struct registry_image *imag
 	int r = 0;
 
 	for (size_t i = 0; i < image->n_held && !r; i++) {
-		struct device *d = device_find(broker, image->held[i]->address);
+		const Ioasid__Registry__Held *h = image->held[i];
+		struct device *d = device_find(broker, h->address);
 
 		if (d)
-			r = hold(broker, d, image->held[i]->tenant);
+			r = hold(broker, d, h->tenant, h->delegation ? h->delegation->lease : 0,
+				 h->delegation);
 	}
 	for (size_t i = 0; i < image->n_leases && !r; i++) {
 		const struct registry_lease *from = &image->leases[i];
@@ -133,7 +155,8 @@ static int restore_held(struct broker *broker, const struct registry_image *imag
 
 			if (d && !d->lease && from->lease &&
 			    shim_dev_is_free(broker->shim, d->info->address))
-				r = hold(broker, d, from->lease->tenant);
+				r = hold(broker, d, from->lease->tenant, from->serial,
+					 from->lease->delegation);
 		}
 	}
 	return r;
@@ -249,6 +272,29 @@ static int restore_head(struct restoring *restoring)
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+/* Its process may have ended: then there is nobody to end with it. */
+static int restore_delegation(struct restoring *restoring)
+{
+	const Ioasid__Registry__Delegation *r = restoring->from->lease->delegation;
+	const Ioasid__Registry__Watched *w = restoring->from->lease->watched;
+	struct lease *lease = restoring->lease;
+	struct quota_refusal refusal;
+	int e;
+
+	if (!r)
+		return 0;
+	e = delegation_new(lease->tenant, lease->serial, r->ioasids, r->bytes, &refusal,
+			   &lease->delegation);
+	if (e)
+		return e < 0 ? e : -EOVERFLOW;
+	lease->delegation->given = r->given;
+	if (!w)
+		return 0;
+	lease->watched = (struct process_id){.pid = (pid_t)w->pid, .start_time = w->start_time};
+	e = process_open(&lease->watched, &lease->delegation->holder);
+	return e == -ESRCH ? 0 : e;
 }
 
 static int restore_context(struct restoring *restoring)
@@ -372,6 +418,8 @@ static int restore_lease(struct restoring *restoring)
 		return restore_fail(restoring, "%s", restoring->from->damage);
 	r = restore_head(restoring);
 	if (!r)
+		r = restore_delegation(restoring);
+	if (!r)
 		r = restore_contents(restoring);
 	if (!r && !restoring->lease->was_closing)
 		r = restore_watch(restoring);
@@ -413,6 +461,7 @@ static void give_up(struct restoring *restoring)
 	}
 	if (!lease)
 		return;
+	delegation_end_holder(lease->delegation, lease->tenant->path);
 	shim_ctx_leave(lease->ctx);
 	lease_discard(lease);
 }

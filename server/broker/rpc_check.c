@@ -14,6 +14,7 @@
 #include "server/broker/rpc_check.h"
 
 #include "server/broker/attachment.h"
+#include "server/broker/delegation.h"
 #include "server/broker/dma_service.h"
 #include "server/broker/event.h"
 #include "server/broker/fault.h"
@@ -146,6 +147,7 @@ static void add_host(struct check *c)
 	add_session(c, s);
 	TAILQ_FOREACH(d, &broker->held, link)
 	add(c, &d->charge);
+	delegations_each_charge(broker, (delegation_charge_fn)add, c);
 	add_keys(c, broker->keys);
 	event_watchers_each(broker->events, (event_charge_fn)add, c);
 	/* Unions of pages have no owner but their tenant. */

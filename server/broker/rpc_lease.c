@@ -10,6 +10,7 @@
  */
 #include "server/broker/rpc_lease.h"
 
+#include "server/broker/delegation.h"
 #include "server/broker/fault_point.h"
 #include "server/broker/journal.h"
 #include "server/broker/lease.h"
@@ -115,6 +116,22 @@ static int read_limit(struct broker_call *call, size_t i, const Ioasid__V1__Reso
 	return OUTCOME_OK;
 }
 
+/* What is charged in full, and whom it is given to. */
+static int open_check_delegate(struct broker_call *call, const Ioasid__V1__OpenLeaseRequest *q,
+			       const struct lease_limits *limits)
+{
+	if (!q->watch_ticket.len)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "delegate",
+				    "only with a watch_ticket: that process has the context, and "
+				    "is ended with the lease");
+	if (!limits->ioasids || limits->ioasids == UINT64_MAX || !limits->registered_bytes ||
+	    limits->registered_bytes == UINT64_MAX)
+		return refuse_field(call, OUTCOME_INVALID_FIELD, "limits",
+				    "delegate needs both, ioasids and registered_bytes, not 0: "
+				    "they are charged in full");
+	return OUTCOME_OK;
+}
+
 /* What does not depend on what there is. */
 static int open_check(struct broker_call *call, const Ioasid__V1__OpenLeaseRequest *q,
 		      struct lease_limits *ret_limits)
@@ -139,6 +156,8 @@ static int open_check(struct broker_call *call, const Ioasid__V1__OpenLeaseReque
 				    "only an agent hands a lease over");
 	for (size_t i = 0; i < q->n_limits && !r; i++)
 		r = read_limit(call, i, q->limits[i], &limits);
+	if (!r && q->delegate)
+		r = open_check_delegate(call, q, &limits);
 	if (!r)
 		*ret_limits = limits;
 	return r;
@@ -163,6 +182,9 @@ int rpc_open_lease(struct broker_call *call)
 	if (!tenant_accepts(call->tenant))
 		return refuse_precondition(call, OUTCOME_WRONG_STATE, call->tenant->path,
 					   "the tenant is being drained or left the policy");
+	r = q->delegate ? delegation_check(call) : OUTCOME_OK;
+	if (r)
+		return r;
 	if (q->watch_ticket.len) {
 		connection = lease_find_held(call->session, call->tenant, "");
 		ticket = ticket_find(connection, &q->watch_ticket, TICKET_PROCESS);
@@ -196,6 +218,9 @@ int rpc_open_lease(struct broker_call *call)
 		r = refuse(call, OUTCOME_INTERNAL, "no random bytes");
 	if (!r)
 		r = answer_secret(call, lease);
+	if (!r && q->delegate)
+		r = delegation_open(call, lease, ticket->fd, limits.ioasids,
+				    limits.registered_bytes);
 	if (!r && ticket)
 		r = open_watch(call, lease, ticket);
 	if (r) {
@@ -293,6 +318,7 @@ Ioasid__V1__Lease *lease_describe(struct broker_call *call, const struct lease *
 	d->linger_seconds = lease->linger_seconds;
 	d->keep = lease->keep;
 	d->handover = lease->handover;
+	d->delegate = lease->delegation != NULL;
 	d->limits = scratch_calloc(&call->scratch, 2, sizeof(*d->limits));
 	if (!d->limits || !describe_limit(call, QUOTA_IOASIDS, lease->limits.ioasids, d) ||
 	    !describe_limit(call, QUOTA_REGISTERED_BYTES, lease->limits.registered_bytes, d))

@@ -206,8 +206,9 @@ struct device {
 	struct shim_saved saved;
 	struct charge charge;
 	uint32_t n_attachments;
-	uint16_t fault_group;	  /* of its next page request */
-	TAILQ_ENTRY(device) link; /* lease->devices, broker->held */
+	uint16_t fault_group;	       /* of its next page request */
+	TAILQ_ENTRY(device) link;      /* lease->devices, broker->held */
+	struct delegation *delegation; /* held: its lease's; NULL: none */
 };
 TAILQ_HEAD(device_list, device);
 
@@ -279,8 +280,9 @@ struct lease {
 	char opener_socket[64];
 	char *open_key; /* idempotency key of the OpenLease */
 	uint64_t open_hash;
-	struct broker_watch watch; /* fd -1: none */
-	struct process_id watched; /* whom it watches */
+	struct broker_watch watch;     /* fd -1: none */
+	struct process_id watched;     /* whom it watches */
+	struct delegation *delegation; /* NULL: its context is the broker's */
 
 	/* After a restart of the broker: held by nobody, until the holder resumes it. */
 	struct lease_claimant *awaited; /* NULL: it is not */
@@ -336,6 +338,7 @@ struct lease {
 };
 TAILQ_HEAD(lease_list, lease);
 LIST_HEAD(held_list, lease);
+LIST_HEAD(delegation_list, delegation);
 
 /* ---- sessions ---- */
 
@@ -399,6 +402,7 @@ struct broker {
 	uint64_t last_serial;
 	struct device *devices;
 	size_t n_devices;
+	struct delegation_list delegations;
 	struct device_list held;    /* see device_held.c */
 	struct device **held_check; /* those that held_op looks at; room for all */
 	size_t n_held_check;

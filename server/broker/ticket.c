@@ -162,7 +162,8 @@ static bool ticket_suits(const struct ticket *t, int fd)
 /* Its fd goes from the broker to the client. */
 static bool is_taken(const struct ticket *t)
 {
-	return t->purpose == TICKET_DEVICE || t->purpose == TICKET_DMA;
+	return t->purpose == TICKET_DEVICE || t->purpose == TICKET_DMA ||
+	       t->purpose == TICKET_CONTEXT;
 }
 
 int broker_ticket_give(struct broker *broker, const struct broker_peer *peer,

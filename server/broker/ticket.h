@@ -13,6 +13,7 @@ enum ticket_purpose {
 	/* Taken, not given: no number of the API. */
 	TICKET_DEVICE = 3,
 	TICKET_DMA = 4,
+	TICKET_CONTEXT = 5,
 };
 
 /*

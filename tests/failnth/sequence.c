@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE	   4096ull
@@ -351,6 +352,22 @@ static int step_take_foreign(struct run *run)
 	return take(run, &peer_blue);
 }
 
+/* Takes the fd over. */
+static int give(struct run *run, int fd)
+{
+	int status;
+
+	fault_begin(run);
+	status = broker_ticket_give(run->broker, &peer_red, run->ticket, fd);
+	host_pump(&run->host, run->broker);
+	fault_end(run);
+	if (!status)
+		return OK;
+	close(fd);
+	/* BUSY and UNAVAILABLE leave the ticket good; any other status uses it up. */
+	return status == 4 || status == 5 ? 14 : 90 + status;
+}
+
 static int step_claim_held(struct run *run)
 {
 	return claim(run, run->red, "", "0000:12:00.0", "0000:12:00.1", "");
@@ -369,6 +386,102 @@ static int step_holder_goes(struct run *run)
 	host_pump(&run->host, run->broker);
 	fault_end(run);
 	return STEP_VOID;
+}
+
+/* ---- a lease whose context is its process's: this process's ---- */
+
+static int step_open_process_ticket(struct run *run)
+{
+	Ioasid__V1__OpenTicketRequest m = IOASID__V1__OPEN_TICKET_REQUEST__INIT;
+	Ioasid__V1__OpenTicketResponse *response;
+	int code;
+
+	m.purpose = IOASID__V1__TICKET_PURPOSE__TICKET_PURPOSE_PROCESS;
+	code = call(run, run->red, B "OpenTicket", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, open_ticket);
+	memcpy(run->ticket, response->ticket.data, sizeof(run->ticket));
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int step_give_process(struct run *run)
+{
+	return give(run, (int)syscall(SYS_pidfd_open, getpid(), 0));
+}
+
+static int step_open_delegated(struct run *run)
+{
+	Ioasid__V1__OpenLeaseRequest m = IOASID__V1__OPEN_LEASE_REQUEST__INIT;
+	Ioasid__V1__ResourceAmount ioasids = IOASID__V1__RESOURCE_AMOUNT__INIT;
+	Ioasid__V1__ResourceAmount bytes = IOASID__V1__RESOURCE_AMOUNT__INIT;
+	Ioasid__V1__ResourceAmount *limits[] = {&ioasids, &bytes};
+	SCOPE(scope, (char *)"", (char *)"vmm");
+
+	ioasids.resource = (char *)"ioasids";
+	ioasids.amount = 1;
+	bytes.resource = (char *)"registered_bytes";
+	bytes.amount = MEMORY;
+	m.scope = &scope;
+	m.name = (char *)"vmm";
+	m.keep = true;
+	m.delegate = true;
+	m.watch_ticket.data = run->ticket;
+	m.watch_ticket.len = sizeof(run->ticket);
+	m.limits = limits;
+	m.n_limits = 2;
+	return call(run, run->red, B "OpenLease", &m);
+}
+
+static int step_claim_delegated(struct run *run)
+{
+	return claim(run, run->red, "vmm", "0000:14:00.0", NULL, "vmm-claim");
+}
+
+static int step_get_context_fd(struct run *run)
+{
+	Ioasid__V1__GetContextFdRequest m = IOASID__V1__GET_CONTEXT_FD_REQUEST__INIT;
+	Ioasid__V1__GetContextFdResponse *response;
+	SCOPE(scope, (char *)"vmm", (char *)"");
+	int code;
+
+	m.scope = &scope;
+	code = call(run, run->red, B "GetContextFd", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, get_context_fd);
+	memcpy(run->ticket, response->ticket.data, sizeof(run->ticket));
+	FREE_RESPONSE(response);
+	return code;
+}
+
+static int step_get_no_context_fd(struct run *run)
+{
+	Ioasid__V1__GetContextFdRequest m = IOASID__V1__GET_CONTEXT_FD_REQUEST__INIT;
+
+	return call(run, run->red, B "GetContextFd", &m);
+}
+
+static int step_register_delegated(struct run *run)
+{
+	Ioasid__V1__RegisterMemoryRequest m = IOASID__V1__REGISTER_MEMORY_REQUEST__INIT;
+	SCOPE(scope, (char *)"vmm", (char *)"");
+
+	m.scope = &scope;
+	m.read = true;
+	return call(run, run->red, B "RegisterMemory", &m);
+}
+
+/* Somebody still has its device. */
+static int step_close_delegated(struct run *run)
+{
+	Ioasid__V1__CloseLeaseRequest m = IOASID__V1__CLOSE_LEASE_REQUEST__INIT;
+	SCOPE(scope, (char *)"vmm", (char *)"");
+
+	m.scope = &scope;
+	fail_shim_hold(run->shim, true);
+	return call(run, run->red, B "CloseLease", &m);
 }
 
 /* ---- memory ---- */
@@ -396,18 +509,7 @@ static int step_open_ticket(struct run *run)
 
 static int step_give(struct run *run)
 {
-	int fd = fcntl(run->memfd, F_DUPFD_CLOEXEC, 3);
-	int status;
-
-	fault_begin(run);
-	status = broker_ticket_give(run->broker, &peer_red, run->ticket, fd);
-	host_pump(&run->host, run->broker);
-	fault_end(run);
-	if (!status)
-		return OK;
-	close(fd);
-	/* BUSY and UNAVAILABLE leave the ticket good; any other status uses it up. */
-	return status == 4 || status == 5 ? 14 : 90 + status;
+	return give(run, fcntl(run->memfd, F_DUPFD_CLOEXEC, 3));
 }
 
 static int step_register(struct run *run)
@@ -1246,7 +1348,7 @@ static const char policy_text[] =
 	"{\"version\": 1,"
 	" \"tenants\": {"
 	"  \"org\": {\"devices\": [{\"any\": true}], \"limits\": {\"ioasids\": 5}},"
-	"  \"org/red\": {\"limits\": {\"ioasids\": 5, \"devices\": 8}},"
+	"  \"org/red\": {\"limits\": {\"ioasids\": 5, \"devices\": 8}, \"delegate\": true},"
 	"  \"org/blue\": {\"limits\": {\"ioasids\": 2}}},"
 	" \"identities\": ["
 	"  {\"socket\": \"tenants\", \"uid\": 50001, \"role\": \"tenant\", \"tenant\": "
@@ -1310,6 +1412,17 @@ const struct step sequence[] = {
 	{"TAKE, used", step_take, 92},
 	{"ClaimDevice, taken", step_claim_taken, FAILED_PRECONDITION, .makes_lease = true},
 	{"ClaimDevice, blue", step_claim_blue, OK},
+	{"OpenTicket, a process", step_open_process_ticket, OK},
+	{"GIVE, a process", step_give_process, OK},
+	{"OpenLease, delegated", step_open_delegated, OK},
+	{"GetContextFd, not delegated", step_get_no_context_fd, FAILED_PRECONDITION},
+	{"ClaimDevice, delegated", step_claim_delegated, OK},
+	{"GetContextFd", step_get_context_fd, OK},
+	{"TAKE, another's context", step_take_foreign, 92},
+	{"TAKE, the context", step_take, OK},
+	{"RegisterMemory, delegated", step_register_delegated, FAILED_PRECONDITION},
+	{"CloseLease, delegated", step_close_delegated, OK},
+	{"its last holder goes", step_holder_goes, STEP_VOID},
 	{"OpenTicket", step_open_ticket, OK},
 	{"GIVE", step_give, OK},
 	{"RegisterMemory", step_register, OK},

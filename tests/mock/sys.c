@@ -130,6 +130,21 @@ static int mock_context_take(void *user, struct keeper_context_id context, int *
 	return m->real.context_take(m->real.user, context, ret_fd);
 }
 
+static int mock_context_delegate(void *user, struct keeper_context_id context, int pidfd,
+				 uint64_t bytes, char *ret_reason)
+{
+	struct mock_sys *m = user;
+
+	return m->real.context_delegate(m->real.user, context, pidfd, bytes, ret_reason);
+}
+
+static int mock_holder_end(void *user, const char *owner, int pidfd, char *ret_reason)
+{
+	struct mock_sys *m = user;
+
+	return m->real.holder_end(m->real.user, owner, pidfd, ret_reason);
+}
+
 /* All or none; again: what is claimed for this context already is no obstacle. */
 static int claim(struct mock_sys *m, uint64_t context, bool again, const char *const *addresses,
 		 size_t n, int *ret_fds)
@@ -264,6 +279,8 @@ int mock_sys_wrap(const struct iommufd_sys *real, struct iommufd_sys *ret_sys)
 		.context_close = mock_context_close,
 		.context_next = mock_context_next,
 		.context_take = mock_context_take,
+		.context_delegate = mock_context_delegate,
+		.holder_end = mock_holder_end,
 		.claim = mock_claim,
 		.release = mock_release,
 		.devices_take = mock_take,

@@ -22,7 +22,8 @@ static void try_request(const uint8_t *data, size_t size, size_t n_fds)
 	keeper_request_build(&request, again);
 	if (size != sizeof(again) || memcmp(data, again, sizeof(again)) != 0)
 		abort();
-	if (n_fds != (request.op == KEEPER_OP_FD_HOLD) ||
+	if (n_fds != (request.op == KEEPER_OP_FD_HOLD || request.op == KEEPER_OP_CONTEXT_DELEGATE ||
+		      request.op == KEEPER_OP_HOLDER_END) ||
 	    keeper_request_reply_fds(&request) > KEEPER_DEVICES_MAX)
 		abort();
 	for (size_t i = 0; i < request.n_addresses; i++)

@@ -27,13 +27,18 @@ static int file_with(const char *text)
 	return fd;
 }
 
-static int run(struct exec_child *child, const char *script, size_t n_fds)
+static int run_with(struct exec_child *child, const char *script, size_t n_fds, int context_fd)
 {
 	static const char *const devices[] = {"0000:01:00.0", "0000:01:00.1"};
 	char *argv[] = {(char *)"sh", (char *)"-c", (char *)script, NULL};
 	int fds[] = {file_with("first"), file_with("second")};
 	const struct exec_gifts gifts = {
-		.lease_fd = file_with("lease"), .n_fds = n_fds, .devices = devices, .fds = fds};
+		.lease_fd = file_with("lease"),
+		.context_fd = context_fd,
+		.n_fds = n_fds,
+		.devices = devices,
+		.fds = fds,
+	};
 	struct cli cli = {};
 	int r;
 
@@ -45,6 +50,38 @@ static int run(struct exec_child *child, const char *script, size_t n_fds)
 	close(fds[1]);
 	close(gifts.lease_fd);
 	return r;
+}
+
+static int run(struct exec_child *child, const char *script, size_t n_fds)
+{
+	return run_with(child, script, n_fds, -1);
+}
+
+static void test_context(void **state)
+{
+	static const char context[] =
+		"[ \"$(cat /proc/self/fd/$IOASID_CONTEXT_FD)\" = context ] && "
+		"[ \"$(cat /proc/self/fd/${IOASID_LEASE_FILE#fd:})\" = lease ] ";
+	int fd = file_with("context");
+	struct exec_child child;
+	char script[512];
+
+	setenv("IOASID_CONTEXT_FD", "1", 1);
+	snprintf(script, sizeof(script), "%s && [ -z \"${IOASID_DEVICE_FDS+set}\" ] && exit 44",
+		 context);
+	assert_int_equal(run_with(&child, script, 0, fd), 0);
+	assert_int_equal(exec_child_wait(&child), 44);
+	snprintf(script, sizeof(script),
+		 "%s && set -- $IOASID_DEVICE_FDS && [ $# = 2 ] && "
+		 "[ \"$(cat /proc/self/fd/${2#*=})\" = second ] && exit 45",
+		 context);
+	assert_int_equal(run_with(&child, script, 2, fd), 0);
+	assert_int_equal(exec_child_wait(&child), 45);
+	/* None: not that of a launcher before this one either. */
+	assert_int_equal(run(&child, "[ -z \"${IOASID_CONTEXT_FD+set}\" ] && exit 46", 2), 0);
+	assert_int_equal(exec_child_wait(&child), 46);
+	unsetenv("IOASID_CONTEXT_FD");
+	close(fd);
 }
 
 static void test_devices(void **state)
@@ -89,7 +126,7 @@ static void test_not_to_run(void **state)
 	assert_int_equal(exec_child_fork(&cli, argv, NULL, &child), 0);
 	kill(child.pid, SIGKILL);
 	assert_int_equal(waitid(P_PID, (id_t)child.pid, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
-	assert_int_equal(exec_child_run(&child, &(const struct exec_gifts){.lease_fd = 0}), 0);
+	assert_int_equal(exec_child_run(&child, &(const struct exec_gifts){.context_fd = -1}), 0);
 	assert_int_equal(exec_child_wait(&child), 137);
 
 	/* Its parent has gone. */
@@ -103,6 +140,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_context),
 		cmocka_unit_test(test_not_to_run),
 	};
 

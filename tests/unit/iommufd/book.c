@@ -632,8 +632,9 @@ int broker_restore(struct broker *broker)
 static struct fake_context *context_of(struct book *book)
 {
 	struct keeper_context_id id;
+	bool delegated;
 
-	assert_int_equal(iommufd_load_context(&book->ctx, &id), 0);
+	assert_int_equal(iommufd_load_context(&book->ctx, &id, &delegated), 0);
 	return &book->fake.contexts[id.value - 100];
 }
 

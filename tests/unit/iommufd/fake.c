@@ -13,6 +13,7 @@
 
 /* Descriptors of the model: contexts, and the open files of devices. */
 #define FD_CONTEXT 1000
+#define FD_GIVEN   1500
 #define FD_DEVICE  2000
 #define FD_QUEUE   3000 /* and the context */
 #define FD_EVENTS  4000 /* and FAKE_OBJECTS for each context */
@@ -292,7 +293,7 @@ static void detach(struct fake_device *d, uint32_t pasid)
 /* The last descriptor of a context or of what is bound to it is gone. */
 static void context_put(struct fake_context *c)
 {
-	if (!c->open && !c->kept && !c->bound)
+	if (!c->open && !c->kept && !c->given && !c->bound)
 		memset(c, 0, sizeof(*c));
 }
 
@@ -846,6 +847,11 @@ static int sys_dup(void *user, int fd)
 
 	if (r)
 		return r;
+	if (fd < FD_GIVEN) {
+		assert_in_range(fd, FD_CONTEXT, FD_CONTEXT + FAKE_CONTEXTS - 1);
+		fake->contexts[fd - FD_CONTEXT].given = true;
+		return fd - FD_CONTEXT + FD_GIVEN;
+	}
 	assert_in_range(fd, FD_DEVICE, FD_DEVICE + fake->n_devices - 1);
 	fake->devices[fd - FD_DEVICE].fds++;
 	fake->devices[fd - FD_DEVICE].tenants++;
@@ -1039,7 +1045,7 @@ static int keeper_open(void *user, const char *owner, char *ret_reason,
 	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
 		struct fake_context *c = &fake->contexts[i];
 
-		if (c->open || c->kept || c->bound)
+		if (c->open || c->kept || c->given || c->bound)
 			continue;
 		c->open = c->kept = true;
 		ret_context->value = i + 100;
@@ -1047,6 +1053,38 @@ static int keeper_open(void *user, const char *owner, char *ret_reason,
 		return 0;
 	}
 	fail_msg("too many contexts");
+	return 0;
+}
+
+static int keeper_delegate(void *user, struct keeper_context_id context, int pidfd, uint64_t bytes,
+			   char *ret_reason)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_KEEPER) ?: fake->delegate_status;
+	struct fake_context *c = &fake->contexts[context.value - 100];
+
+	if (r > 0)
+		snprintf(ret_reason, KEEPER_REASON_MAX, "for a reason");
+	if (r)
+		return r;
+	assert_true(c->kept && pidfd >= 0 && bytes);
+	for (size_t k = 0; k < FAKE_OBJECTS; k++)
+		assert_int_equal(c->objects[k].type, FAKE_NONE);
+	c->locks = bytes;
+	return 0;
+}
+
+static int keeper_end(void *user, const char *owner, int pidfd, char *ret_reason)
+{
+	struct fake *fake = user;
+	int r = keeper_fails(fake, FAKE_KEEPER) ?: fake->delegate_status;
+
+	if (r > 0)
+		snprintf(ret_reason, KEEPER_REASON_MAX, "for a reason");
+	if (r)
+		return r;
+	assert_true(owner[0] && pidfd >= 0);
+	fake->n_ended++;
 	return 0;
 }
 
@@ -1262,6 +1300,8 @@ struct iommufd_sys fake_sys(struct fake *fake)
 		.context_close = keeper_close,
 		.context_next = keeper_next,
 		.context_take = keeper_take,
+		.context_delegate = keeper_delegate,
+		.holder_end = keeper_end,
 		.claim = keeper_claim,
 		.release = keeper_release,
 		.devices_take = keeper_devices,
@@ -1284,6 +1324,34 @@ void fake_tenant_close(struct fake *fake, int fd)
 	assert_true(fake->devices[fd - FD_DEVICE].tenants);
 	fake->devices[fd - FD_DEVICE].tenants--;
 	sys_close(fake, fd);
+}
+
+uint32_t fake_holder_maps(struct fake *fake, int context, const char *address, uint64_t iova)
+{
+	struct fake_context *c = &fake->contexts[context - FD_GIVEN];
+	struct fake_device *d = fake_device(fake, address);
+	uint32_t ioas;
+
+	assert_true(c->given && d->tenants);
+	if (!d->bound) {
+		d->bound = c;
+		c->bound++;
+		d->id = object_new(c, FAKE_DEVICE);
+	}
+	assert_ptr_equal(d->bound, c);
+	ioas = object_new(c, FAKE_IOAS);
+	c->objects[ioas].areas[c->objects[ioas].n_areas++] = (struct fake_area){iova, 4096};
+	assert_int_equal(attach(fake, d, SHIM_NO_PASID, ioas), 0);
+	return ioas;
+}
+
+void fake_holder_closes(struct fake *fake, int context)
+{
+	struct fake_context *c = &fake->contexts[context - FD_GIVEN];
+
+	assert_true(c->given);
+	c->given = false;
+	context_put(c);
 }
 
 void fake_broker_is_gone(struct fake *fake)
@@ -1392,7 +1460,7 @@ void fake_expect_empty(const struct fake *fake)
 	for (size_t i = 0; i < FAKE_CONTEXTS; i++) {
 		const struct fake_context *c = &fake->contexts[i];
 
-		assert_false(c->open || c->kept);
+		assert_false(c->open || c->kept || c->given);
 		assert_int_equal(c->bound, 0);
 		for (size_t k = 0; k < FAKE_OBJECTS; k++)
 			assert_int_equal(c->objects[k].type, FAKE_NONE);

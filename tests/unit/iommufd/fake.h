@@ -81,6 +81,9 @@ struct fake_request {
 struct fake_context {
 	bool open; /* by the shim */
 	bool kept; /* by the keeper */
+	/* Delegated: by its holder, which may lock so many bytes. */
+	bool given;
+	uint64_t locks;
 	unsigned bound;
 	uint32_t queue; /* whose descriptor is open; 0: none */
 	struct fake_request requests[FAKE_REQUESTS];
@@ -129,6 +132,8 @@ struct fake {
 	unsigned long failed; /* the request that failed; FAKE_KEEPER: one to the keeper */
 	unsigned long trace[FAKE_TRACE]; /* which request call n was, from 1 */
 	bool keeper_is_down;
+	int delegate_status; /* what the keeper answers, also to the end of a holder */
+	unsigned n_ended;    /* holders */
 	bool ended;
 	uint64_t crash_at; /* the process ends instead of this call; 0: no */
 
@@ -186,6 +191,14 @@ const uint64_t *fake_descriptor(const struct fake *fake, uint64_t iova);
 /* What a holder of the device's descriptor does by itself. */
 int fake_tenant_attach(struct fake *fake, struct fake_device *device, uint32_t pt);
 void fake_tenant_close(struct fake *fake, int fd);
+
+/*
+ * What the holder of a delegated context does with its descriptor, and with a device's: the
+ * calls of the kernel, none of which is made to fail or counted.  The device is bound, attached
+ * to an IOAS that has one mapping; returned.
+ */
+uint32_t fake_holder_maps(struct fake *fake, int context, const char *address, uint64_t iova);
+void fake_holder_closes(struct fake *fake, int context);
 
 /* Whether DMA of the device without PASID reaches memory at iova. */
 bool fake_reaches(const struct fake *fake, const char *address, uint64_t iova);

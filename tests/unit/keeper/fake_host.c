@@ -397,12 +397,56 @@ static int fake_has_address(void *data, const char *interface)
 	return r;
 }
 
+static int fake_process(void *data, int pidfd, pid_t *ret_pid, uid_t *ret_uid)
+{
+	struct fake_host *fake = data;
+
+	if (pidfd < 0 || fake->process_error)
+		return pidfd < 0 ? -EBADF : fake->process_error;
+	*ret_pid = 4711;
+	*ret_uid = fake->process_uid;
+	return 0;
+}
+
+static int fake_limit_memlock(void *data, pid_t pid, uint64_t bytes)
+{
+	struct fake_host *fake = data;
+
+	if (pid != 4711 || fake->limit_error)
+		return fake->limit_error ?: -ESRCH;
+	fake->process_locks = bytes;
+	return 0;
+}
+
+static int fake_count_by_process(void *data, int iommu)
+{
+	struct fake_host *fake = data;
+
+	if (iommu < 0 || fake->count_error)
+		return fake->count_error ?: -EBADF;
+	fake->n_counted++;
+	return 0;
+}
+
+static int fake_end(void *data, int pidfd)
+{
+	struct fake_host *fake = data;
+
+	if (!fake->end_error)
+		fake->n_ended++;
+	return fake->end_error;
+}
+
 static const struct host_ops fake_ops = {
 	.open = fake_open,
 	.read_link = fake_read_link,
 	.write = fake_write,
 	.bind = fake_bind,
 	.has_address = fake_has_address,
+	.process = fake_process,
+	.limit_memlock = fake_limit_memlock,
+	.count_by_process = fake_count_by_process,
+	.end = fake_end,
 };
 
 void fake_host_init(struct fake_host *fake)

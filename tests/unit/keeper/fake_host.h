@@ -39,6 +39,15 @@ struct fake_host {
 	/* Knobs. */
 	bool no_cdev;  /* vfio-pci without VFIO_DEVICE_CDEV */
 	bool no_iommu; /* no /dev/iommu */
+	/* The one process: whose it is, or an errno; what was done to it and to contexts. */
+	uid_t process_uid;
+	int process_error;
+	int count_error;
+	int limit_error;
+	int end_error;
+	uint64_t process_locks;
+	unsigned n_counted;
+	unsigned n_ended;
 	int bind_error;
 	const char *stubborn;	  /* vfio-pci does not take this device */
 	const char *busy_disk;	  /* O_EXCL fails */

@@ -31,6 +31,7 @@ static void test_defaults(void **state)
 	assert_int_equal(options.limits.total[CHARGE_FD], 32768);
 	assert_int_equal(options.limits.owner[CHARGE_FD], 16384);
 	assert_int_equal(options.limits.owner[CHARGE_DEVICE], 64);
+	assert_int_equal(options.n_holders, 0);
 }
 
 static void test_values(void **state)
@@ -46,6 +47,10 @@ static void test_values(void **state)
 	assert_int_equal(options.n_allowed, 2);
 	assert_string_equal(options.allowed[1], "0000:3b:00.1");
 	options_deinit(&options);
+	assert_int_equal(parse("--holder=64055", "--holder=nobody"), 0);
+	assert_int_equal(options.n_holders, 2);
+	assert_int_equal(options.holders[0], 64055);
+	assert_int_equal(options.holders[1], 65534);
 	assert_int_equal(parse("--help", NULL), 0);
 	assert_int_equal(options.action, OPTIONS_HELP);
 }
@@ -58,6 +63,11 @@ static void test_wrong(void **state)
 		"--max-fds=-1",
 		"--max-fds=",
 		"--max-fds=1x",
+		"--holder=0",
+		"--holder=root",
+		"--holder=4294967295",
+		"--holder=no-such-user",
+		"--holder=",
 		"--client=4294967295",
 		"--client=",
 		"--client=no-such-user",
@@ -74,12 +84,26 @@ static void test_wrong(void **state)
 	}
 }
 
+static void test_too_many_holders(void **state)
+{
+	char name[] = "ioasid-keeper", client[] = "--client=0", holder[] = "--holder=1000";
+	char *argv[OPTIONS_HOLDERS_MAX + 4] = {name, client};
+
+	for (int i = 0; i <= OPTIONS_HOLDERS_MAX; i++)
+		argv[2 + i] = holder;
+	assert_int_equal(options_parse(2 + OPTIONS_HOLDERS_MAX, argv, &options, problem), 0);
+	assert_int_equal(options.n_holders, OPTIONS_HOLDERS_MAX);
+	assert_int_equal(options_parse(3 + OPTIONS_HOLDERS_MAX, argv, &options, problem), 1);
+	assert_string_equal(problem, "--holder: at most 64");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_wrong),
+		cmocka_unit_test(test_too_many_holders),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,7 @@ enum {
 	AT_OWNER = 16,
 	AT_NAME = 272,
 	AT_ADDRESSES = 336,
+	AT_BYTES = 1360,
 };
 
 static struct keeper_request sample(enum keeper_op op)
@@ -32,6 +33,13 @@ static struct keeper_request sample(enum keeper_op op)
 	case KEEPER_OP_CONTEXT_CLOSE:
 	case KEEPER_OP_CONTEXT_TAKE:
 		request.context = 7;
+		break;
+	case KEEPER_OP_CONTEXT_DELEGATE:
+		request.context = 7;
+		request.bytes = 1 << 20;
+		break;
+	case KEEPER_OP_HOLDER_END:
+		strcpy(request.owner, "acme/ml");
 		break;
 	case KEEPER_OP_CLAIM:
 	case KEEPER_OP_RELEASE:
@@ -68,7 +76,8 @@ static struct keeper_request sample(enum keeper_op op)
 
 static size_t fds_of(enum keeper_op op)
 {
-	return op == KEEPER_OP_FD_HOLD;
+	return op == KEEPER_OP_FD_HOLD || op == KEEPER_OP_CONTEXT_DELEGATE ||
+	       op == KEEPER_OP_HOLDER_END;
 }
 
 static int parse(const struct keeper_request *request, size_t n_fds)
@@ -112,8 +121,8 @@ static void test_every_byte(void **state)
 			bytes[i] ^= 0x81;
 			memset(&back, 0x5a, sizeof(back));
 			if (keeper_request_parse(bytes, sizeof(bytes), fds_of(op), &back) == 0) {
-				/* Only a context may be any number. */
-				assert_true(i >= AT_CONTEXT && i < AT_OWNER);
+				/* Only a context and bytes may be any number. */
+				assert_true((i >= AT_CONTEXT && i < AT_OWNER) || i >= AT_BYTES);
 				keeper_request_build(&back, again);
 				assert_memory_equal(again, bytes, sizeof(bytes));
 			} else {
@@ -152,10 +161,12 @@ static void test_layout(void **state)
 	strcpy(request.owner, "o");
 	strcpy(request.name, "n");
 	request.context = 0x0807060504030201;
+	request.bytes = 0x1817161514131211;
 	keeper_request_build(&request, bytes);
-	assert_memory_equal(bytes, "IOKP\2\5\2\0\1\2\3\4\5\6\7\10o", 17);
+	assert_memory_equal(bytes, "IOKP\3\5\2\0\1\2\3\4\5\6\7\10o", 17);
 	assert_int_equal(bytes[AT_NAME], 'n');
 	assert_memory_equal(bytes + AT_ADDRESSES + 16, "0000:3b:00.1", 13);
+	assert_memory_equal(bytes + AT_BYTES, "\x11\x12\x13\x14\x15\x16\x17\x18", 8);
 }
 
 static void test_addresses(void **state)

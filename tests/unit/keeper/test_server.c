@@ -174,6 +174,44 @@ static void test_every_call(void **state)
 	keeper_free(NULL);
 }
 
+static void test_delegate(void **state)
+{
+	static const uid_t holders[] = {1000, 1001};
+	struct keeper *keeper = client_new();
+	struct keeper_context_id context, other;
+	int process = memfd_create("pidfd", MFD_CLOEXEC), fd;
+
+	fake.process_uid = 1001;
+	assert_int_equal(keeper_context_open(keeper, "acme", reason, &context, &fd), 0);
+	close(fd);
+	/* Nobody was named. */
+	assert_int_equal(keeper_context_delegate(keeper, context, process, 4096, reason),
+			 KEEPER_E_FORBIDDEN);
+	assert_string_equal(reason, "process 4711 is of uid 1001, which the keeper may not end "
+				    "(--holder)");
+	assert_int_equal(keeper_holder_end(keeper, "acme", process, reason), KEEPER_E_FORBIDDEN);
+	assert_int_equal(fake.n_counted + fake.n_ended, 0);
+
+	fake.host.holders = holders;
+	fake.host.n_holders = 2;
+	assert_int_equal(keeper_context_delegate(keeper, context, process, 1 << 20, reason), 0);
+	assert_int_equal(fake.process_locks, 1 << 20);
+	assert_int_equal(fake.n_counted, 1);
+	assert_int_equal(keeper_holder_end(keeper, "acme", process, reason), 0);
+	assert_int_equal(fake.n_ended, 1);
+
+	other.value = context.value + 1;
+	assert_int_equal(keeper_context_delegate(keeper, other, process, 4096, reason),
+			 KEEPER_E_NOT_FOUND);
+	/* What the protocol cannot say. */
+	assert_int_equal(keeper_context_delegate(keeper, context, process, 0, reason), -EINVAL);
+	assert_int_equal(keeper_context_delegate(keeper, context, -1, 4096, reason), -EINVAL);
+	assert_int_equal(keeper_holder_end(keeper, "", process, reason), -EINVAL);
+	assert_int_equal(keeper_holder_end(keeper, "acme", -1, reason), -EINVAL);
+	close(process);
+	keeper_free(keeper);
+}
+
 /* A broker that is started anew has only what its registry says: all else it finds. */
 static void test_find_again(void **state)
 {
@@ -632,6 +670,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_call, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_delegate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_watch_without_place, setup, teardown),

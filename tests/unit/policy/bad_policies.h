@@ -147,12 +147,12 @@ static const struct bad_policy bad_policies[] = {
 	 "this tenant is defined twice, first at test.json:1:28"},
 	{TENANT("\"limit\": {}"), 2, 20, "tenants.a.limit",
 	 "unknown key, expected one of \"limits\", \"reservations\", \"devices\", \"formats\", "
-	 "\"kinds\", \"pasid_policy\""},
+	 "\"kinds\", \"pasid_policy\", \"delegate\""},
 	{TENANT("\"limits\": {},\n\"limits\": {}"), 3, 1, "tenants.a.limits",
 	 "this key is there twice, first at 2:20"},
 	{TENANT("\"allow_host_devices\": []"), 2, 20, "tenants.a.allow_host_devices",
 	 "unknown key, expected one of \"limits\", \"reservations\", \"devices\", \"formats\", "
-	 "\"kinds\", \"pasid_policy\""},
+	 "\"kinds\", \"pasid_policy\", \"delegate\""},
 
 	/* ---- limits and reservations ---- */
 	{TENANT("\"limits\": 5"), 2, 30, "tenants.a.limits", "expected an object, found a number"},
@@ -289,10 +289,15 @@ static const struct bad_policy bad_policies[] = {
 	{TENANT("\"pasid_policy\": 1"), 2, 36, "tenants.a.pasid_policy",
 	 "expected \"identity\", \"translated\" or \"none\", found a number"},
 
+	{TENANT("\"delegate\": \"true\""), 2, 32, "tenants.a.delegate",
+	 "expected true or false, found a string"},
+	{TENANT("\"delegate\": null"), 2, 32, "tenants.a.delegate",
+	 "expected true or false, found null"},
+
 	/* ---- the host ---- */
 	{HOST("\"reservations\": {}"), 2, 11, "host.reservations",
 	 "unknown key, expected one of \"limits\", \"devices\", \"formats\", \"kinds\", "
-	 "\"pasid_policy\", \"allow_host_devices\""},
+	 "\"pasid_policy\", \"delegate\", \"allow_host_devices\""},
 	{HOST("\"allow_host_devices\": [\"0000:3b:00.0\", 5]"), 2, 50, "host.allow_host_devices[1]",
 	 "expected a device address like \"0000:3b:00.0\", found a number"},
 	{HOST("\"allow_host_devices\": [\"eth0\"]"), 2, 34, "host.allow_host_devices[0]",

@@ -327,6 +327,40 @@ static void test_pasid_policy(void **state)
 	policy_free(policy);
 }
 
+static void check_delegate(const struct policy *policy, const char *path, bool allowed,
+			   const char *tenant, const char *rule)
+{
+	struct policy_verdict v;
+
+	policy_delegate_verdict(policy_tenant_find(policy, path), &v);
+	assert_int_equal(v.allowed, allowed);
+	assert_string_equal(v.tenant, tenant);
+	assert_string_equal(v.rule, rule);
+}
+
+static void test_delegate(void **state)
+{
+	static const char none[] = "no tenant of the chain has \"delegate\": true";
+	struct policy *policy = parse("{\"version\": 1, \"host\": {\"delegate\": true},\n"
+				      "\"tenants\": {\"n\": {}, \"a\": {\"delegate\": true},\n"
+				      "\"a/t\": {},\n"
+				      "\"a/f\": {\"delegate\": false},\n"
+				      "\"a/f/t\": {\"delegate\": true}}}");
+
+	/* The host's is only a bound. */
+	check_delegate(policy, "n", false, "", none);
+	check_delegate(policy, "a", true, "a", "p.json:2: tenants.a.delegate");
+	check_delegate(policy, "a/t", true, "a", "p.json:2: tenants.a.delegate");
+	/* A child narrows and never widens. */
+	check_delegate(policy, "a/f", false, "a/f", "p.json:4: tenants.a/f.delegate");
+	check_delegate(policy, "a/f/t", false, "a/f", "p.json:4: tenants.a/f.delegate");
+	policy_free(policy);
+	policy = parse("{\"version\": 1, \"host\": {\"delegate\": false},\n"
+		       "\"tenants\": {\"a\": {\"delegate\": true}}}");
+	check_delegate(policy, "a", false, "", "p.json:1: host.delegate");
+	policy_free(policy);
+}
+
 static void check_identity(struct policy *policy, const char *socket, uid_t uid, gid_t gid,
 			   enum policy_role role, const char *tenant, const char *rule)
 {
@@ -616,6 +650,7 @@ int main(void)
 		cmocka_unit_test(test_host_device_list_bounds),
 		cmocka_unit_test(test_formats_and_kinds),
 		cmocka_unit_test(test_pasid_policy),
+		cmocka_unit_test(test_delegate),
 		cmocka_unit_test(test_identities),
 		cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_folder),

@@ -29,7 +29,7 @@ static const char text[] =
 	"    {\"class\": \"02\"}]},\n"
 	"\"org/a\": {\"reservations\": {\"vms\": 4}, \"kinds\": [\"kernel\"]},\n"
 	"\"org/b\": {\"reservations\": {\"vms\": 3}},\n"
-	"\"bare\": {}},\n"
+	"\"bare\": {\"delegate\": true}},\n"
 	"\"identities\": [\n"
 	"{\"socket\": \"tenants\", \"uid\": 1001, \"role\": \"tenant\", \"tenant\": \"org/a\"},\n"
 	"{\"socket\": \"agents\", \"gid\": 50, \"role\": \"agent\", \"subtree\": \"org\"},\n"
@@ -135,6 +135,19 @@ static void test_who(void **state)
 	assert_int_equal(explanation->role, POLICY_ROLE_AGENT);
 	assert_string_equal(explanation->tenant, "org/b");
 	policy_explanation_free(explanation);
+}
+
+static void test_delegate(void **state)
+{
+	check(&(struct policy_question){.tenant = "org/a", .delegate = true}, false,
+	      "note delegate [] \"org/a\" says nothing of delegate: what is above decides\n"
+	      "note delegate [] \"org\" says nothing of delegate: what is above decides\n"
+	      "note delegate [] the host says nothing of delegate: it sets no bound\n"
+	      "denies delegate [] no tenant of the chain has \"delegate\": true\n");
+	check(&(struct policy_question){.tenant = "bare", .delegate = true}, true,
+	      "allows delegate [p.json:9: tenants.bare.delegate] \"bare\" allows leases whose "
+	      "context is the tenant's own\n"
+	      "note delegate [] the host says nothing of delegate: it sets no bound\n");
 }
 
 static void test_device(void **state)
@@ -303,9 +316,10 @@ static void test_quota_agrees(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_who),   cmocka_unit_test(test_device),
-		cmocka_unit_test(test_rules), cmocka_unit_test(test_words),
-		cmocka_unit_test(test_quota), cmocka_unit_test(test_quota_agrees),
+		cmocka_unit_test(test_who),	 cmocka_unit_test(test_device),
+		cmocka_unit_test(test_rules),	 cmocka_unit_test(test_words),
+		cmocka_unit_test(test_quota),	 cmocka_unit_test(test_quota_agrees),
+		cmocka_unit_test(test_delegate),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
