@@ -15,7 +15,7 @@ machine_defaults()
 	cpus=1
 	append=''               # more kernel arguments
 	limit=120               # seconds for boot and job
-	qemu10=no               # yes: the job runs a QEMU 10 itself, $QEMU10
+	wants_qemu10=no         # yes: the job runs a QEMU 10 itself, $QEMU10
 	clock=real              # arm64: "skip" leaves out the time in which the guest waits
 	unset -f job
 }
@@ -23,7 +23,7 @@ machine_defaults()
 # Does this job need QEMU 10?
 machine_needs_qemu10()
 {
-	[ "$iommu" = first-stage ] || [ "$qemu10" = yes ]
+	[ "$iommu" = first-stage ] || [ "$wants_qemu10" = yes ]
 }
 
 machine_kernel_arguments()
