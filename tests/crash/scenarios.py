@@ -356,6 +356,14 @@ class GetDeviceFd(Scenario):
         return dict(device=self.d0)
 
 
+class GetContextFd(Scenario):
+    """Of a lease that was not opened with delegate, which simulated devices have no other of."""
+    method = "GetContextFd"
+
+    def call(self):
+        return {}
+
+
 class OpenTicket(Scenario):
     """Tickets end with the broker, and so do their keys."""
     method = "OpenTicket"
@@ -722,7 +730,7 @@ SCENARIOS = {
     "Invalidate": Invalidate,
     "ClaimDevice": ClaimDevice, "ClaimDevice.group": ClaimDeviceGroup,
     "ReleaseDevice": ReleaseDevice, "ReleaseDevice.all": ReleaseDeviceAll,
-    "GetDeviceFd": GetDeviceFd, "OpenTicket": OpenTicket, "OpenDmaService": OpenDmaService,
+    "GetDeviceFd": GetDeviceFd, "GetContextFd": GetContextFd, "OpenTicket": OpenTicket, "OpenDmaService": OpenDmaService,
     "RegisterMemory": RegisterMemory,
     "UnregisterMemory": UnregisterMemory, "UnregisterMemory.pending": UnregisterMemoryPending,
     "OpenLease": OpenLease, "AdoptLease": AdoptLease,

@@ -59,8 +59,10 @@ absent("RespondFault", "charge reserve intent shim before_result result publish"
        "it is refused: no page request outlives the broker")
 absent("GetDeviceFd", "charge reserve intent shim before_result result publish",
        "it is refused: a simulated device has no fd")
+absent("GetContextFd", "charge reserve intent shim before_result result publish",
+       "it is refused: no lease of simulated devices has a context to give away")
 # Their answer is a refusal every time.
-REFUSED = ("GetDeviceFd", "RespondFault")
+REFUSED = ("GetDeviceFd", "GetContextFd", "RespondFault")
 
 
 class Pair:
