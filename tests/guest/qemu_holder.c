@@ -2,12 +2,14 @@
 /*
  * qemu_holder FOLDER
  *
- * What was started beside QEMU with the same descriptors ($IOASID_DEVICE_FDS), and lives on when
- * QEMU was ended: a tenant's last means.  It drives the device, an edu, by itself, in the VM's
- * memory (FOLDER/memory): first while QEMU lives, where bytes arrive; then, when FOLDER/ended is
- * there, where none does.  It keeps the device until FOLDER/leave is there.
+ * What was started beside QEMU with the same descriptors ($IOASID_CONTEXT_FD,
+ * $IOASID_DEVICE_FDS), and lives on when QEMU was ended: a tenant's last means.  It drives the
+ * device, an edu, by itself, in the VM's memory (FOLDER/memory), and maps memory of its own in
+ * QEMU's context: first while QEMU lives, where bytes arrive; then, when FOLDER/ended is there,
+ * where none does.  It keeps the device until FOLDER/leave is there.
  */
 #include "edu.h"
+#include "raw.h"
 #include "report.h"
 
 #include <fcntl.h>
@@ -19,6 +21,12 @@
 #define TARGET UINT64_C(0x400000)
 #define AFTER  UINT64_C(0x500000)
 #define LENGTH 1024u
+
+/* Where the VM has nothing. */
+#define OWN  UINT64_C(0x10000000)
+#define MORE UINT64_C(0x20000000)
+/* The ids that QEMU's IOAS may have. */
+#define IDS 16u
 
 #define TRIES	 6000
 #define PAUSE_US 10000
@@ -67,6 +75,42 @@ static uint8_t *open_memory(void)
 	return memory;
 }
 
+/* Bytes that this process has pinned. */
+static unsigned long long pinned(void)
+{
+	unsigned long long kib = 0;
+	FILE *status = fopen("/proc/self/status", "re");
+	char line[128];
+
+	while (status && fgets(line, sizeof(line), status))
+		if (sscanf(line, "VmLck: %llu kB", &kib) == 1)
+			break;
+	if (status)
+		fclose(status);
+	return kib << 10;
+}
+
+/* As much as QEMU may have itself, and not twice that. */
+static void map_own(void)
+{
+	const char *given = getenv("IOASID_CONTEXT_FD");
+	int context = given ? atoi(given) : -1, memfd = memfd_create("own", MFD_CLOEXEC);
+	int r = -ENOENT;
+	uint32_t id;
+
+	need(memfd < 0 || ftruncate(memfd, (off_t)SIZE) ? -errno : 0, "memory of its own");
+	for (id = 1; id < IDS; id++) {
+		r = raw_map_file(context, id, memfd, 0, SIZE, OWN, 1);
+		if (!r)
+			break;
+	}
+	need(r, "is mapped in QEMU's context");
+	report(pinned() == SIZE, "and is counted for this process", "it is not");
+	report_refused(raw_map_file(context, id, memfd, 0, SIZE, MORE, 1), ENOMEM,
+		       "it has QEMU's limit: no more than that");
+	close(memfd);
+}
+
 int main(int argc, char **argv)
 {
 	struct edu edu;
@@ -86,6 +130,7 @@ int main(int argc, char **argv)
 	need(edu_from_device(&edu, TARGET, LENGTH), "and writes");
 	report(!memcmp(memory + SOURCE, memory + TARGET, LENGTH),
 	       "beside QEMU the device can be driven", "bytes differ");
+	map_own();
 	puts("ready");
 	fflush(stdout);
 	await("ended");
@@ -94,6 +139,7 @@ int main(int argc, char **argv)
 	report(memory[AFTER] == 0xee &&
 		       !memcmp(memory + AFTER, memory + AFTER + 1, EDU_FAULT_MAX - 1),
 	       "and nothing arrives", "it does");
+	report(!pinned(), "nothing of its own is mapped any more", "it is");
 	puts("over");
 	fflush(stdout);
 	await("leave");
