@@ -10,8 +10,10 @@
  *	boot       its driver finds it and enables it
  *	dma        bytes go through it both ways, inside the VM's memory and nowhere else
  *	interrupt  and one at the end
- *	plug       the device that $IOASID_DEVICE_FDS names is added, by descriptor
+ *	plug:BDF   a device is claimed in QEMU's lease, which $IOASID_LEASE_FILE names, and added
  *	unplug     it is taken out
+ *	again:BDF  the same descriptor is of no use a second time
+ *	drop:BDF   it is released, while the VM goes on
  *	quit       QEMU ends
  *
  * Nobody here has more rights than QEMU has.
@@ -22,6 +24,7 @@
 #include "report.h"
 
 #include <fcntl.h>
+#include <ioasid.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,7 +39,8 @@ struct guest {
 	struct qtest qtest;
 	struct qmp qmp;
 	struct driver driver;
-	uint8_t *memory; /* as the host sees it */
+	struct ioasid_client *client; /* made for the first act that needs it */
+	uint8_t *memory;	      /* as the host sees it */
 	size_t size;
 	uint8_t seed;
 };
@@ -71,6 +75,7 @@ static void guest_close(struct guest *g)
 	munmap(g->memory, g->size);
 	qtest_close(&g->qtest);
 	qmp_close(&g->qmp);
+	ioasid_client_unref(g->client);
 }
 
 static struct json_object *command(struct guest *g, const char *text, int fd, const char *name)
@@ -100,7 +105,7 @@ static unsigned int count(struct guest *g)
 	return n;
 }
 
-static void act_version(struct guest *g)
+static void act_version(struct guest *g, const char *argument)
 {
 	struct json_object *result =
 		command(g, "{\"execute\": \"query-version\"}", -1, "QEMU says its version");
@@ -111,7 +116,7 @@ static void act_version(struct guest *g)
 	report(count(g) == 1, "the VM has one edu", "it has not");
 }
 
-static void act_none(struct guest *g)
+static void act_none(struct guest *g, const char *argument)
 {
 	report(count(g) == 0, "the VM has no edu", "it has one");
 }
@@ -123,7 +128,7 @@ static void find(struct guest *g)
 		exit(1);
 }
 
-static void act_boot(struct guest *g)
+static void act_boot(struct guest *g, const char *argument)
 {
 	find(g);
 	report(driver_enable(&g->driver), "its driver sees its registers", "not those of an edu");
@@ -164,7 +169,7 @@ static void refuse_write(struct guest *g, uint64_t where, const char *name)
 	free(before);
 }
 
-static void act_dma(struct guest *g)
+static void act_dma(struct guest *g, const char *argument)
 {
 	uint8_t pattern[DRIVER_LENGTH], got[DRIVER_LENGTH], rom[EDU_FAULT_MAX];
 	static const uint8_t zero[EDU_FAULT_MAX];
@@ -193,7 +198,7 @@ static void act_dma(struct guest *g)
 	report(!memcmp(rom, got, sizeof(rom)), "which is as it was", "it has changed");
 }
 
-static void act_interrupt(struct guest *g)
+static void act_interrupt(struct guest *g, const char *argument)
 {
 	uint8_t pattern[DRIVER_LENGTH];
 
@@ -207,25 +212,76 @@ static void act_interrupt(struct guest *g)
 	       "bytes differ");
 }
 
-static void act_plug(struct guest *g)
+/* The call stored *error before this runs. */
+static void broker(int r, struct ioasid_error *const *error, const char *name)
 {
-	const char *given = getenv("IOASID_DEVICE_FDS");
-	int fd;
-
-	if (!report(given && sscanf(given, "%*[^=]=%d", &fd) == 1, "a device was given", "none"))
+	if (!report(r >= 0, name, r < 0 ? (*error)->message : ""))
 		exit(1);
-	json_object_put(command(g,
-				"{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"cdev\"}}",
-				fd, "QEMU takes its descriptor"));
-	json_object_put(command(g,
-				"{\"execute\": \"device_add\", \"arguments\": {\"driver\": "
-				"\"vfio-pci\", \"iommufd\": \"iommufd0\", \"fd\": \"cdev\", "
-				"\"id\": \"dev0\"}}",
-				-1, "and adds the device"));
-	report(count(g) == 1, "the VM has it", "it has not");
 }
 
-static void act_unplug(struct guest *g)
+static void adopt(struct guest *g)
+{
+	struct ioasid_error *error = NULL;
+
+	if (g->client)
+		return;
+	broker(ioasid_connect(NULL, NULL, &g->client, &error), &error, "ioasidd is there");
+	broker(ioasid_lease_adopt_given(g->client, NULL, &error), &error, "the lease is QEMU's");
+}
+
+/* Whether QEMU takes the device; if not, why. */
+static bool add(struct guest *g, const char *device, const char **ret_error)
+{
+	struct ioasid_error *error = NULL;
+	struct json_object *result;
+	int fd = -1;
+
+	broker(ioasid_device_fd(g->client, NULL, device, &fd, &error), &error,
+	       "its descriptor is had");
+	json_object_put(command(g,
+				"{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"cdev\"}}",
+				fd, "QEMU takes it"));
+	close(fd);
+	result = qmp_do(&g->qmp,
+			"{\"execute\": \"device_add\", \"arguments\": {\"driver\": \"vfio-pci\", "
+			"\"iommufd\": \"iommufd0\", \"fd\": \"cdev\", \"id\": \"dev0\"}}",
+			-1, ret_error);
+	json_object_put(result);
+	return result != NULL;
+}
+
+static void act_plug(struct guest *g, const char *device)
+{
+	struct ioasid_devices *devices;
+	struct ioasid_error *error = NULL;
+	const char *why = "";
+
+	adopt(g);
+	broker(ioasid_claim(g->client, NULL, &device, 1, &devices, &error), &error,
+	       "a device is claimed");
+	ioasid_devices_free(devices);
+	report(add(g, device, &why), "and added to the VM", why);
+	report(count(g) == 1, "which has it", "it has not");
+}
+
+static void act_again(struct guest *g, const char *device)
+{
+	const char *why = "it was added";
+
+	adopt(g);
+	report(!add(g, device, &why) && strstr(why, "error bind device"),
+	       "what was bound cannot be added again", why);
+}
+
+static void act_drop(struct guest *g, const char *device)
+{
+	struct ioasid_error *error = NULL;
+
+	adopt(g);
+	broker(ioasid_release(g->client, NULL, &device, 1, &error), &error, "it is released");
+}
+
+static void act_unplug(struct guest *g, const char *argument)
 {
 	find(g);
 	json_object_put(command(g,
@@ -236,25 +292,29 @@ static void act_unplug(struct guest *g)
 	report(count(g) == 0, "and has it no more", "it has");
 }
 
-static void act_quit(struct guest *g)
+static void act_quit(struct guest *g, const char *argument)
 {
 	json_object_put(command(g, "{\"execute\": \"quit\"}", -1, "QEMU ends"));
 }
 
 static const struct {
 	const char *name;
-	void (*act)(struct guest *g);
+	void (*act)(struct guest *g, const char *argument);
 } acts[] = {
 	{"version", act_version}, {"none", act_none},		{"boot", act_boot},
 	{"dma", act_dma},	  {"interrupt", act_interrupt}, {"plug", act_plug},
-	{"unplug", act_unplug},	  {"quit", act_quit},
+	{"unplug", act_unplug},	  {"again", act_again},		{"drop", act_drop},
+	{"quit", act_quit},
 };
 
-static bool perform(struct guest *g, const char *name)
+/* NAME or NAME:ARGUMENT */
+static bool perform(struct guest *g, const char *text)
 {
+	size_t length = strcspn(text, ":");
+
 	for (size_t i = 0; i < sizeof(acts) / sizeof(*acts); i++)
-		if (!strcmp(acts[i].name, name)) {
-			acts[i].act(g);
+		if (!strncmp(acts[i].name, text, length) && !acts[i].name[length]) {
+			acts[i].act(g, text + length + (text[length] == ':'));
 			return true;
 		}
 	return false;

@@ -15,7 +15,7 @@ machine_defaults()
 	cpus=1
 	append=''               # more kernel arguments
 	limit=120               # seconds for boot and job
-	wants_qemu10=no         # yes: the job runs a QEMU 10 itself, $QEMU10
+	wants_qemu10=no         # yes: the job runs VMs, by $QEMU10, with $RESULTS/kernel
 	clock=real              # arm64: "skip" leaves out the time in which the guest waits
 	unset -f job
 }
