@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -47,6 +48,7 @@ static const struct cli_column show_form[] = {
 	{"iommu", "IOMMU"},
 	{"group", "group"},
 	{"group_members", "together with"},
+	{"hidden_members", "and devices not to be had"},
 	{"numa_node", "NUMA node"},
 	{"driver", "host's driver", .optional = true},
 	{"lease", "lease", .optional = true},
@@ -173,6 +175,25 @@ static int device_release(struct cli *cli, const struct cli_args *args)
 	return cli_show(cli, document);
 }
 
+/* SIGPIPE is as this process got it; what ioasidctl ignores for itself is no program's business. */
+static int spawn(const struct cli *cli, char **argv, char **environment, pid_t *ret_pid)
+{
+	posix_spawnattr_t attributes;
+	sigset_t defaults;
+	int r = posix_spawnattr_init(&attributes);
+
+	if (r)
+		return r;
+	sigemptyset(&defaults);
+	if (!cli->sigpipe_was_ignored)
+		sigaddset(&defaults, SIGPIPE);
+	r = posix_spawnattr_setsigdefault(&attributes, &defaults);
+	r = r ?: posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+	r = r ?: posix_spawnp(ret_pid, argv[0], NULL, &attributes, argv, environment);
+	posix_spawnattr_destroy(&attributes);
+	return r;
+}
+
 /*
  * Runs a program that inherits the device's fd, and waits: a connection lease would end with
  * this process.
@@ -196,7 +217,7 @@ static int run_with_fd(struct cli *cli, char **argv, int fd)
 		    !(cli->grpc_is_quiet && !strncmp(environ[i], "GRPC_VERBOSITY=", 15)))
 			environment[kept++] = environ[i];
 	environment[kept] = number;
-	r = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environment);
+	r = spawn(cli, argv, environment, &pid);
 	if (r)
 		return cli_errno(cli, r, "%s", argv[0]);
 	while (waitpid(pid, &status, 0) < 0)

@@ -83,6 +83,7 @@ void convert_device(struct result *result, const void *message, void *ret_device
 	to->group = from->group;
 	to->n_group_members = from->n_group_members;
 	to->group_members = list_strings(from->group_members);
+	to->hidden_members = from->hidden_members;
 	to->numa_node = from->numa_node;
 	to->driver = from->driver;
 	to->state = (enum ioasid_device_state)from->state;

@@ -656,6 +656,8 @@ struct ioasid_device {
 	/* Companions that the caller may know of, without this one. */
 	size_t n_group_members;
 	const char *const *group_members;
+	/* And how many the tenant may not have: without them none of the group can be claimed. */
+	uint32_t hidden_members;
 	/* -1: unknown */
 	int32_t numa_node;
 	/* The host's, to which it goes back; "": none, or simulated. */

@@ -119,6 +119,14 @@ static struct inventory_id *resource_append(struct inventory_resource *resource)
 	return ids;
 }
 
+static bool is_incomplete(const struct inventory_device *devices, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (devices[i].incomplete)
+			return true;
+	return false;
+}
+
 static int add_groups(const struct config *config, const struct inventory_device *devices,
 		      size_t n_devices, bool alive, struct inventory *inventory)
 {
@@ -132,7 +140,7 @@ static int add_groups(const struct config *config, const struct inventory_device
 		for (n = 1; i + n < n_devices && devices[i + n].group == devices[i].group; n++)
 			;
 		index = group_resource(config, &devices[i], n);
-		if (index < 0)
+		if (index < 0 || is_incomplete(&devices[i], n))
 			continue;
 		resource = &inventory->resources[index];
 		if (resource->n_ids == INVENTORY_IDS_MAX)
@@ -165,17 +173,20 @@ static int add_spaces(const struct config_resource *from, bool alive,
 	return 0;
 }
 
-/* Several tenants tell of the same device: usable if it is for the one that sees most. */
+/* Several tenants tell of the same device: it is as for the one that may have most. */
 static size_t merge(struct inventory_device *devices, size_t n)
 {
 	size_t kept = 0;
 
 	qsort(devices, n, sizeof(*devices), by_group);
 	for (size_t i = 0; i < n; i++) {
-		if (kept && !strcmp(devices[kept - 1].address, devices[i].address))
-			devices[kept - 1].usable = devices[kept - 1].usable || devices[i].usable;
-		else
+		if (!kept || strcmp(devices[kept - 1].address, devices[i].address)) {
 			devices[kept++] = devices[i];
+			continue;
+		}
+		devices[kept - 1].usable = devices[kept - 1].usable || devices[i].usable;
+		devices[kept - 1].incomplete =
+			devices[kept - 1].incomplete && devices[i].incomplete;
 	}
 	return kept;
 }

@@ -6,7 +6,7 @@
  * What is offered: for each resource of the configuration its ids, made from the devices that
  * the broker told of.  An isolation group is one id of one resource, or none: the first
  * resource that one of its devices matches has all of it, and it is healthy only if every one
- * of its devices may be had.
+ * of its devices may be had.  A group of which no tenant may have the whole is not offered.
  *
  * Pure: no I/O, no clock.  An inventory never changes once it is made (any thread).
  */
@@ -22,6 +22,8 @@ struct inventory_device {
 	int32_t numa_node;
 	/* Free, or held by a lease of this plugin. */
 	bool usable;
+	/* Its group has devices that this tenant may not have. */
+	bool incomplete;
 };
 
 struct inventory_id {

@@ -247,8 +247,13 @@ int view_refresh(struct view *view, struct inventory **ret_inventory)
 			const struct ioasid_device *device = view->tenants[i].devices->items[m];
 
 			all[k++] = (struct inventory_device){
-				device->address, device->vendor_device, device->class_code,
-				device->group,	 device->numa_node,	is_usable(view, device),
+				device->address,
+				device->vendor_device,
+				device->class_code,
+				device->group,
+				device->numa_node,
+				is_usable(view, device),
+				device->hidden_members > 0,
 			};
 		}
 	r = inventory_new(view->config, all, n, healthy, ret_inventory);

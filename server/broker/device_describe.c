@@ -142,9 +142,12 @@ static bool describe_companions(struct broker_call *call, const struct device *d
 	for (size_t i = 0; i < broker->n_devices; i++) {
 		const struct device *other = &broker->devices[i];
 
-		if (other != device && other->info->group == device->info->group &&
-		    device_is_allowed(other, call->tenant, &verdict))
+		if (other == device || other->info->group != device->info->group)
+			continue;
+		if (device_is_allowed(other, call->tenant, &verdict))
 			d->group_members[d->n_group_members++] = (char *)other->info->address;
+		else
+			d->hidden_members++;
 	}
 	return true;
 }

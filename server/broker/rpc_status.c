@@ -10,7 +10,7 @@ static const char *const capabilities[] = {
 	"idempotency", "quotas",    "events",	 "policy-reload", "fd-protocol-1", "resume",
 };
 #define N_CAPABILITIES	    (sizeof(capabilities) / sizeof(capabilities[0]))
-#define N_SHIM_CAPABILITIES 9
+#define N_SHIM_CAPABILITIES 10
 
 /* What the shim has, for one device at least. */
 static size_t shim_capabilities(const struct broker *broker, char **ret_names)
@@ -46,6 +46,8 @@ static size_t shim_capabilities(const struct broker *broker, char **ret_names)
 		ret_names[n++] = (char *)"device-dma";
 	if (ops->dev_fd)
 		ret_names[n++] = (char *)"device-fd";
+	if (shim_delegates(broker->shim))
+		ret_names[n++] = (char *)"delegate";
 	return n;
 }
 

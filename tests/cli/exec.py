@@ -518,6 +518,15 @@ class Ends(Case):
         self.assertEqual(r.returncode, 2)
         self.assertIn("PROGRAM", r.stderr)
 
+    def test_delegate_of_simulated_devices(self):
+        self.refused(1, 'UNIMPLEMENTED: delegate: shim "soft" has no contexts to give away',
+                     "--delegate", "--memory", "64K")
+        self.refused(2, "--delegate: expected --memory", "--delegate")
+        r = self.ctl("lease", "open", "vmm", "--delegate", "--memory", "64K")
+        self.assertEqual(r.returncode, 2)
+        self.assertIn("--delegate: expected --watch-pid", r.stderr)
+        self.nothing_left()
+
     def test_device_in_use(self):
         process = self.start_exec("--", DMA, "hold")
         self.line(process)

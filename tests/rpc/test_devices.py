@@ -192,8 +192,10 @@ class Groups(Case):
 
     def test_members_know_each_other(self):
         for address in self.members:
-            known = self.a.GetDevice(device=address).device.group_members
-            self.assertEqual(sorted(known), [m for m in self.members if m != address])
+            device = self.a.GetDevice(device=address).device
+            self.assertEqual(sorted(device.group_members),
+                             [m for m in self.members if m != address])
+            self.assertEqual(device.hidden_members, 0)
 
     def test_incomplete_group_is_refused_and_names_the_companions(self):
         for address in self.members:
@@ -246,7 +248,9 @@ class HiddenCompanion(Case):
         for hidden in members[1:]:
             self.assertNotIn(hidden, refusal.text())
             self.assertNotIn(hidden.encode(), refusal.raw)
-        self.assertEqual(list(d.GetDevice(device=members[0]).device.group_members), [])
+        device = d.GetDevice(device=members[0]).device
+        self.assertEqual(list(device.group_members), [])
+        self.assertEqual(device.hidden_members, len(members) - 1)
 
     def _restore(self):
         self.world.server.write_policy(POLICY)

@@ -289,6 +289,26 @@ class Named(Case):
                      watch_ticket=self.watching(self.a, victim), field="linger_seconds")
         self.assertIsNone(self.lease("w"))
 
+    def test_bad_ways_to_delegate(self):
+        both = [dict(resource="ioasids", amount=1), dict(resource="registered_bytes", amount=PAGE)]
+        self.refused("INVALID_FIELD", self.a.OpenLease, name="w", delegate=True, limits=both,
+                     field="delegate")
+        victim = self.fresh_actor(policy.A)
+        ticket = self.watching(self.a, victim)
+        for limits in ([], both[:1], both[1:], [both[0], dict(both[1], amount=0)],
+                       [dict(both[0], amount=0), both[1]]):
+            self.refused("INVALID_FIELD", self.a.OpenLease, name="w", delegate=True,
+                         watch_ticket=ticket, limits=limits, field="limits")
+        # Simulated devices have no context to give away; elsewhere this tenant may have none.
+        reason = "UNIMPLEMENTED" if self.world.shim == "soft" else "POLICY_FORBIDDEN"
+        self.refused(reason, self.a.OpenLease, name="w", delegate=True, watch_ticket=ticket,
+                     limits=both, text="delegate")
+        self.assertIsNone(self.lease("w"))
+        # The ticket is as it was.
+        self.open(name="w", linger=1, watch_ticket=ticket)
+        self.refused("WRONG_STATE", self.a.GetContextFd, lease="w")
+        self.refused("NOT_FOUND", self.connect().GetContextFd)
+
     def test_limits_of_its_own(self):
         self.open(limits=[dict(resource="ioasids", amount=2),
                           dict(resource="registered_bytes", amount=3 * PAGE)])

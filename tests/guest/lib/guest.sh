@@ -156,13 +156,14 @@ vtd_mode()
 # broker_start [OPTION...]: ioasid-keeper as root, ioasidd as a user without privileges, on the
 # real IOMMU and with a registry (the option --registry has another, or none), with the tenants
 # org/ana and org/bob; sets TENANTS and ADMIN, their sockets.  lib/daemon ends and starts them.
-# KEEPER_OPTIONS are more options of the keeper's.  With KEEPER_UNDER=(PROGRAM ARGUMENT...) the keeper is that program's, which gets the keeper's
+# With KEEPER_OPTIONS=(OPTION...) the keeper gets these, too.  With KEEPER_UNDER=(PROGRAM ARGUMENT...) the keeper is that program's, which gets the keeper's
 # command after its own arguments and has its socket.
 # ana, bob, admin ARGUMENT...: ioasidctl as one of them.  broker_stop: ends both in order, and
 # checks that they do, and that nothing was left with the keeper.
 BROKER_UID=61000
 KEEPER_SOCKET=/run/ioasid-keeper/sock
-KEEPER_UNDER=() KEEPER_OPTIONS=()
+KEEPER_UNDER=()
+KEEPER_OPTIONS=()
 broker_start()
 {
 	local dir=/run/ioasid options=(--listen "$KEEPER_SOCKET" --no-fdstore)
@@ -177,7 +178,8 @@ broker_start()
 	chown "$BROKER_UID:$BROKER_UID" "$dir" "$REGISTRY"
 	cat >/tmp/policy.json <<-'JSON'
 	{"version": 1,
-	 "tenants": {"org": {"devices": [{"any": true}]}, "org/ana": {"delegate": true}, "org/bob": {}},
+	 "tenants": {"org": {"devices": [{"any": true}]}, "org/ana": {"delegate": true},
+	  "org/bob": {"delegate": true}},
 	 "identities": [
 	  {"socket": "tenants", "uid": 61001, "role": "tenant", "tenant": "org/ana"},
 	  {"socket": "tenants", "uid": 61002, "role": "tenant", "tenant": "org/bob"},
@@ -187,8 +189,7 @@ broker_start()
 	JSON
 	[ ${#KEEPER_UNDER[@]} -eq 0 ] || options=()
 	echo "${KEEPER_UNDER[@]}" "$BUILD/bin/ioasid-keeper" "${options[@]}" --client "$BROKER_UID" \
-		"${KEEPER_OPTIONS[@]}" \
-		--state "${KEEPER_SOCKET%/*}/state" >/tmp/keeper.command
+		--state "${KEEPER_SOCKET%/*}/state" "${KEEPER_OPTIONS[@]}" >/tmp/keeper.command
 	[[ " $* " = *' --registry '* ]] || set -- --registry "$REGISTRY" "$@"
 	echo "$BUILD/bin/ioasidd" --shim iommufd --keeper "$KEEPER_SOCKET" \
 		--policy /tmp/policy.json --listen "tenants=$TENANTS:0666" \

@@ -99,6 +99,25 @@ static void test_one_bad_member(void **state)
 	config_free(config);
 }
 
+/* Whole or not at all: no start could have it, and one tenant that may have it suffices. */
+static void test_hidden_member(void **state)
+{
+	const struct inventory_device devices_of_two[] = {
+		{"0000:02:00.0", "8086:1521", "020000", 2, 0, true, true},
+		{"0000:04:00.0", "8086:0001", "020000", 4, 0, true, true},
+		{"0000:04:00.0", "8086:0001", "020000", 4, 0, true, false},
+		{"0000:04:00.1", "8086:0001", "020000", 4, 0, true, false},
+	};
+	struct config *config = config_of(CONFIG);
+	struct inventory *i = NULL;
+
+	assert_int_equal(inventory_new(config, devices_of_two, 4, true, &i), 0);
+	assert_int_equal(i->resources[1].n_ids, 1);
+	assert_string_equal(i->resources[1].ids[0].name, "0000-04-00.0_0000-04-00.1");
+	inventory_free(i);
+	config_free(config);
+}
+
 static void test_long_group(void **state)
 {
 	static char addresses[16][16];
@@ -197,7 +216,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_groups),	   cmocka_unit_test(test_one_bad_member),
 		cmocka_unit_test(test_long_group), cmocka_unit_test(test_health),
-		cmocka_unit_test(test_prefer),
+		cmocka_unit_test(test_prefer),	   cmocka_unit_test(test_hidden_member),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
