@@ -135,7 +135,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {"memory.available": "0%", "nodefs.available": "0%",
                              "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
-            "nodeStatusUpdateFrequency": "2s", "syncFrequency": "10s"})
+            "nodeStatusUpdateFrequency": "2s", "syncFrequency": "2s"})
 
     def add(self, name, *arguments):
         self.daemons[name] = Daemon(name, list(arguments), self.logs)

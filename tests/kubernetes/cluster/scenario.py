@@ -168,10 +168,10 @@ class Tests:
     def test_tenants(self):
         """The namespace decides; one tenant's secret opens nothing of another's."""
         web = self.start("web", "a", SLEEP, {"nic": 1})
-        store = self.start("store", "a", SLEEP, {"nic": 1})
+        store = self.start("store", "a", SLEEP, {"nvme": 1})
         equal((web["tenant"], store["tenant"]), ("acme/web", "acme/store"))
         status, text = self.cluster.kubectl("-n", "store", "exec", "a", "--", "cat",
-                                            "/run/ioasid/lease.json")
+                                            "/run/ioasid-nvme/lease.json")
         secret = re.search(r'"secret":\s*"(\w{64})"', text).group(1)
         script = ("echo %s >/tmp/s && ioasidctl lease adopt %s --secret-file /tmp/s"
                   % (secret, store["lease"]))
@@ -331,9 +331,10 @@ class Tests:
         """containerd killed: containers go on."""
         lease = self.start("web", "a", FOREVER, {"nic": 1})
         self.cluster.restart("containerd", signal.SIGKILL)
-        check(wait(lambda: self.cluster.node_is_ready(), 60))
+        check(wait(lambda: self.cluster.log("web", "a").startswith("turn "), 60))
         self.goes_on("web", "a")
         equal(list(self.node.leases()), [lease["lease"]])
+        equal(self.cluster.container("web", "a")["restartCount"], 0)
         self.start("web", "b", FOREVER, {"nic": 1})
 
 
