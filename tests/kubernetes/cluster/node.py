@@ -2,6 +2,8 @@
 """A node with ioasid installed: the broker and the keeper, what the broker tells, images."""
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 PAGE = os.path.join(TOP, "docs", "integrations", "kubernetes.md")
 SHARE = "/usr/share/ioasid/kubernetes"
 # What is charged to the host, or to whoever is connected, without any pod.
+LINGER = 16
 NOT_OF_PODS = {"connections", "requests_in_flight", "watch_streams", "broker_bytes"}
 
 
@@ -63,7 +66,9 @@ class Node:
     def start_broker(self):
         """The page's own lines; without hardware the broker is told of the devices."""
         *before, ioasidd = page.commands(self.node_block)
-        self.do("\n".join(before))
+        # A second time, after a reboot, the user is there already.
+        self.do("\n".join(line for line in before
+                          if not line.startswith("useradd") or not self.broker))
         os.makedirs("/run/ioasid-keeper", 0o700, exist_ok=True)
         self.keeper = Daemon("keeper", ["ioasid-keeper", "--listen", "/run/ioasid/keeper.sock",
                                         "--no-fdstore", "--max-fds", "4096",
@@ -96,7 +101,8 @@ class Node:
         with open(SHARE + "/daemonset.yaml") as f:
             text = f.read()
         changed = text.replace('"version": 1,', '"version": 1, "poll_seconds": 1, '
-                               '"settle_seconds": 6, "grace_seconds": 2,')
+                               '"settle_seconds": 6, "grace_seconds": 2, '
+                               '"linger_seconds": %d,' % LINGER)
         assert changed != text
         with open(SHARE + "/daemonset.yaml", "w") as f:
             f.write(changed)
@@ -162,6 +168,37 @@ class Node:
     def mounts():
         with open("/proc/self/mountinfo") as f:
             return [line.split()[4] for line in f if "/run/ioasid" in line.split()[4]]
+
+    def reboot(self):
+        """As if the power had gone: no process and no file in memory is left but the control
+        plane's, which is another machine's as a rule."""
+        for name in ("kubelet", "containerd"):
+            self.cluster.daemons[name].end(signal.SIGKILL)
+        self.broker.end(signal.SIGKILL)
+        self.keeper.end(signal.SIGKILL)
+        subprocess.run(["pkill", "-KILL", "-f", "^/?[^ ]*containerd-shim-runc-v2"], check=True)
+        wait(lambda: not self.kill_containers(), 20)
+        for place in ("/run/containerd", "/run/ioasid", "/run/runc"):
+            with open("/proc/self/mountinfo") as f:
+                below = [line.split()[4] for line in f if line.split()[4].startswith(place)]
+            for mount in reversed(below):
+                check_output(["umount", "-l", mount])
+            shutil.rmtree(place, ignore_errors=True)
+        os.mkdir("/run/containerd")
+        self.start_broker()
+        for name in ("containerd", "kubelet"):
+            self.cluster.daemons[name].start()
+
+    @staticmethod
+    def kill_containers():
+        """Those that were there."""
+        pids = []
+        for at, _, files in os.walk("/sys/fs/cgroup/pids/kubepods"):
+            with open(os.path.join(at, "cgroup.procs")) as f:
+                pids += [int(pid) for pid in f.read().split()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return pids
 
     def kill_plugin(self):
         subprocess.run(["pkill", "-KILL", "-x", "-f",

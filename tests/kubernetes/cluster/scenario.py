@@ -10,7 +10,7 @@ import time
 import traceback
 
 from cluster import wait
-from node import Node
+from node import LINGER, Node
 
 DAEMONSET = "ioasid-system"
 PLUGIN = "app=ioasid-device-plugin"
@@ -231,6 +231,36 @@ class Tests:
         check(wait(lambda: not self.node.leases(), 30), self.node.leases(),
               self.node.pod_resources())
 
+    def test_init_container(self):
+        """It and the container after it have the same ids one after the other, and no lease."""
+        self.started.append(("web", "two"))
+        both = pod("web", "two", FOREVER, {"nic": 1})
+        first = dict(both["spec"]["containers"][0], name="init",
+                     command=["sh", "-c", "ioasidctl -o id ioasid alloc && cat $IOASID_LEASE_FILE"])
+        both["spec"]["initContainers"] = [first]
+        self.cluster.apply(both)
+        check(wait(lambda: self.cluster.runs("web", "two"), 60), self.cluster.events("web", "two"))
+        self.goes_on("web", "two")
+        lease = self.node.lease_of("web", "two")
+        equal(len(self.node.leases()), 1)
+        equal(lease["ioasids"], 1)
+        check(lease["lease"] not in self.cluster.log("web", "two", "-c", "init"))
+
+    def test_idle(self):
+        """For longer than a lease lasts unheld nobody holds it: it is there all the same."""
+        lease = self.start("web", "idle", SLEEP, {"nic": 1})
+        time.sleep(2.5 * LINGER)
+        equal(list(self.node.leases()), [lease["lease"]])
+        status, out = self.cluster.kubectl("-n", "web", "exec", "idle", "--", "oci_tenant", "1")
+        equal((status, out), (0, "turn 1: 0000:01:00.0\n"))
+
+    def test_many(self):
+        """Thirty pods at once, deleted at once."""
+        for i in range(30):
+            self.apply("web", "m%d" % i, SLEEP, {"ioas": 2})
+        check(wait(lambda: len(self.node.leases()) == 30, 120), len(self.node.leases()))
+        check(wait(lambda: all(self.cluster.runs(*p) for p in self.started), 60))
+
     # ---- refusals
 
     def test_over_quota(self):
@@ -326,6 +356,22 @@ class Tests:
         for name in ("a", "b"):
             self.goes_on("web", name)
         equal(self.cluster.container("web", "a")["restartCount"], 0)
+
+    def test_reboot(self):
+        """The kubelet starts its containers again, and each start has a lease: nothing of the
+        last boot's is needed, or left."""
+        lease = self.start("web", "a", FOREVER, {"nic": 1}, restartPolicy="Always")
+        self.start("store", "b", SLEEP, {"nvme": 1}, restartPolicy="Always")
+        self.node.reboot()
+        check(wait(self.cluster.node_is_ready, 60))
+        check(wait(self.plugin_pod, 120), "the plugin does not come back")
+        self.capacity_is(nic="3", nvme="1", ioas="64")
+        check(wait(lambda: self.cluster.container("web", "a").get("restartCount", 0) and
+                   self.cluster.runs("web", "a") and self.node.lease_of("web", "a") and
+                   self.node.lease_of("store", "b"), 180), self.cluster.events("web", "a"))
+        check(lease["lease"] not in self.node.leases())
+        check(wait(lambda: self.cluster.log("web", "a").startswith("turn "), 60))
+        self.goes_on("web", "a")
 
     def test_runtime_restart(self):
         """containerd killed: containers go on."""
