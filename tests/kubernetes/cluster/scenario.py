@@ -9,7 +9,7 @@ import signal
 import time
 import traceback
 
-from cluster import wait
+from cluster import NODE, wait
 from node import LINGER, Node
 
 DAEMONSET = "ioasid-system"
@@ -318,6 +318,31 @@ class Tests:
         check(wait(lambda: not self.node.leases(), 60), self.node.leases())
         check(wait(self.cluster.node_is_ready, 60))
         self.capacity_is(nic="3", nvme="1", ioas="64")
+
+    def test_start_without_plugin(self):
+        """A restarted kubelet asks no plugin that is not registered yet: a container that it
+        starts meanwhile has its last lease, and no other pod gets one."""
+        script = "cat $IOASID_LEASE_FILE; ioasidctl -o id ioasid alloc; exec sleep 4711"
+        lease = self.start("web", "a", ["sh", "-c", script], {"nic": 1}, restartPolicy="Always")
+        self.cluster.kubectl("label", "node", NODE, "ioasid.io/broker-")
+        check(wait(lambda: not self.cluster.get("-n", DAEMONSET, "pods")["items"], 60))
+        try:
+            self.cluster.restart("kubelet")
+            check(wait(self.cluster.node_is_ready, 60))
+            self.apply("store", "b", SLEEP, {"nvme": 1})
+            for pid in self.node.pids("^sleep 4711$"):
+                os.kill(pid, signal.SIGKILL)
+            check(wait(lambda: self.cluster.container("web", "a").get("restartCount", 0) and
+                       self.cluster.runs("web", "a"), 60), self.cluster.events("web", "a"))
+            check(wait(lambda: lease["lease"] in self.cluster.log("web", "a"), 20),
+                  self.cluster.log("web", "a"))
+            equal(list(self.node.leases()), [lease["lease"]])
+        finally:
+            self.cluster.kubectl("label", "node", NODE, "ioasid.io/broker=true")
+            check(wait(self.plugin_pod, 60))
+        self.capacity_is(nic="3", nvme="1", ioas="64")
+        check(wait(lambda: self.cluster.runs("store", "b"), 60), self.cluster.events("store", "b"))
+        equal(len(self.node.leases()), 2)
 
     def test_plugin_restart(self):
         """kill -9, and its pod deleted: leases stay, pods go on, one that goes meanwhile is
