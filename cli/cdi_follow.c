@@ -60,6 +60,8 @@ struct follow {
 	bool ready;
 	uint64_t last, due, retry_ms, rewatch;
 	char *trouble; /* the message that was printed last; NULL: all is well */
+	bool away;     /* it was that there is no broker */
+	char *status;  /* that systemd was told last */
 };
 
 static void follow_deinit(struct follow *f)
@@ -72,6 +74,7 @@ static void follow_deinit(struct follow *f)
 	cdi_file_deinit(&f->file);
 	free(f->tenant);
 	free(f->trouble);
+	free(f->status);
 }
 #define _cleanup_follow_ __attribute__((cleanup(follow_deinit)))
 
@@ -256,19 +259,36 @@ int cdi_generate_once(struct cli *cli, const struct cdi_request *request)
 
 /* ---- what is said of it ---- */
 
-/* Prints the stored failure unless it is the one that was printed last, and goes on. */
-static void say_trouble(struct follow *f)
+/* To systemd, if it is another one.  Takes over the status. */
+static void say_status(struct follow *f, const char *before, char *status)
+{
+	if (*before || !f->status || strcmp(f->status, status))
+		notify_send("%sSTATUS=%s", before, status);
+	free(f->status);
+	f->status = status;
+}
+
+/*
+ * Prints the stored failure unless it is the one that was printed last, and goes on.  A broker
+ * that is away, which it says in several ways while it is restarted, is one failure.
+ */
+static void say_trouble(struct follow *f, bool away)
 {
 	const char *message = doc_get_text(f->cli->error, "message") ?: "";
 
-	if (!f->trouble || strcmp(f->trouble, message)) {
+	if (!f->trouble || (strcmp(f->trouble, message) && !(away && f->away))) {
 		cli_error_print(f->cli);
 		fflush(f->cli->err);
 		free(f->trouble);
 		f->trouble = cli_strdup(message);
 	}
-	notify_send("STATUS=%s: %s%s", f->tenant ?: f->request->maker.tenant ?: "",
-		    f->ready ? "the file stays as it is: " : "", message);
+	f->away = away;
+	say_status(f, "",
+		   cli_printf("%s: %s%s", f->tenant ?: f->request->maker.tenant ?: "",
+			      !f->ready ? ""
+			      : f->spec ? "the file stays as it is: "
+					: "there is no file: ",
+			      message));
 	cli_error_clear(f->cli);
 }
 
@@ -276,8 +296,9 @@ static void say_well(struct follow *f)
 {
 	free(f->trouble);
 	f->trouble = NULL;
-	notify_send("%sSTATUS=%s: %zu devices%s%s", f->ready ? "" : "READY=1\n", f->tenant,
-		    count(f), f->spec ? " in " : ", and no ", f->file.path);
+	say_status(f, f->ready ? "" : "READY=1\n",
+		   cli_printf("%s: %zu devices%s%s", f->tenant, count(f),
+			      f->spec ? " in " : ", and no ", f->file.path));
 	f->ready = true;
 }
 
@@ -362,13 +383,17 @@ static int ask(struct follow *f, struct ioasid_error **ret_error)
 
 	if (r)
 		return r;
-	if (!f->watch && now_ms() >= f->rewatch && watch(f, ret_error) < 0)
+	if (!f->watch && f->devices && f->devices->n && now_ms() >= f->rewatch &&
+	    watch(f, ret_error) < 0)
 		return session_fail(f->cli, *ret_error);
 	if (ioasid_device_list(f->client, &scope, false, &devices, ret_error) < 0)
 		return session_fail(f->cli, *ret_error);
 	ioasid_devices_free(f->devices);
 	f->devices = devices;
 	f->told = true;
+	/* To the broker a tenant that the policy has dropped is there while somebody watches it. */
+	if (!devices->n)
+		f->watch = ioasid_watch_close(f->watch);
 	return CLI_OK;
 }
 
@@ -388,12 +413,13 @@ static bool take_events(struct follow *f)
 		found = true;
 		if (r >= 0)
 			continue;
-		if (error->origin != IOASID_ORIGIN_BROKER || ioasid_error_is_no_server(error)) {
+		/* A broker that stops ends its streams, too; that is the next look's. */
+		if (!ioasid_error_is_quota(error) && !ioasid_error_is_denied(error)) {
 			disconnect(f);
 			return true;
 		}
 		session_fail(f->cli, error);
-		say_trouble(f);
+		say_trouble(f, false);
 		f->watch = ioasid_watch_close(f->watch);
 		f->rewatch = now_ms() + REWATCH_MS;
 		return true;
@@ -418,7 +444,7 @@ static int try_again(struct follow *f, int r)
 {
 	if (!f->ready || ferror(f->cli->out))
 		return r;
-	say_trouble(f);
+	say_trouble(f, false);
 	f->due = now_ms() + f->retry_ms;
 	f->retry_ms = earlier(2 * f->retry_ms, RETRY_MAX_MS);
 	return CLI_OK;
@@ -433,15 +459,15 @@ static int not_told(struct follow *f, const struct ioasid_error *error, int r)
 	disconnect(f);
 	if (f->ready && error->origin == IOASID_ORIGIN_BROKER &&
 	    (ioasid_error_is_denied(error) || ioasid_error_is_not_found(error))) {
-		say_trouble(f);
+		cli_error_clear(f->cli);
 		ioasid_devices_free(f->devices);
 		f->devices = NULL;
 		r = settle(f, false);
 		if (r)
 			return try_again(f, r);
-	} else {
-		say_trouble(f);
+		session_fail(f->cli, error);
 	}
+	say_trouble(f, passes(error) && !ioasid_error_is_quota(error));
 	f->due = now_ms() + f->retry_ms;
 	f->retry_ms = earlier(2 * f->retry_ms, RETRY_MAX_MS);
 	return CLI_OK;

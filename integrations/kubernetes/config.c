@@ -486,6 +486,8 @@ static int read_member(struct reader *in, const char *key, struct json_object *v
 		return read_u32(in, value, 0, SECONDS_MAX, &config->grace_seconds);
 	if (!strcmp(key, "settle_seconds"))
 		return read_u32(in, value, 0, SECONDS_MAX, &config->settle_seconds);
+	if (!strcmp(key, "linger_seconds"))
+		return read_u32(in, value, 1, SECONDS_MAX, &config->linger_seconds);
 	if (!strcmp(key, "namespaces"))
 		return read_namespaces(in, value, config);
 	if (!strcmp(key, "resources"))
@@ -513,6 +515,9 @@ static int finish(struct reader *in, struct json_object *root, struct config *co
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
 		if (!json_object_object_get_ex(root, needed[i], NULL))
 			return refuse(in, "%s is missing", needed[i]);
+	if (config->linger_seconds / CONFIG_RENEWALS < config->poll_seconds)
+		return refuse(in, "linger_seconds: must be at least %d times poll_seconds",
+			      CONFIG_RENEWALS);
 	if (set_default(&config->broker, "/run/ioasid/agents.sock") ||
 	    set_default(&config->kubelet_dir, "/var/lib/kubelet/device-plugins") ||
 	    set_default(&config->pod_resources, "/var/lib/kubelet/pod-resources/kubelet.sock") ||
@@ -565,6 +570,7 @@ int config_parse(const char *text, size_t length, struct config **ret_config,
 	config->poll_seconds = 5;
 	config->grace_seconds = 10;
 	config->settle_seconds = 60;
+	config->linger_seconds = SECONDS_MAX;
 	r = read_root(&in, root, config);
 	if (r) {
 		config_free(config);

@@ -70,6 +70,7 @@ static int record_write(const struct record *record, struct json_object *o)
 	       add(o, "max_ioasids", json_object_new_uint64(record->max_ioasids)) ?:
 	       add(o, "max_registered_bytes",
 		   json_object_new_uint64(record->max_registered_bytes)) ?:
+	       add(o, "linger_seconds", json_object_new_uint64(record->linger_seconds)) ?:
 	       add(o, "closing", json_object_new_boolean(record->closing)) ?:
 	       (record->has_secret ? add(o, "secret", secret_of(record)) : 0);
 }
@@ -202,6 +203,14 @@ static int read_secret(struct json_object *object, struct record *record)
 	return 0;
 }
 
+/* A state that was written before there was a choice has none. */
+static int read_linger(struct json_object *object, struct record *record)
+{
+	if (!json_object_object_get_ex(object, "linger_seconds", NULL))
+		return 0;
+	return read_number(object, "linger_seconds", &record->linger_seconds);
+}
+
 static int record_read(struct json_object *o, struct record *record)
 {
 	struct json_object *closing;
@@ -217,6 +226,7 @@ static int record_read(struct json_object *o, struct record *record)
 		read_sized(o, "key", record->key, sizeof(record->key)) ?:
 		read_number(o, "max_ioasids", &record->max_ioasids) ?:
 		read_number(o, "max_registered_bytes", &record->max_registered_bytes) ?:
+		read_linger(o, record) ?:
 		read_secret(o, record);
 
 	if (!r && (!record->n_ids || !json_object_object_get_ex(o, "closing", &closing) ||

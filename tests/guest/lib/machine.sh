@@ -15,6 +15,7 @@ machine_defaults()
 	cpus=1
 	append=''               # more kernel arguments
 	limit=120               # seconds for boot and job
+	wants_qemu10=no         # yes: the job runs VMs, by $QEMU10, with $RESULTS/kernel
 	clock=real              # arm64: "skip" leaves out the time in which the guest waits
 	unset -f job
 }
@@ -22,7 +23,7 @@ machine_defaults()
 # Does this job need QEMU 10?
 machine_needs_qemu10()
 {
-	[ "$iommu" = first-stage ]
+	[ "$iommu" = first-stage ] || [ "$wants_qemu10" = yes ]
 }
 
 machine_kernel_arguments()

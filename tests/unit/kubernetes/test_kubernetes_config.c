@@ -42,6 +42,7 @@ static void test_defaults(void **state)
 	assert_string_equal(c->state_dir, "/run/ioasid-kubernetes");
 	assert_null(c->cdi);
 	assert_int_equal(c->poll_seconds, 5);
+	assert_int_equal(c->linger_seconds, 86400);
 	assert_string_equal(c->resources[0].suffix, "ioas");
 	assert_string_equal(c->resources[0].container_path, "/run/ioasid");
 	assert_true(c->resources[0].max_ioasids == 1);
@@ -92,6 +93,11 @@ static void test_mistakes(void **state)
 	bad("{\"version\":1,\"poll_seconds\":0," NS "," RES "}",
 	    "poll_seconds: must be 1 to 86400");
 	bad("{\"version\":1,\"poll_seconds\":-1," NS "," RES "}", "poll_seconds: must be");
+	bad("{\"version\":1,\"linger_seconds\":0," NS "," RES "}",
+	    "linger_seconds: must be 1 to 86400");
+	bad("{\"version\":1,\"poll_seconds\":2,\"linger_seconds\":7," NS "," RES "}",
+	    "linger_seconds: must be at least 4 times poll_seconds");
+	config_free(good("{\"version\":1,\"poll_seconds\":2,\"linger_seconds\":8," NS "," RES "}"));
 	bad("{\"version\":1,\"cdi\":\"vendor\"," NS "," RES "}", "cdi: ");
 	bad("{\"version\":1,\"version\":1," NS "," RES "}", "key \"version\" is there twice");
 	bad("{\"version\":1," NS "," NS "," RES "}", "key \"namespaces\" is there twice");
