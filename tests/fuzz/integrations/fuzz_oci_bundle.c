@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.json of a bundle: where the root is, and what the hooks in it ask for. */
+/* config.json of a bundle: where the root is, what the hooks in it ask for, and its nodes. */
 #include "oci_input.h"
 
 #include "integrations/oci/ask.h"
 #include "integrations/oci/bundle.h"
+#include "integrations/oci/nodes.h"
 #include "tests/fuzz/policy/fuzz_check.h"
 
 #include <string.h>
@@ -19,6 +20,10 @@ static void check_hooks(const struct bundle *bundle, const char *stage)
 		oci_check_message();
 	oci_check_silence();
 	oci_check_ask(&ask);
+	/* Numbers of this machine: none of them is VFIO's, or it is refused. */
+	if (nodes_check(bundle, &ask, "/sys") < 0)
+		oci_check_message();
+	oci_check_silence();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -20,7 +20,8 @@ class Init:
         self.bundle = os.path.join(host.folder, "direct", name)
         os.makedirs(os.path.join(self.bundle, "rootfs"), exist_ok=True)
         with open(os.path.join(self.bundle, "config.json"), "w", encoding="utf-8") as f:
-            json.dump({"root": {"path": "rootfs"}, "hooks": hooks or {}}, f)
+            json.dump({"root": {"path": "rootfs"}, "hooks": hooks or {}, "linux": {"devices": [
+                {"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]}}, f)
         self.process = subprocess.Popen(["unshare", "--mount", "--propagation", "private",
                                          "sleep", "1000"])
         while os.readlink("/proc/%d/ns/mnt" % self.process.pid) == os.readlink("/proc/self/ns/mnt"):

@@ -89,7 +89,7 @@ class Faults:
             return self.right_again(again)
 
         seen = self.sweep("fails", "createRuntime", errno.EIO, check)
-        self.was_seen(seen, {"mkdir", "renameat", "open_tree", "move_mount", "setns", "flock",
+        self.was_seen(seen, {"mkdir", "renameat", "open_tree", "readlink", "move_mount", "setns", "flock",
                              "json_object_new_object", "pthread_create"})
 
     def test_killed_at_every_call(self):
