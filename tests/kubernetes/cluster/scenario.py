@@ -246,6 +246,18 @@ class Tests:
         equal(lease["ioasids"], 1)
         check(lease["lease"] not in self.cluster.log("web", "two", "-c", "init"))
 
+    def test_init_container_alone(self):
+        """With ids that no container of the pod has: PodResources do not tell of it."""
+        self.started.append(("web", "alone"))
+        both = pod("web", "alone", SLEEP, {})
+        both["spec"]["initContainers"] = [dict(
+            both["spec"]["containers"][0], name="init",
+            resources={"limits": {"ioasid.io/nic": 1}})]
+        self.cluster.apply(both)
+        wanted = "PodResources name no container of ioasid.io/nic"
+        check(wait(lambda: any(wanted in e for e in self.cluster.events("web", "alone", "Failed")),
+                   60), self.cluster.events("web", "alone"))
+
     def test_idle(self):
         """For longer than a lease lasts unheld nobody holds it: it is there all the same."""
         lease = self.start("web", "idle", SLEEP, {"nic": 1})
