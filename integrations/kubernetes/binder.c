@@ -51,6 +51,7 @@ struct binder {
 	struct record_table records;
 	/* Said once, until it is good again. */
 	bool pods_failed;
+	bool pods_unknown;
 	bool renew_failed;
 	/* Looks at the pods are poll_seconds apart: two in a row are two moments. */
 	uint64_t pods_us;
@@ -467,10 +468,41 @@ static bool kubelet_is_settled(const struct config *config)
 	return now.tv_sec - st.st_ctim.tv_sec > (time_t)config->settle_seconds;
 }
 
+/* After a start without an apiserver a kubelet has no pods, for as long as that takes. */
+static bool kubelet_knows_pods(struct binder *binder, const struct pods *pods)
+{
+	bool known =
+		!binder->c.own_pod || pods_know(pods, binder->c.own_namespace, binder->c.own_pod);
+
+	if (!known && !binder->pods_unknown)
+		say("the kubelet does not know this plugin's pod %s/%s: nothing is released on its "
+		    "word",
+		    binder->c.own_namespace, binder->c.own_pod);
+	binder->pods_unknown = !known;
+	return known;
+}
+
+static void compare(struct binder *binder, const struct pods *pods)
+{
+	char problem[GRANT_PROBLEM_SIZE];
+	struct record *next;
+
+	for (struct record *record = binder->records.first; record; record = next) {
+		const struct pods_container container = {record->namespace, record->pod,
+							 record->container};
+
+		next = record->next;
+		record->missed = pods_has(pods, &container, record->resource, record->ids[0])
+					 ? 0
+					 : record->missed + 1;
+		if (record->missed >= MISSES)
+			(void)release(binder, record, problem);
+	}
+}
+
 static void look_at_pods(struct binder *binder)
 {
-	char problem[GRANT_PROBLEM_SIZE], why[UNARY_PROBLEM_SIZE];
-	struct record *next;
+	char why[UNARY_PROBLEM_SIZE];
 	struct pods *pods;
 	int r;
 
@@ -483,17 +515,8 @@ static void look_at_pods(struct binder *binder)
 	binder->pods_failed = r;
 	if (r)
 		return;
-	for (struct record *record = binder->records.first; record; record = next) {
-		const struct pods_container container = {record->namespace, record->pod,
-							 record->container};
-
-		next = record->next;
-		record->missed = pods_has(pods, &container, record->resource, record->ids[0])
-					 ? 0
-					 : record->missed + 1;
-		if (record->missed >= MISSES)
-			(void)release(binder, record, problem);
-	}
+	if (kubelet_knows_pods(binder, pods))
+		compare(binder, pods);
 	pods_free(pods);
 }
 

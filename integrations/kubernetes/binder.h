@@ -9,9 +9,10 @@
  *
  * Rules.  Each start of a container has a new lease: what an earlier one of these ids had is
  * closed before.  A container counts as gone when the kubelet, up for settle_seconds at least,
- * has twice in a row named its pod without the id or not at all.  A lease that the broker no
- * longer has is forgotten, and the folder closed.  What cannot be closed now is closed later,
- * and its ids are refused until then.
+ * has twice in a row named its pod without the id or not at all.  A kubelet that does not name the
+ * plugin's own pod, where it is one, has not heard of its pods and is not believed.  A lease that
+ * the broker no longer has is forgotten, and the folder closed.  What cannot be closed now is
+ * closed later, and its ids are refused until then.
  */
 
 #include "catalog.h"
@@ -24,6 +25,9 @@ struct binder_config {
 	const struct config *config;
 	struct folders *folders;
 	struct catalog *catalog;
+	/* The pod that this plugin is, or NULL twice. */
+	const char *own_namespace;
+	const char *own_pod;
 	/* Something was bound or released; any thread. */
 	void (*changed)(void *userdata);
 	void *userdata;

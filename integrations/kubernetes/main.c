@@ -25,6 +25,9 @@
 
 #define CONFIG_PATH "/etc/ioasid/kubernetes.json"
 #define TICK_MS	    1000
+/* Of the pod that this is, if it is one: by the DaemonSet. */
+#define OWN_POD	      "IOASID_POD_NAME"
+#define OWN_NAMESPACE "IOASID_POD_NAMESPACE"
 /* However many events come, the broker is not asked more often than this. */
 #define LOOK_MS 200
 
@@ -116,6 +119,8 @@ static int start_binder(struct plugin *plugin)
 		.config = plugin->config,
 		.folders = plugin->folders,
 		.catalog = plugin->catalog,
+		.own_namespace = getenv(OWN_POD) ? getenv(OWN_NAMESPACE) : NULL,
+		.own_pod = getenv(OWN_NAMESPACE) ? getenv(OWN_POD) : NULL,
 		.changed = changed,
 		.userdata = plugin,
 	};

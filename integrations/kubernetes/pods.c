@@ -82,6 +82,17 @@ int pods_find(const struct pods *pods, const char *resource, char *const *ids, s
 	return 0;
 }
 
+bool pods_know(const struct pods *pods, const char *namespace, const char *pod)
+{
+	const V1__ListPodResourcesResponse *list = (const void *)pods;
+
+	for (size_t i = 0; i < list->n_pod_resources; i++)
+		if (!strcmp(list->pod_resources[i]->namespace_, namespace) &&
+		    !strcmp(list->pod_resources[i]->name, pod))
+			return true;
+	return false;
+}
+
 bool pods_has(const struct pods *pods, const struct pods_container *container, const char *resource,
 	      const char *id)
 {

@@ -31,6 +31,9 @@ void pods_free(struct pods *pods);
 /* ret_container lives as long as the pods. */
 int pods_find(const struct pods *pods, const char *resource, char *const *ids, size_t n_ids,
 	      struct pods_container *ret_container);
+/* Is the pod told of at all?  The kubelets that are known tell of every pod, with devices or not.
+ */
+bool pods_know(const struct pods *pods, const char *namespace, const char *pod);
 /* Does this container, if it is there, have the id? */
 bool pods_has(const struct pods *pods, const struct pods_container *container, const char *resource,
 	      const char *id);

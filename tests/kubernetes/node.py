@@ -106,10 +106,12 @@ class Node:
         with open(path, "w") as f:
             json.dump(self.config, f)
         with open(self.log, "ab") as log:
+            own = {"IOASID_POD_NAMESPACE": "ioasid-system", "IOASID_POD_NAME": "plugin"}
             self.process = subprocess.Popen(
                 ["setpriv", "--bounding-set", "-all,+" + ",+".join(capabilities), "--no-new-privs",
                  os.path.join(self.build, "bin", "ioasid-device-plugin"), "--config", path],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
+                env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=die_with_parent)
 
     def kill_plugin(self):
         self.process.kill()

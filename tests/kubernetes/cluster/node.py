@@ -143,12 +143,15 @@ class Node:
     # ---- the kubelet
 
     def pod_resources(self):
-        """{(namespace, pod): {resource: ids}}"""
+        """{(namespace, pod): {resource: ids}}; None: no answer."""
         import grpc
         with grpc.insecure_channel("unix:/var/lib/kubelet/pod-resources/kubelet.sock", [
                 ("grpc.default_authority", "localhost")]) as channel:
-            answer = self.pods_pb.ListPodResourcesResponse.FromString(
-                channel.unary_unary("/v1.PodResourcesLister/List")(b"", timeout=10))
+            try:
+                answer = self.pods_pb.ListPodResourcesResponse.FromString(
+                    channel.unary_unary("/v1.PodResourcesLister/List")(b"", timeout=10))
+            except grpc.RpcError:
+                return None
         return {(p.namespace, p.name): {d.resource_name: list(d.device_ids)
                                         for c in p.containers for d in c.devices}
                 for p in answer.pod_resources}

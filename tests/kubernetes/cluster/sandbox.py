@@ -12,7 +12,12 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-NAME = "ioasid-kubelet-%d" % os.getpid()
+sys.path.insert(0, os.path.join(HERE, "..", "..", "rpc"))
+
+from support.orphan import die_with_parent  # noqa: E402
+
+PREFIX = "ioasid-kubelet-"
+NAME = PREFIX + str(os.getpid())
 
 
 def hierarchies():
@@ -62,6 +67,13 @@ def remove_cgroup(path):
                 time.sleep(0.1)
 
 
+def sweep(parent):
+    """What a run left that was killed."""
+    for name in os.listdir(parent):
+        if name.startswith(PREFIX) and not os.path.exists("/proc/" + name[len(PREFIX):]):
+            remove_cgroup(os.path.join(parent, name))
+
+
 def run(binds, arguments, logs=None):
     """Logs of the machine are written to the folder.  The program's exit status, or a sentence that says why there is no such machine."""
     parents = hierarchies()
@@ -69,10 +81,11 @@ def run(binds, arguments, logs=None):
         if not any(name in controllers.split(",") for controllers in parents):
             return ("a kubelet 1.20 needs cgroups of version 1, and this machine has no '%s' of "
                     "it (boot with systemd.unified_cgroup_hierarchy=0)" % name)
-    folder = tempfile.mkdtemp(prefix="ioasid-kubelet-")
+    folder = tempfile.mkdtemp(prefix=PREFIX)
     paths = []
 
     def enter():
+        die_with_parent()
         for path in paths:
             with open(os.path.join(path, "cgroup.procs"), "w") as f:
                 f.write("0")
@@ -85,6 +98,7 @@ def run(binds, arguments, logs=None):
         signal.signal(number, end)
     try:
         for parent in parents.values():
+            sweep(parent)
             paths.append(make_cgroup(parent))
         child = subprocess.Popen(
             ["env", "MACHINE_LOGS=" + (logs or ""), "unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork",

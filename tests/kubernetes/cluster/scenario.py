@@ -246,6 +246,18 @@ class Tests:
         equal(lease["ioasids"], 1)
         check(lease["lease"] not in self.cluster.log("web", "two", "-c", "init"))
 
+    def test_init_container_alone(self):
+        """With ids that no container of the pod has: PodResources do not tell of it."""
+        self.started.append(("web", "alone"))
+        both = pod("web", "alone", SLEEP, {})
+        both["spec"]["initContainers"] = [dict(
+            both["spec"]["containers"][0], name="init",
+            resources={"limits": {"ioasid.io/nic": 1}})]
+        self.cluster.apply(both)
+        wanted = "PodResources name no container of ioasid.io/nic"
+        check(wait(lambda: any(wanted in e for e in self.cluster.events("web", "alone", "Failed")),
+                   60), self.cluster.events("web", "alone"))
+
     def test_idle(self):
         """For longer than a lease lasts unheld nobody holds it: it is there all the same."""
         lease = self.start("web", "idle", SLEEP, {"nic": 1})
@@ -306,6 +318,31 @@ class Tests:
         equal(self.cluster.container("web", "a")["restartCount"], 0)
         self.start("web", "b", FOREVER, {"nic": 1})
         self.goes_on("web", "b")
+
+    def test_kubelet_without_apiserver(self):
+        """It has no pods then, for longer than it has to settle: nothing is taken from those that
+        run."""
+        lease = self.start("web", "a", FOREVER, {"nic": 1})
+        log = "/var/log/containers/a_web_main-%s.log" % self.cluster.container("web", "a")[
+            "containerID"].split("/")[-1]
+        self.cluster.daemons["apiserver"].end(signal.SIGKILL)
+        try:
+            self.cluster.restart("kubelet")
+            socket = "/var/lib/kubelet/device-plugins/ioasid-nic.sock"
+            check(wait(lambda: os.path.exists(socket), 30))
+            check(wait(lambda: self.node.pod_resources() == {}, 60), self.node.pod_resources())
+            time.sleep(12)
+            equal(self.node.pod_resources(), {})
+            equal(list(self.node.leases()), [lease["lease"]])
+            size = os.path.getsize(log)
+            check(wait(lambda: os.path.getsize(log) > size, 10), "its program does not go on")
+        finally:
+            self.cluster.daemons["apiserver"].start()
+            check(wait(self.cluster.node_is_ready, 120))
+        self.capacity_is(nic="3", nvme="1", ioas="64")
+        check(wait(lambda: self.cluster.log("web", "a").startswith("turn "), 60))
+        self.goes_on("web", "a")
+        equal(list(self.node.leases()), [lease["lease"]])
 
     def test_deleted_without_kubelet(self):
         """The kubelet is away while a pod is deleted."""
