@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See cdi.h.  Reads sysfs for VFIO nodes, and nothing else of the host. */
+/* See cdi.h.  Pure: looks at nothing of the host. */
 #include "cdi.h"
 
 #include "cli.h"
 #include "doc.h"
 
-#include <dirent.h>
 #include <string.h>
 
 #define HOOK_SECONDS 60
@@ -71,25 +70,6 @@ static struct json_object *hook(const struct cdi_maker *maker, const char *stage
 	return o;
 }
 
-static void dir_closep(DIR **dir)
-{
-	if (*dir)
-		closedir(*dir);
-}
-
-/* "/dev/vfio/devices/vfio3" while a VFIO driver has the device; free(). */
-static char *vfio_node(const char *sysfs, const char *device)
-{
-	_cleanup_free_ char *path = cli_printf("%s/bus/pci/devices/%s/vfio-dev", sysfs, device);
-	__attribute__((cleanup(dir_closep))) DIR *dir = opendir(path);
-	struct dirent *entry;
-
-	while (dir && (entry = readdir(dir)))
-		if (!strncmp(entry->d_name, "vfio", 4))
-			return cli_printf("/dev/vfio/devices/%s", entry->d_name);
-	return NULL;
-}
-
 /* Read and write, never mknod. */
 static void add_node(struct json_object *edits, const char *path)
 {
@@ -101,15 +81,15 @@ static void add_node(struct json_object *edits, const char *path)
 	doc_put(edits, "deviceNodes", list);
 }
 
-static struct json_object *device_edits(const struct cdi_maker *maker, const char *device)
+static struct json_object *device_edits(const struct cdi_maker *maker,
+					const struct cdi_device *device)
 {
-	_cleanup_free_ char *node = vfio_node(maker->sysfs, device);
 	struct json_object *edits = doc_object(), *hooks = doc_array();
 
-	if (node)
-		add_node(edits, node);
-	doc_put(hooks, NULL, hook(maker, "createRuntime", device));
-	doc_put(hooks, NULL, hook(maker, "poststop", device));
+	if (device->node)
+		add_node(edits, device->node);
+	doc_put(hooks, NULL, hook(maker, "createRuntime", device->address));
+	doc_put(hooks, NULL, hook(maker, "poststop", device->address));
 	doc_put(edits, "hooks", hooks);
 	return edits;
 }
@@ -124,18 +104,19 @@ static struct json_object *common_edits(void)
 	return edits;
 }
 
-struct json_object *cdi_spec(const struct cdi_maker *maker, const char *const *devices, size_t n)
+struct json_object *cdi_spec(const struct cdi_maker *maker, const struct cdi_device *devices,
+			     size_t n)
 {
 	struct json_object *spec = doc_object(), *list = doc_array();
 
 	doc_put_text(spec, "cdiVersion", "0.5.0");
 	doc_put_text(spec, "kind", CDI_KIND);
 	for (size_t i = 0; i < n; i++) {
-		_cleanup_free_ char *name = cdi_name(maker->tenant, devices[i]);
+		_cleanup_free_ char *name = cdi_name(maker->tenant, devices[i].address);
 		struct json_object *device = doc_object();
 
 		doc_put_text(device, "name", name);
-		doc_put(device, "containerEdits", device_edits(maker, devices[i]));
+		doc_put(device, "containerEdits", device_edits(maker, &devices[i]));
 		doc_put(list, NULL, device);
 	}
 	doc_put(spec, "devices", list);
@@ -177,4 +158,26 @@ bool cdi_device_of(struct json_object *device, const char **ret_tenant, const ch
 	*ret_tenant = tenant;
 	*ret_address = address;
 	return true;
+}
+
+const char *cdi_node_in(struct json_object *spec, const char *tenant, const char *device)
+{
+	_cleanup_free_ char *name = cdi_name(tenant, device);
+	struct json_object *devices = doc_get(spec, "devices"), *nodes;
+
+	for (size_t i = 0; i < json_object_array_length(devices); i++) {
+		struct json_object *o = json_object_array_get_idx(devices, i);
+		const char *its =
+			json_object_is_type(o, json_type_object) ? doc_get_text(o, "name") : NULL;
+
+		if (!its || strcmp(its, name))
+			continue;
+		nodes = doc_get(o, "containerEdits.deviceNodes");
+		if (!json_object_is_type(nodes, json_type_array) ||
+		    !json_object_array_length(nodes))
+			return NULL;
+		o = json_object_array_get_idx(nodes, 0);
+		return json_object_is_type(o, json_type_object) ? doc_get_text(o, "path") : NULL;
+	}
+	return NULL;
 }

@@ -20,7 +20,11 @@ struct cdi_maker {
 	const char *tenant;
 	const char *hook;	 /* path of ioasid-oci-hook */
 	const char *hook_config; /* NULL: the hook's own default */
-	const char *sysfs;
+};
+
+struct cdi_device {
+	const char *address;
+	char *node; /* path of its VFIO node; NULL: it has none, or not for long */
 };
 
 /*
@@ -31,8 +35,11 @@ struct cdi_maker {
 char *cdi_name(const char *tenant, const char *device);
 /* "ioasid-acme-web.json"; free(). */
 char *cdi_file_name(const char *tenant);
-struct json_object *cdi_spec(const struct cdi_maker *maker, const char *const *devices, size_t n);
+struct json_object *cdi_spec(const struct cdi_maker *maker, const struct cdi_device *devices,
+			     size_t n);
 /* Tenant and device of an element of "devices"; false: not made here.  Borrowed. */
 bool cdi_device_of(struct json_object *device, const char **ret_tenant, const char **ret_address);
+/* The node that such a file names for a device; NULL: none.  Borrowed. */
+const char *cdi_node_in(struct json_object *spec, const char *tenant, const char *device);
 
 #endif

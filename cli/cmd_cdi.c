@@ -6,26 +6,27 @@
  */
 #include "args.h"
 #include "cdi.h"
+#include "cdi_file.h"
+#include "cdi_follow.h"
 #include "families.h"
 #include "objects.h"
 #include "session.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CDI_DIR	    "/etc/cdi"
-#define HOOK_PATH   "/usr/libexec/ioasid-oci-hook"
-#define FILE_PREFIX "ioasid-"
-#define FILE_SUFFIX ".json"
-#define SPEC_BYTES  (16u << 20)
+/* Where engines look.  The second is empty after a reboot, and goes before the first. */
+#define CDI_DIR		 "/etc/cdi"
+#define CDI_DIR_VOLATILE "/run/cdi"
+#define HOOK_PATH	 "/usr/libexec/ioasid-oci-hook"
+#define FILE_PREFIX	 "ioasid-"
+#define FILE_SUFFIX	 ".json"
+#define INTERVAL_SECONDS 5
 
 SESSION_CLEANUP(ioasid_device, ioasid_device_free)
-SESSION_CLEANUP(ioasid_devices, ioasid_devices_free)
 SESSION_CLEANUP(ioasid_server_status, ioasid_server_status_free)
 
 static const struct cli_column list_columns[] = {
@@ -39,7 +40,12 @@ static const struct cli_section list_sections[] = {
 static const struct cli_view list_view = {.sections = list_sections, .id = "name"};
 static const struct cli_column name_columns[] = {{"name", "NAME"}, {"device", "DEVICE"}, {}};
 static const struct cli_section generate_sections[] = {{"devices", NULL, name_columns}, {}};
-static const struct cli_column generate_form[] = {{"file", "file"}, {}};
+static const struct cli_column generate_form[] = {
+	{"file", "file"},
+	{"state", "state", .optional = true},
+	{"count", "devices", .optional = true},
+	{},
+};
 static const struct cli_view generate_view = {
 	.form = generate_form,
 	.sections = generate_sections,
@@ -52,163 +58,42 @@ static const struct cli_section remove_sections[] = {
 };
 static const struct cli_view remove_view = {.sections = remove_sections, .id = "file"};
 
-static const char *directory(const struct cli_args *args)
+/* The folders that a command is about.  Their number. */
+static size_t folders(const struct cli_args *args, const char *ret_folders[2])
 {
-	return args_text(args, "dir", CDI_DIR);
+	ret_folders[0] = args_text(args, "dir", CDI_DIR);
+	ret_folders[1] = CDI_DIR_VOLATILE;
+	return args_has(args, "dir") ? 1 : 2;
 }
 
 /* ---- generate ---- */
 
-/* --tenant, or the tenant that the caller is; free(). */
-static int find_tenant(struct cli *cli, struct session_call *c, char **ret_tenant)
-{
-	_cleanup_with_(ioasid_server_status_free) struct ioasid_server_status *status = NULL;
-
-	if (cli->tenant) {
-		*ret_tenant = cli_strdup(cli->tenant);
-		return CLI_OK;
-	}
-	if (ioasid_server_status(c->client, &c->scope, &status, &c->error) < 0)
-		return session_fail(cli, c->error);
-	if (strcmp(status->role, "tenant"))
-		return cli_usage(cli, "--tenant: expected the tenant that the names are for");
-	*ret_tenant = cli_strdup(status->tenant);
-	return CLI_OK;
-}
-
-static bool is_wanted(const struct cli_args *args, const char *address)
-{
-	size_t n = args_count(args, "DEVICE");
-
-	for (size_t i = 0; i < n; i++)
-		if (!strcasecmp(args_at(args, "DEVICE", i)->text, address))
-			return true;
-	return !n;
-}
-
-/* Those of DEVICE... that the tenant may have, or all.  free() the array. */
-static int choose(struct cli *cli, const struct cli_args *args,
-		  const struct ioasid_devices *devices, const char ***ret_chosen, size_t *ret_n)
-{
-	const char **chosen = cli_alloc(devices->n * sizeof(*chosen));
-	size_t n = 0;
-
-	for (size_t i = 0; i < devices->n; i++)
-		if (is_wanted(args, devices->items[i]->address))
-			chosen[n++] = devices->items[i]->address;
-	*ret_chosen = chosen;
-	*ret_n = n;
-	for (size_t i = 0; i < args_count(args, "DEVICE"); i++) {
-		const char *address = args_at(args, "DEVICE", i)->text;
-		size_t j = 0;
-
-		while (j < n && strcasecmp(chosen[j], address))
-			j++;
-		if (j == n)
-			return cli_fail(cli, CLI_NOT_FOUND, "NOT_FOUND", "LOCAL",
-					"device %s: the tenant may not have it, or it is not there",
-					address);
-	}
-	return n ? CLI_OK
-		 : cli_fail(cli, CLI_NOT_FOUND, "NOT_FOUND", "LOCAL",
-			    "there is no device that the tenant may have");
-}
-
-static void closep(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
-
-/* Beside, and renamed; engines look at names that end with .json. */
-static int write_spec(struct cli *cli, const char *dir, const char *path, struct json_object *spec)
-{
-	const char *text = json_object_to_json_string_ext(
-		spec,
-		JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE);
-	_cleanup_free_ char *beside = cli_printf("%s/.ioasid-%d.new", dir, getpid());
-	__attribute__((cleanup(closep))) int fd = -1;
-	size_t n = text ? strlen(text) : 0;
-	int error;
-
-	if (!text)
-		cli_oom();
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return cli_errno(cli, errno, "%s", dir);
-	fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return cli_errno(cli, errno, "%s", beside);
-	errno = ENOSPC;
-	if (write(fd, text, n) == (ssize_t)n && write(fd, "\n", 1) == 1 && !fsync(fd) &&
-	    !rename(beside, path))
-		return CLI_OK;
-	error = errno;
-	unlink(beside);
-	return cli_errno(cli, error, "%s", path);
-}
-
-static int path_of(struct cli *cli, const char *dir, const char *tenant, char **ret_path)
-{
-	_cleanup_free_ char *name = cdi_file_name(tenant);
-
-	if (strlen(name) > NAME_MAX)
-		return cli_usage(cli, "--tenant: %s: too long for the name of a file", tenant);
-	*ret_path = cli_printf("%s/%s", dir, name);
-	return CLI_OK;
-}
-
-static int show_generated(struct cli *cli, const struct cdi_maker *maker, const char *path,
-			  const char *const *devices, size_t n)
-{
-	struct json_object *document = doc_new("cdi-generate"), *list = doc_array();
-
-	doc_put_text(document, "file", path);
-	for (size_t i = 0; i < n; i++) {
-		_cleanup_free_ char *name = cdi_name(maker->tenant, devices[i]);
-		_cleanup_free_ char *full = cli_printf(CDI_KIND "=%s", name);
-		struct json_object *o = doc_object();
-
-		doc_put_text(o, "name", full);
-		doc_put_text(o, "device", devices[i]);
-		doc_put(list, NULL, o);
-	}
-	doc_put(document, "devices", list);
-	return cli_show(cli, document);
-}
-
 static int cdi_generate(struct cli *cli, const struct cli_args *args)
 {
-	_cleanup_with_(ioasid_devices_free) struct ioasid_devices *devices = NULL;
-	_cleanup_free_ char *tenant = NULL, *path = NULL;
-	_cleanup_free_ const char **chosen = NULL;
-	_cleanup_json_ struct json_object *spec = NULL;
-	_cleanup_call_ struct session_call c = {};
-	struct cdi_maker maker = {
-		.hook = args_text(args, "hook", HOOK_PATH),
-		.hook_config = args_text(args, "hook-config", NULL),
+	bool follow = args_has(args, "watch");
+	size_t n_wanted;
+	_cleanup_free_ char **wanted = args_texts(args, "DEVICE", &n_wanted);
+	const struct cdi_request request = {
+		.maker =
+			{
+				.tenant = cli->tenant,
+				.hook = args_text(args, "hook", HOOK_PATH),
+				.hook_config = args_text(args, "hook-config", NULL),
+			},
+		.dir = args_text(args, "dir", follow ? CDI_DIR_VOLATILE : CDI_DIR),
+		.wanted = wanted,
+		.n_wanted = n_wanted,
 		.sysfs = args_text(args, "sysfs", "/sys"),
+		.dev = args_text(args, "dev", "/dev"),
+		.interval_ms = 1000 * args_number(args, "interval", INTERVAL_SECONDS),
 	};
-	size_t n = 0;
-	int r;
 
-	if (maker.hook[0] != '/' || (maker.hook_config && maker.hook_config[0] != '/'))
+	if (request.maker.hook[0] != '/' ||
+	    (request.maker.hook_config && request.maker.hook_config[0] != '/'))
 		return cli_usage(cli, "--hook, --hook-config: expected an absolute path");
-	r = session_begin(cli, &c);
-	if (!r)
-		r = find_tenant(cli, &c, &tenant);
-	if (!r)
-		r = path_of(cli, directory(args), tenant, &path);
-	if (r)
-		return r;
-	if (ioasid_device_list(c.client, &c.scope, false, &devices, &c.error) < 0)
-		return session_fail(cli, c.error);
-	r = choose(cli, args, devices, &chosen, &n);
-	if (r)
-		return r;
-	maker.tenant = tenant;
-	spec = cdi_spec(&maker, chosen, n);
-	r = write_spec(cli, directory(args), path, spec);
-	return r ?: show_generated(cli, &maker, path, chosen, n);
+	if (!follow && args_has(args, "interval"))
+		return cli_usage(cli, "--interval: only with --watch");
+	return follow ? cdi_generate_follow(cli, &request) : cdi_generate_once(cli, &request);
 }
 
 /* ---- list and remove ---- */
@@ -239,11 +124,11 @@ static int by_text(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The folder's files that may be ours, by name.  No folder: none. */
-static int find_files(struct cli *cli, const char *dir, struct found *ret_found)
+/* The folder's files that may be ours, by name, after those that were found.  No folder: none. */
+static int find_files(struct cli *cli, const char *dir, struct found *found)
 {
 	DIR *folder = opendir(dir);
-	struct found found = {};
+	size_t before = found->n;
 	struct dirent *entry;
 
 	if (!folder && errno != ENOENT)
@@ -251,33 +136,25 @@ static int find_files(struct cli *cli, const char *dir, struct found *ret_found)
 	while (folder && (entry = readdir(folder))) {
 		if (!is_file_name(entry->d_name))
 			continue;
-		found.paths = cli_grow(found.paths, (found.n + 1) * sizeof(*found.paths));
-		found.paths[found.n++] = cli_printf("%s/%s", dir, entry->d_name);
+		found->paths = cli_grow(found->paths, (found->n + 1) * sizeof(*found->paths));
+		found->paths[found->n++] = cli_printf("%s/%s", dir, entry->d_name);
 	}
 	if (folder)
 		closedir(folder);
-	if (found.n)
-		qsort(found.paths, found.n, sizeof(*found.paths), by_text);
-	*ret_found = found;
+	if (found->n > before)
+		qsort(found->paths + before, found->n - before, sizeof(*found->paths), by_text);
 	return CLI_OK;
 }
 
-/* NULL: no file that this program made. */
-static struct json_object *read_spec(const char *path)
+static int find_all(struct cli *cli, const struct cli_args *args, struct found *found)
 {
-	struct stat st;
-	struct json_object *spec;
-	const char *kind;
+	const char *dirs[2];
+	size_t n = folders(args, dirs);
+	int r = CLI_OK;
 
-	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > SPEC_BYTES)
-		return NULL;
-	spec = json_object_from_file(path);
-	kind = json_object_is_type(spec, json_type_object) ? doc_get_text(spec, "kind") : NULL;
-	if (kind && !strcmp(kind, CDI_KIND) &&
-	    json_object_is_type(doc_get(spec, "devices"), json_type_array))
-		return spec;
-	json_object_put(spec);
-	return NULL;
+	for (size_t i = 0; !r && i < n; i++)
+		r = find_files(cli, dirs[i], found);
+	return r;
 }
 
 /* Who is asked about devices; client NULL: nobody answers. */
@@ -316,7 +193,7 @@ static const char *state_of(struct inquiry *inquiry, const char *tenant, const c
 
 static void list_file(struct inquiry *inquiry, const char *path, struct json_object *list)
 {
-	_cleanup_json_ struct json_object *spec = read_spec(path);
+	_cleanup_json_ struct json_object *spec = cdi_file_read(path);
 	struct json_object *devices = spec ? doc_get(spec, "devices") : NULL;
 
 	for (size_t i = 0; devices && i < json_object_array_length(devices); i++) {
@@ -342,7 +219,7 @@ static int cdi_list(struct cli *cli, const struct cli_args *args)
 	_cleanup_found_ struct found found = {};
 	struct json_object *document, *list;
 	struct inquiry inquiry = {};
-	int r = find_files(cli, directory(args), &found);
+	int r = find_all(cli, args, &found);
 
 	if (r)
 		return r;
@@ -357,27 +234,56 @@ static int cdi_list(struct cli *cli, const struct cli_args *args)
 	return cli_show(cli, document);
 }
 
+/* Not while another process writes it: it would be back at once. */
 static int remove_one(struct cli *cli, const char *path, struct json_object *removed)
 {
+	__attribute__((cleanup(cdi_file_deinit))) struct cdi_file file = CDI_FILE_NONE;
+	const char *name = strrchr(path, '/') + 1;
+	_cleanup_free_ char *dir = cli_printf("%.*s", (int)(name - 1 - path), path);
+	bool changed;
 	struct json_object *o;
+	int r = cdi_file_init(cli, dir, name, &file);
 
-	if (unlink(path) < 0)
-		return errno == ENOENT ? cli_fail(cli, CLI_NOT_FOUND, "NOT_FOUND", "LOCAL",
-						  "%s: not there", path)
-				       : cli_errno(cli, errno, "%s", path);
+	if (!r)
+		r = cdi_file_remove(cli, &file, &changed);
+	if (r || !changed)
+		return r;
 	o = doc_object();
 	doc_put_text(o, "file", path);
 	doc_put(removed, NULL, o);
 	return CLI_OK;
 }
 
-static int remove_all(struct cli *cli, const char *dir, struct json_object *removed)
+static int remove_of_tenant(struct cli *cli, const struct cli_args *args,
+			    struct json_object *removed)
+{
+	_cleanup_free_ char *name = cdi_file_name(cli->tenant);
+	const char *dirs[2];
+	size_t n = folders(args, dirs);
+	int r = CLI_OK;
+
+	for (size_t i = 0; !r && i < n; i++) {
+		_cleanup_free_ char *path = cli_printf("%s/%s", dirs[i], name);
+		struct stat st;
+
+		if (!lstat(path, &st))
+			r = remove_one(cli, path, removed);
+		else if (errno != ENOENT)
+			r = cli_errno(cli, errno, "%s", path);
+	}
+	if (r || json_object_array_length(removed))
+		return r;
+	return cli_fail(cli, CLI_NOT_FOUND, "NOT_FOUND", "LOCAL", "%s: not in %s%s%s", name,
+			dirs[0], n > 1 ? " or " : "", n > 1 ? dirs[1] : "");
+}
+
+static int remove_all(struct cli *cli, const struct cli_args *args, struct json_object *removed)
 {
 	_cleanup_found_ struct found found = {};
-	int r = find_files(cli, dir, &found);
+	int r = find_all(cli, args, &found);
 
 	for (size_t i = 0; !r && i < found.n; i++) {
-		_cleanup_json_ struct json_object *spec = read_spec(found.paths[i]);
+		_cleanup_json_ struct json_object *spec = cdi_file_read(found.paths[i]);
 
 		if (spec)
 			r = remove_one(cli, found.paths[i], removed);
@@ -388,19 +294,12 @@ static int remove_all(struct cli *cli, const char *dir, struct json_object *remo
 static int cdi_remove(struct cli *cli, const struct cli_args *args)
 {
 	_cleanup_json_ struct json_object *removed = doc_array();
-	_cleanup_free_ char *path = NULL;
 	struct json_object *document;
 	int r;
 
 	if (!cli->tenant == !args_has(args, "all"))
 		return cli_usage(cli, "cdi remove: expected either --tenant PATH or --all");
-	if (cli->tenant) {
-		r = path_of(cli, directory(args), cli->tenant, &path);
-		if (!r)
-			r = remove_one(cli, path, removed);
-	} else {
-		r = remove_all(cli, directory(args), removed);
-	}
+	r = cli->tenant ? remove_of_tenant(cli, args, removed) : remove_all(cli, args, removed);
 	if (r)
 		return r;
 	document = doc_new("cdi-remove");
@@ -410,25 +309,30 @@ static int cdi_remove(struct cli *cli, const struct cli_args *args)
 
 /* ---- the rows ---- */
 
-#define DIR_OPTION                                                                                 \
-	{                                                                                          \
-		"dir", CLI_FILE, .help = "folder of CDI files (" CDI_DIR ")"                       \
-	}
-
 static const struct cli_param generate_args[] = {
 	{"DEVICE", CLI_DEVICE, CLI_REPEATED, .help = "only these (all that the tenant may have)"},
 	{},
 };
 static const struct cli_param generate_options[] = {
-	DIR_OPTION,
+	{"dir", CLI_FILE,
+	 .help = "folder of CDI files (" CDI_DIR "; with --watch " CDI_DIR_VOLATILE ")"},
+	{"watch", CLI_FLAG, .help = "stay, and write it again when something changes"},
+	{"interval", CLI_UINT, .value = "SECONDS",
+	 .help = "with --watch: look at least so often (5)", .min = 1, .max = 3600},
 	{"hook", CLI_FILE, .help = "the hook that is called (" HOOK_PATH ")"},
 	{"hook-config", CLI_FILE, .help = "its --config (its own default)"},
-	{"sysfs", CLI_FILE, .help = "where VFIO nodes are looked up (/sys)"},
+	{"sysfs", CLI_FILE, .help = "where a device's VFIO node is looked up (/sys)"},
+	{"dev", CLI_FILE, .help = "where that node is (/dev)"},
 	{},
 };
-static const struct cli_param list_options[] = {DIR_OPTION, {}};
+#define DIRS_OPTION                                                                                \
+	{                                                                                          \
+		"dir", CLI_FILE,                                                                   \
+			.help = "folder of CDI files (" CDI_DIR " and " CDI_DIR_VOLATILE ")"       \
+	}
+static const struct cli_param list_options[] = {DIRS_OPTION, {}};
 static const struct cli_param remove_options[] = {
-	DIR_OPTION,
+	DIRS_OPTION,
 	{"all", CLI_FLAG, .help = "the files of every tenant"},
 	{},
 };
@@ -441,7 +345,11 @@ const struct cli_command cmd_cdi_generate = {
 	.summary = "write the CDI file of a tenant (--tenant)",
 	.help = "One name for each device, as ioasid.io/device=acme-web-0000_01_00.0; a container "
 		"with several of them gets one lease with all the devices.  The file takes the "
-		"place of the tenant's last one.",
+		"place of the tenant's last one.  With --watch it is written again whenever the "
+		"tenant's devices or their VFIO nodes change, until SIGTERM, and stays then; a "
+		"line says what was done.  Without a broker it stays as it is.  It is removed "
+		"while "
+		"the tenant may have no device.",
 	.example = "ioasidctl -s /run/ioasid/agents.sock -t acme/web cdi generate",
 	.args = generate_args,
 	.options = generate_options,

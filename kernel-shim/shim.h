@@ -56,6 +56,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum shim_error {
 	/* The object or the hardware cannot do this; see the reason buffer where there is one. */
@@ -426,11 +427,12 @@ struct shim_ops {
 	 * Delegation; optional, all or none (NULL: no context can be given away).  [blocking] As
 	 * ctx_new(), but for a process outside, which makes the objects of the context by itself:
 	 * nothing is made here, and devices that are bound to it are claimed for it and left
-	 * to that process to bind.  holder: its pidfd; it may pin so many bytes, not 0.  REFUSED:
-	 * nobody may end such a process; GONE: it has ended; UNSUPPORTED.
+	 * to that process to bind.  holder: its pidfd; it may pin so many bytes, not 0.  opener:
+	 * the uid that named it.  REFUSED: nobody may end such a process, or opener could not end
+	 * it; GONE: it has ended; UNSUPPORTED.
 	 */
-	int (*ctx_new_delegated)(struct shim *shim, const char *owner, int holder, uint64_t bytes,
-				 char *ret_reason, struct shim_ctx **ret_ctx);
+	int (*ctx_new_delegated)(struct shim *shim, const char *owner, int holder, uid_t opener,
+				 uint64_t bytes, char *ret_reason, struct shim_ctx **ret_ctx);
 	/* A new fd of such a context.  UNSUPPORTED: it is another. */
 	int (*ctx_fd)(struct shim_ctx *ctx, int *ret_fd);
 	/*
@@ -714,11 +716,11 @@ static inline bool shim_delegates(const struct shim *shim)
 	return shim->ops->ctx_new_delegated;
 }
 static inline int shim_ctx_new_delegated(struct shim *shim, const char *owner, int holder,
-					 uint64_t bytes, char *ret_reason,
+					 uid_t opener, uint64_t bytes, char *ret_reason,
 					 struct shim_ctx **ret_ctx)
 {
-	return shim_delegates(shim) ? shim->ops->ctx_new_delegated(shim, owner, holder, bytes,
-								   ret_reason, ret_ctx)
+	return shim_delegates(shim) ? shim->ops->ctx_new_delegated(shim, owner, holder, opener,
+								   bytes, ret_reason, ret_ctx)
 				    : SHIM_E_UNSUPPORTED;
 }
 static inline int shim_ctx_fd(struct shim_ctx *ctx, int *ret_fd)

@@ -187,23 +187,35 @@ int ioasid_release(struct ioasid_client *client, const struct ioasid_scope *scop
 	return call_unary(&call, &method, &request.base, &response);
 }
 
+/* device NULL: of the lease's own context. */
 static int ask_ticket(struct call *call, const char *device, struct ioasid_ticket *ret_ticket)
 {
-	static const struct method method =
+	static const struct method of_device =
 		METHOD("Broker", "GetDeviceFd", get_device_fd_response, false, IN_LEASE);
-	Ioasid__V1__GetDeviceFdRequest request = IOASID__V1__GET_DEVICE_FD_REQUEST__INIT;
+	static const struct method of_context =
+		METHOD("Broker", "GetContextFd", get_context_fd_response, false, IN_LEASE);
+	Ioasid__V1__GetDeviceFdRequest device_request = IOASID__V1__GET_DEVICE_FD_REQUEST__INIT;
+	Ioasid__V1__GetContextFdRequest context_request = IOASID__V1__GET_CONTEXT_FD_REQUEST__INIT;
+	Ioasid__V1__GetContextFdResponse *context;
 	Ioasid__V1__GetDeviceFdResponse *response;
 	int r;
 
-	request.scope = call_scope(call);
-	request.device = text_or_empty(device);
-	r = call_unary(call, &method, &request.base, &response);
-	return r < 0 ? r : fd_pass_ticket(call, method.name, &response->ticket, 0, ret_ticket);
+	if (device) {
+		device_request.scope = call_scope(call);
+		device_request.device = (char *)device;
+		r = call_unary(call, &of_device, &device_request.base, &response);
+		return r < 0 ? r
+			     : fd_pass_ticket(call, of_device.name, &response->ticket, 0,
+					      ret_ticket);
+	}
+	context_request.scope = call_scope(call);
+	r = call_unary(call, &of_context, &context_request.base, &context);
+	return r < 0 ? r : fd_pass_ticket(call, of_context.name, &context->ticket, 0, ret_ticket);
 }
 
-int ioasid_device_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
-			 const char *device, struct ioasid_ticket *ret_ticket,
-			 struct ioasid_error **ret_error)
+static int get_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
+		      const char *device, struct ioasid_ticket *ret_ticket,
+		      struct ioasid_error **ret_error)
 {
 	CALL_AUTO struct call call;
 	int r = call_begin(&call, client, scope, 0, ret_error);
@@ -211,8 +223,8 @@ int ioasid_device_ticket(struct ioasid_client *client, const struct ioasid_scope
 	return r < 0 ? r : ask_ticket(&call, device, ret_ticket);
 }
 
-int ioasid_device_fd(struct ioasid_client *client, const struct ioasid_scope *scope,
-		     const char *device, int *ret_fd, struct ioasid_error **ret_error)
+static int get_fd(struct ioasid_client *client, const struct ioasid_scope *scope,
+		  const char *device, int *ret_fd, struct ioasid_error **ret_error)
 {
 	struct fd_pass_retry retry;
 	struct ioasid_ticket ticket;
@@ -230,45 +242,29 @@ int ioasid_device_fd(struct ioasid_client *client, const struct ioasid_scope *sc
 	return fd_pass_end(&retry, r);
 }
 
-static int ask_context_ticket(struct call *call, struct ioasid_ticket *ret_ticket)
+int ioasid_device_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
+			 const char *device, struct ioasid_ticket *ret_ticket,
+			 struct ioasid_error **ret_error)
 {
-	static const struct method method =
-		METHOD("Broker", "GetContextFd", get_context_fd_response, false, IN_LEASE);
-	Ioasid__V1__GetContextFdRequest request = IOASID__V1__GET_CONTEXT_FD_REQUEST__INIT;
-	Ioasid__V1__GetContextFdResponse *response;
-	int r;
+	return get_ticket(client, scope, text_or_empty(device), ret_ticket, ret_error);
+}
 
-	request.scope = call_scope(call);
-	r = call_unary(call, &method, &request.base, &response);
-	return r < 0 ? r : fd_pass_ticket(call, method.name, &response->ticket, 0, ret_ticket);
+int ioasid_device_fd(struct ioasid_client *client, const struct ioasid_scope *scope,
+		     const char *device, int *ret_fd, struct ioasid_error **ret_error)
+{
+	return get_fd(client, scope, text_or_empty(device), ret_fd, ret_error);
 }
 
 int ioasid_context_ticket(struct ioasid_client *client, const struct ioasid_scope *scope,
 			  struct ioasid_ticket *ret_ticket, struct ioasid_error **ret_error)
 {
-	CALL_AUTO struct call call;
-	int r = call_begin(&call, client, scope, 0, ret_error);
-
-	return r < 0 ? r : ask_context_ticket(&call, ret_ticket);
+	return get_ticket(client, scope, NULL, ret_ticket, ret_error);
 }
 
 int ioasid_context_fd(struct ioasid_client *client, const struct ioasid_scope *scope, int *ret_fd,
 		      struct ioasid_error **ret_error)
 {
-	struct fd_pass_retry retry;
-	struct ioasid_ticket ticket;
-	CALL_AUTO struct call call;
-	int r = call_begin(&call, client, scope, 0, ret_error);
-
-	if (r < 0)
-		return r;
-	fd_pass_begin(&retry, &call);
-	do {
-		r = ask_context_ticket(&call, &ticket);
-		if (!r)
-			r = fd_pass_take(&call, ticket.bytes, ret_fd);
-	} while (fd_pass_again(&retry, r));
-	return fd_pass_end(&retry, r);
+	return get_fd(client, scope, NULL, ret_fd, ret_error);
 }
 
 void ioasid_device_free(struct ioasid_device *device)

@@ -12,6 +12,7 @@
 #include "say.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ struct binder {
 	struct record_table records;
 	/* Said once, until it is good again. */
 	bool pods_failed;
+	bool renew_failed;
 	/* Looks at the pods are poll_seconds apart: two in a row are two moments. */
 	uint64_t pods_us;
 };
@@ -168,6 +170,7 @@ static int describe(const struct binder *binder, const struct job *job,
 	record->container = strdup(container->container);
 	record->max_ioasids = times(resource->max_ioasids, record->n_ids);
 	record->max_registered_bytes = times(resource->max_registered_bytes, record->n_ids);
+	record->linger_seconds = binder->c.config->linger_seconds;
 	if (!record->tenant || !record->socket || !record->namespace || !record->pod ||
 	    !record->container)
 		return -ENOMEM;
@@ -364,16 +367,47 @@ static void close_again(struct binder *binder)
 	}
 }
 
-static bool lease_is_there(const struct ioasid_leases *leases, const struct record *record)
+static const struct ioasid_lease *find_lease(const struct ioasid_leases *leases,
+					     const struct record *record)
 {
 	for (size_t i = 0; i < leases->n; i++)
 		if (!leases->items[i]->closing && !strcmp(leases->items[i]->name, record->lease) &&
 		    !strcmp(leases->items[i]->tenant, record->tenant))
-			return true;
-	return false;
+			return leases->items[i];
+	return NULL;
 }
 
-/* Forgets records whose leases ended at the broker; `tenant` is not one of theirs: a copy. */
+/*
+ * A container may run for days without a program that holds its lease.  The broker gives such a
+ * lease linger_seconds; this gives it as many again, until the container is known to be gone.
+ */
+static void keep_lease(struct binder *binder, struct record *record,
+		       const struct ioasid_lease *lease)
+{
+	uint64_t every_us = record->linger_seconds * UINT64_C(1000000) / CONFIG_RENEWALS;
+	char problem[GRANT_PROBLEM_SIZE];
+	int r;
+
+	if (lease->held) {
+		record->held_us = now_us();
+		return;
+	}
+	if (record->closing || !record->has_secret ||
+	    (record->held_us && now_us() - record->held_us < every_us))
+		return;
+	r = grant_renew(record, problem);
+	if (!r)
+		record->held_us = now_us();
+	else if (!binder->renew_failed)
+		say("%s/%s (%s): its lease cannot be renewed and ends when no program has held it "
+		    "for %" PRIu64 " seconds: %s",
+		    record->namespace, record->pod, record->container, record->linger_seconds,
+		    problem);
+	binder->renew_failed = r;
+}
+
+/* Keeps the leases of records, forgets records whose leases ended at the broker; `tenant` is not
+ * one of theirs: a copy. */
 static int look_at_leases(struct binder *binder, const char *tenant)
 {
 	char problem[GRANT_PROBLEM_SIZE];
@@ -385,9 +419,15 @@ static int look_at_leases(struct binder *binder, const char *tenant)
 	if (r)
 		return r < 0 ? r : 0;
 	for (struct record *record = binder->records.first; record; record = next) {
+		const struct ioasid_lease *lease = find_lease(leases, record);
+
 		next = record->next;
-		if (strcmp(record->tenant, tenant) || lease_is_there(leases, record))
+		if (strcmp(record->tenant, tenant))
 			continue;
+		if (lease) {
+			keep_lease(binder, record, lease);
+			continue;
+		}
 		say("%s/%s (%s): lease \"%s\" has ended at the broker", record->namespace,
 		    record->pod, record->container, record->lease);
 		forget(binder, record);

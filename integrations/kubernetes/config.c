@@ -6,7 +6,7 @@
 #include "config.h"
 #include "auto.h"
 #include "file.h"
-#include "json_keys.h"
+#include "integrations/json/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 
 #define TEXT_MAX       (4 << 20)
 #define DEPTH_MAX      8
+#define VALUES_MAX     200000
 #define SECONDS_MAX    86400
 #define SOCKET_SIZE    sizeof(((struct sockaddr_un *)NULL)->sun_path)
 #define DOMAIN_MAX     253
@@ -485,6 +486,8 @@ static int read_member(struct reader *in, const char *key, struct json_object *v
 		return read_u32(in, value, 0, SECONDS_MAX, &config->grace_seconds);
 	if (!strcmp(key, "settle_seconds"))
 		return read_u32(in, value, 0, SECONDS_MAX, &config->settle_seconds);
+	if (!strcmp(key, "linger_seconds"))
+		return read_u32(in, value, 1, SECONDS_MAX, &config->linger_seconds);
 	if (!strcmp(key, "namespaces"))
 		return read_namespaces(in, value, config);
 	if (!strcmp(key, "resources"))
@@ -512,6 +515,9 @@ static int finish(struct reader *in, struct json_object *root, struct config *co
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
 		if (!json_object_object_get_ex(root, needed[i], NULL))
 			return refuse(in, "%s is missing", needed[i]);
+	if (config->linger_seconds / CONFIG_RENEWALS < config->poll_seconds)
+		return refuse(in, "linger_seconds: must be at least %d times poll_seconds",
+			      CONFIG_RENEWALS);
 	if (set_default(&config->broker, "/run/ioasid/agents.sock") ||
 	    set_default(&config->kubelet_dir, "/var/lib/kubelet/device-plugins") ||
 	    set_default(&config->pod_resources, "/var/lib/kubelet/pod-resources/kubelet.sock") ||
@@ -538,57 +544,33 @@ static int read_root(struct reader *in, struct json_object *root, struct config 
 	return finish(in, root, config);
 }
 
-static struct json_object *scan(struct reader *in, const char *text, size_t length)
-{
-	struct json_tokener *tokener = json_tokener_new_ex(DEPTH_MAX);
-	struct json_object *root = NULL;
-	enum json_tokener_error error;
-	size_t end;
-
-	if (!tokener)
-		return NULL;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	root = json_tokener_parse_ex(tokener, text, length);
-	error = json_tokener_get_error(tokener);
-	end = json_tokener_get_parse_end(tokener);
-	json_tokener_free(tokener);
-	if (error == json_tokener_continue) {
-		refuse(in, "the text ends too early");
-	} else if (error) {
-		refuse(in, "at byte %zu: %s", end, json_tokener_error_desc(error));
-	} else {
-		const char *key = NULL;
-		size_t n_key = 0;
-
-		if (!json_keys_repeat(text, length, &key, &n_key))
-			return root;
-		refuse(in, "key \"%.*s\" is there twice or holds an escape",
-		       (int)(n_key < 100 ? n_key : 100), key);
-	}
-	json_object_put(root);
-	return NULL;
-}
-
 int config_parse(const char *text, size_t length, struct config **ret_config,
 		 char ret_problem[CONFIG_PROBLEM_SIZE])
 {
+	const struct json_text_limits limits = {
+		.bytes_max = TEXT_MAX,
+		.depth_max = DEPTH_MAX,
+		.values_max = VALUES_MAX,
+	};
+	char problem[JSON_TEXT_PROBLEM_SIZE];
 	AUTO_JSON struct json_object *root = NULL;
 	struct reader in = {.problem = ret_problem};
 	struct config *config;
 	int r;
 
 	ret_problem[0] = '\0';
-	if (length > TEXT_MAX || memchr(text, '\0', length))
-		return refuse(&in, "more than %d bytes, or a NUL in it", TEXT_MAX);
-	root = scan(&in, text, length);
-	if (!root)
-		return ret_problem[0] ? CONFIG_E_INVALID : refuse(&in, "expected an object");
+	r = json_text_parse(text, length, &limits, &root, problem);
+	if (r < 0)
+		return r;
+	if (r)
+		return refuse(&in, "%s", problem);
 	config = calloc(1, sizeof(*config));
 	if (!config)
 		return -ENOMEM;
 	config->poll_seconds = 5;
 	config->grace_seconds = 10;
 	config->settle_seconds = 60;
+	config->linger_seconds = SECONDS_MAX;
 	r = read_root(&in, root, config);
 	if (r) {
 		config_free(config);

@@ -15,6 +15,8 @@
 #define CONFIG_NAMESPACES_MAX 1024
 #define CONFIG_IOAS_MAX	      4096
 #define CONFIG_ADDRESSES_MAX  1024
+/* So often is a lease renewed in the time that it lasts while nobody holds it. */
+#define CONFIG_RENEWALS 4
 
 enum config_error {
 	/* Not acceptable; the problem names the place and the reason. */
@@ -57,6 +59,7 @@ struct config {
 	uint32_t poll_seconds;
 	uint32_t grace_seconds;
 	uint32_t settle_seconds;
+	uint32_t linger_seconds;
 	size_t n_namespaces;
 	struct config_namespace *namespaces;
 	size_t n_resources;

@@ -9,10 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Without a program that holds it a lease lasts a day, the longest the broker allows. */
-#define LINGER_SECONDS 86400
-#define TIMEOUT_MS     20000
-#define CONNECT_MS     2000
+#define TIMEOUT_MS 20000
+#define CONNECT_MS 2000
 
 static void auto_client(struct ioasid_client **client)
 {
@@ -33,8 +31,8 @@ static int explain(int r, const struct ioasid_error *error, char problem[GRANT_P
 	return r;
 }
 
-static int agent_connect(const char *broker, struct ioasid_client **ret_client,
-			 struct ioasid_error **ret_error)
+static int broker_connect(const char *socket, struct ioasid_client **ret_client,
+			  struct ioasid_error **ret_error)
 {
 	const struct ioasid_options options = {
 		.timeout_ms = TIMEOUT_MS,
@@ -42,7 +40,7 @@ static int agent_connect(const char *broker, struct ioasid_client **ret_client,
 		.reconnect_ms = IOASID_NO_RECONNECT,
 	};
 
-	return ioasid_connect(broker, &options, ret_client, ret_error);
+	return ioasid_connect(socket, &options, ret_client, ret_error);
 }
 
 static int lease_open(struct ioasid_client *client, const struct record *record,
@@ -54,7 +52,7 @@ static int lease_open(struct ioasid_client *client, const struct record *record,
 	};
 	struct ioasid_lease_options options = IOASID_LEASE_OPTIONS_INIT;
 
-	options.linger_seconds = LINGER_SECONDS;
+	options.linger_seconds = record->linger_seconds;
 	options.handover = true;
 	options.max_ioasids = record->max_ioasids;
 	options.max_registered_bytes = record->max_registered_bytes;
@@ -71,7 +69,7 @@ int grant_open(const char *broker, struct record *record, char problem[GRANT_PRO
 	AUTO_CLIENT struct ioasid_client *client = NULL;
 	AUTO_ERROR struct ioasid_error *error = NULL;
 	uint8_t secret[IOASID_LEASE_SECRET_SIZE];
-	int r = agent_connect(broker, &client, &error);
+	int r = broker_connect(broker, &client, &error);
 
 	if (!r)
 		r = lease_open(client, record, secret, &error);
@@ -120,12 +118,23 @@ int grant_close(const char *broker, const struct record *record, char problem[GR
 	AUTO_CLIENT struct ioasid_client *client = NULL;
 	AUTO_ERROR struct ioasid_error *error = NULL;
 	bool gone = false;
-	int r = agent_connect(broker, &client, &error);
+	int r = broker_connect(broker, &client, &error);
 
 	if (!r)
 		r = lease_take(client, record, &gone, &error);
 	if (!r && !gone)
 		r = ioasid_lease_close(client, &scope, &error);
+	return r ? explain(r, error, problem) : 0;
+}
+
+int grant_renew(const struct record *record, char problem[GRANT_PROBLEM_SIZE])
+{
+	AUTO_CLIENT struct ioasid_client *client = NULL;
+	AUTO_ERROR struct ioasid_error *error = NULL;
+	int r = broker_connect(record->socket, &client, &error);
+
+	if (!r)
+		r = ioasid_lease_adopt(client, NULL, record->lease, record->secret, &error);
 	return r ? explain(r, error, problem) : 0;
 }
 
@@ -135,7 +144,7 @@ int grant_list(const char *broker, const char *tenant, struct ioasid_leases **re
 	const struct ioasid_scope scope = {.tenant = tenant};
 	AUTO_CLIENT struct ioasid_client *client = NULL;
 	AUTO_ERROR struct ioasid_error *error = NULL;
-	int r = agent_connect(broker, &client, &error);
+	int r = broker_connect(broker, &client, &error);
 
 	if (!r)
 		r = ioasid_lease_list(client, &scope, ret_leases, &error);

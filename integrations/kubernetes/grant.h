@@ -26,6 +26,13 @@ int grant_open(const char *broker, struct record *record, char problem[GRANT_PRO
 /* The lease is gone, with all that was in it; 0 also if there was none. */
 int grant_close(const char *broker, const struct record *record, char problem[GRANT_PROBLEM_SIZE]);
 
+/*
+ * The lease lasts linger_seconds from now: it is held for a moment, as the tenant's programs hold
+ * it, by the tenant's own socket.  The agent would take it from a program that has come meanwhile;
+ * so it is that program's, and this call's failure.
+ */
+int grant_renew(const struct record *record, char problem[GRANT_PROBLEM_SIZE]);
+
 /* Which leases of a tenant are there. */
 int grant_list(const char *broker, const char *tenant, struct ioasid_leases **ret_leases,
 	       char problem[GRANT_PROBLEM_SIZE]);

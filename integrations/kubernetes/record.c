@@ -10,8 +10,10 @@ struct record *record_new(void)
 {
 	struct record *record = calloc(1, sizeof(*record));
 
-	if (record)
+	if (record) {
 		record->max_ioasids = record->max_registered_bytes = UINT64_MAX;
+		record->linger_seconds = RECORD_LINGER_SECONDS;
+	}
 	return record;
 }
 

@@ -15,6 +15,9 @@
 
 #include <ioasid.h>
 
+/* The longest that the broker allows. */
+#define RECORD_LINGER_SECONDS 86400
+
 enum record_error {
 	/* The file makes no sense; the problem says where. */
 	RECORD_E_INVALID = 1,
@@ -38,12 +41,16 @@ struct record {
 	char key[IOASID_KEY_SIZE];
 	uint64_t max_ioasids;
 	uint64_t max_registered_bytes;
+	/* How long the lease lasts while nobody holds it. */
+	uint64_t linger_seconds;
 	bool has_secret;
 	uint8_t secret[IOASID_LEASE_SECRET_SIZE];
 	/* The lease is to be closed; the ids are nobody's. */
 	bool closing;
 	/* Looks at the kubelet's pods, one after the other, that did not find the container. */
 	unsigned missed;
+	/* When it was last known to be held; 0: not since this plugin started. */
+	uint64_t held_us;
 };
 
 struct record_table {

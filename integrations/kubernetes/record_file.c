@@ -6,15 +6,18 @@
  */
 #include "auto.h"
 #include "file.h"
+#include "integrations/json/json_text.h"
 #include "record.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define STATE	  "state.json"
-#define STATE_MAX (64 << 20)
-#define HEX	  "0123456789abcdef"
+#define STATE	   "state.json"
+#define STATE_MAX  (64 << 20)
+#define DEPTH_MAX  8
+#define VALUES_MAX (4 << 20)
+#define HEX	   "0123456789abcdef"
 
 /* ---- writing ---- */
 
@@ -67,6 +70,7 @@ static int record_write(const struct record *record, struct json_object *o)
 	       add(o, "max_ioasids", json_object_new_uint64(record->max_ioasids)) ?:
 	       add(o, "max_registered_bytes",
 		   json_object_new_uint64(record->max_registered_bytes)) ?:
+	       add(o, "linger_seconds", json_object_new_uint64(record->linger_seconds)) ?:
 	       add(o, "closing", json_object_new_boolean(record->closing)) ?:
 	       (record->has_secret ? add(o, "secret", secret_of(record)) : 0);
 }
@@ -199,6 +203,14 @@ static int read_secret(struct json_object *object, struct record *record)
 	return 0;
 }
 
+/* A state that was written before there was a choice has none. */
+static int read_linger(struct json_object *object, struct record *record)
+{
+	if (!json_object_object_get_ex(object, "linger_seconds", NULL))
+		return 0;
+	return read_number(object, "linger_seconds", &record->linger_seconds);
+}
+
 static int record_read(struct json_object *o, struct record *record)
 {
 	struct json_object *closing;
@@ -214,6 +226,7 @@ static int record_read(struct json_object *o, struct record *record)
 		read_sized(o, "key", record->key, sizeof(record->key)) ?:
 		read_number(o, "max_ioasids", &record->max_ioasids) ?:
 		read_number(o, "max_registered_bytes", &record->max_registered_bytes) ?:
+		read_linger(o, record) ?:
 		read_secret(o, record);
 
 	if (!r && (!record->n_ids || !json_object_object_get_ex(o, "closing", &closing) ||
@@ -255,7 +268,13 @@ static int records_read(struct json_object *root, struct record_table *table,
 
 int records_load(int state_fd, struct record_table *ret_table, char problem[CONFIG_PROBLEM_SIZE])
 {
+	const struct json_text_limits limits = {
+		.bytes_max = STATE_MAX,
+		.depth_max = DEPTH_MAX,
+		.values_max = VALUES_MAX,
+	};
 	struct record_table table = {.state_fd = state_fd};
+	char why[JSON_TEXT_PROBLEM_SIZE];
 	AUTO_JSON struct json_object *root = NULL;
 	AUTO_FREE char *text = NULL;
 	size_t length;
@@ -267,9 +286,14 @@ int records_load(int state_fd, struct record_table *ret_table, char problem[CONF
 	}
 	problem[0] = '\0';
 	if (!r) {
-		root = json_tokener_parse(text);
-		r = records_read(root, &table, problem);
+		r = json_text_parse(text, length, &limits, &root, why);
+		if (r > 0) {
+			snprintf(problem, CONFIG_PROBLEM_SIZE, "not a state: %s", why);
+			r = RECORD_E_INVALID;
+		}
 	}
+	if (!r)
+		r = records_read(root, &table, problem);
 	if (r) {
 		records_clear(&table);
 		return r;

@@ -36,17 +36,11 @@ static int read_rootfs(struct bundle *bundle, const char *path)
 	return 0;
 }
 
-int bundle_read(const char *path, struct bundle *ret_bundle)
+int bundle_read_fd(int fd, const char *what, const char *path, struct bundle *ret_bundle)
 {
-	_cleanup_free_ char *file = NULL;
 	struct bundle bundle = {};
-	int r;
+	int r = strict_read(fd, SIZE_LIMIT, what, &bundle.document);
 
-	if (asprintf(&file, "%s/config.json", path) < 0) {
-		file = NULL;
-		return hook_fail(-ENOMEM, "out of memory");
-	}
-	r = strict_read_file(AT_FDCWD, file, SIZE_LIMIT, file, &bundle.document);
 	if (!r)
 		r = read_rootfs(&bundle, path);
 	if (r < 0) {
@@ -55,6 +49,19 @@ int bundle_read(const char *path, struct bundle *ret_bundle)
 	}
 	*ret_bundle = bundle;
 	return 0;
+}
+
+int bundle_read(const char *path, struct bundle *ret_bundle)
+{
+	_cleanup_free_ char *file = NULL;
+	_cleanup_fd_ int fd = -1;
+
+	if (asprintf(&file, "%s/config.json", path) < 0) {
+		file = NULL;
+		return hook_fail(-ENOMEM, "out of memory");
+	}
+	fd = strict_open(AT_FDCWD, file, file);
+	return fd < 0 ? fd : bundle_read_fd(fd, file, path, ret_bundle);
 }
 
 void bundle_deinit(struct bundle *bundle)
@@ -85,9 +92,11 @@ static int add_hook(struct json_object *hook, const char *stage, struct ask *ask
 	if (r < 0 || !is_this_hook(path))
 		return r;
 	r = strict_array(hook, WHAT ": hooks", "args", false, &args);
-	n = args ? json_object_array_length(args) : 0;
-	if (r < 0 || n < 2)
+	if (r < 0)
 		return r;
+	n = args ? json_object_array_length(args) : 0;
+	if (n < 2)
+		return 0;
 	if (n - 2 > WORDS_MAX)
 		return hook_fail(-E2BIG, WHAT ": hooks.%s: more than %d arguments", stage,
 				 WORDS_MAX);

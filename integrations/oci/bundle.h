@@ -16,6 +16,8 @@ struct bundle {
 };
 
 int bundle_read(const char *path, struct bundle *ret_bundle);
+/* The same from a config.json that is open, and is called what; path is the bundle's. */
+int bundle_read_fd(int fd, const char *what, const char *path, struct bundle *ret_bundle);
 void bundle_deinit(struct bundle *bundle);
 /*
  * A container with several CDI names has one call of this hook for each.  The first of them

@@ -15,6 +15,7 @@
 #include "integrations/oci/init.h"
 #include "integrations/oci/lease.h"
 #include "integrations/oci/mount.h"
+#include "integrations/oci/nodes.h"
 #include "integrations/oci/scope.h"
 #include "integrations/oci/state.h"
 
@@ -121,7 +122,7 @@ static int do_all(struct create *c)
 		r = find_record(c);
 	if (r < 0) {
 		/* A record may be another's and is left alone; a folder without one is ours. */
-		if (!c->record.id && folder_is_new(&c->folder))
+		if (folder_is_new(&c->folder))
 			folder_remove(&c->folder);
 		return r;
 	}
@@ -132,6 +133,9 @@ static int do_all(struct create *c)
 		r = lease_claim(c->client, c->folder.name, c->ask, &c->record);
 	if (!r)
 		r = folder_write(&c->folder, &c->record);
+	/* Numbers of nodes are those of their devices for as long as these are claimed. */
+	if (!r)
+		r = nodes_check(&c->bundle, c->ask, "/sys");
 	if (!r)
 		r = show(c);
 	if (r < 0)

@@ -5,25 +5,20 @@
  */
 #include "integrations/oci/fail.h"
 
+#include "integrations/json/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 static char message[2048];
 
-static void make_plain(char *text)
-{
-	for (unsigned char *c = (unsigned char *)text; *c; c++)
-		if (*c < ' ' || *c == 0x7f)
-			*c = '?';
-}
-
 static void store(const char *format, va_list args)
 {
 	if (message[0])
 		return;
 	vsnprintf(message, sizeof(message), format, args);
-	make_plain(message);
+	utf8_make_plain(message);
 }
 
 int hook_fail(int error, const char *format, ...)
@@ -49,7 +44,7 @@ static void add_violations(const struct ioasid_error *error)
 		snprintf(message + n, sizeof(message) - n, "; %s: %s", v->subject, v->description);
 		n = strlen(message);
 	}
-	make_plain(message);
+	utf8_make_plain(message);
 }
 
 int hook_fail_broker(struct ioasid_error *error, const char *format, ...)

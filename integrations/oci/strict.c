@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See strict.h.  json-c reads it; what json-c lets pass is looked for here. */
+/* See strict.h. */
 #include "integrations/oci/strict.h"
 
+#include "integrations/json/json_text.h"
 #include "integrations/oci/fail.h"
 #include "integrations/oci/scope.h"
 
@@ -9,9 +10,10 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define DEPTH_MAX 32
+/* A config.json of runc has 7 levels, and some thousand values with the longest seccomp filter. */
+#define DEPTH_MAX  32
+#define VALUES_MAX 200000
 
-/* *ret_text has a NUL behind its *ret_n bytes. */
 static int read_all(int fd, size_t max, const char *what, char **ret_text, size_t *ret_n)
 {
 	_cleanup_free_ char *text = NULL;
@@ -20,7 +22,7 @@ static int read_all(int fd, size_t max, const char *what, char **ret_text, size_
 	for (;;) {
 		ssize_t got;
 
-		if (n + 1 >= room) {
+		if (n == room) {
 			char *more;
 
 			room = room ? room * 2 : 4096;
@@ -29,7 +31,7 @@ static int read_all(int fd, size_t max, const char *what, char **ret_text, size_
 				return hook_fail(-ENOMEM, "%s: out of memory", what);
 			text = more;
 		}
-		got = read(fd, text + n, room - n - 1);
+		got = read(fd, text + n, room - n);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -40,46 +42,34 @@ static int read_all(int fd, size_t max, const char *what, char **ret_text, size_
 		if (n > max)
 			return hook_fail(-EFBIG, "%s: longer than %zu bytes", what, max);
 	}
-	text[n] = '\0';
 	*ret_text = text;
 	*ret_n = n;
 	text = NULL;
 	return 0;
 }
 
-static void tokener_freep(struct json_tokener **tokener)
-{
-	if (*tokener)
-		json_tokener_free(*tokener);
-}
-
 int strict_read(int fd, size_t max, const char *what, struct json_object **ret_object)
 {
-	__attribute__((cleanup(tokener_freep))) struct json_tokener *tokener = NULL;
+	const struct json_text_limits limits = {
+		.bytes_max = max,
+		.depth_max = DEPTH_MAX,
+		.values_max = VALUES_MAX,
+	};
+	char problem[JSON_TEXT_PROBLEM_SIZE];
 	_cleanup_json_ struct json_object *object = NULL;
 	_cleanup_free_ char *text = NULL;
-	size_t n = 0, end;
+	size_t n = 0;
 	int r = read_all(fd, max, what, &text, &n);
 
 	if (r < 0)
 		return r;
-	if (memchr(text, '\0', n))
-		return hook_fail(-EINVAL, "%s: a NUL byte in it", what);
-	tokener = json_tokener_new_ex(DEPTH_MAX);
-	if (!tokener)
-		return hook_fail(-ENOMEM, "%s: out of memory", what);
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 |
-						JSON_TOKENER_ALLOW_TRAILING_CHARS);
-	/* With the NUL, without which a number at the end would be unfinished. */
-	object = json_tokener_parse_ex(tokener, text, (int)n + 1);
-	end = json_tokener_get_parse_end(tokener);
-	if (!object)
-		return hook_fail(-EINVAL, "%s: no JSON, at byte %zu of %zu: %s", what, end, n,
-				 n ? json_tokener_error_desc(json_tokener_get_error(tokener))
-				   : "it is empty");
-	if (end < n && text[end + strspn(text + end, " \t\r\n")])
-		return hook_fail(-EINVAL, "%s: more text after the JSON value, at byte %zu", what,
-				 end);
+	if (!n)
+		return hook_fail(-EINVAL, "%s: empty", what);
+	r = json_text_parse(text, n, &limits, &object, problem);
+	if (r < 0)
+		return hook_fail(r, "%s: out of memory", what);
+	if (r)
+		return hook_fail(-EINVAL, "%s: %s", what, problem);
 	if (!json_object_is_type(object, json_type_object))
 		return hook_fail(-EINVAL, "%s: expected a JSON object", what);
 	*ret_object = object;
@@ -87,14 +77,19 @@ int strict_read(int fd, size_t max, const char *what, struct json_object **ret_o
 	return 0;
 }
 
+int strict_open(int dirfd, const char *path, const char *what)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	return fd < 0 ? hook_fail(-errno, "%s: %s", what, strerror(errno)) : fd;
+}
+
 int strict_read_file(int dirfd, const char *path, size_t max, const char *what,
 		     struct json_object **ret_object)
 {
-	_cleanup_fd_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	_cleanup_fd_ int fd = strict_open(dirfd, path, what);
 
-	if (fd < 0)
-		return hook_fail(-errno, "%s: %s", what, strerror(errno));
-	return strict_read(fd, max, what, ret_object);
+	return fd < 0 ? fd : strict_read(fd, max, what, ret_object);
 }
 
 static int member(struct json_object *object, const char *what, const char *name, bool required,
@@ -121,11 +116,8 @@ int strict_text(struct json_object *object, const char *what, const char *name, 
 
 	if (r < 0)
 		return r;
-	if (found) {
+	if (found)
 		text = json_object_get_string(found);
-		if (strlen(text) != (size_t)json_object_get_string_len(found))
-			return hook_fail(-EINVAL, "%s: %s: a NUL in it", what, name);
-	}
 	*ret_text = text;
 	return 0;
 }

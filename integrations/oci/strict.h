@@ -3,9 +3,9 @@
 #define IOASID_OCI_STRICT_H
 
 /*
- * JSON read strictly: a bounded text, one value, and members taken by name with their type.
- * Every failure names the document and the member.  What is returned by reference is owned
- * by the document.
+ * A file read strictly as JSON (integrations/json), and its members taken by name with their
+ * type.  Every failure names the document and the place or the member.  What is returned by
+ * reference is owned by the document.
  */
 
 #include <json-c/json.h>
@@ -21,11 +21,12 @@ static inline void json_putp(struct json_object **object)
 
 /* All of the fd, at most max bytes, as one JSON object.  what: "state on stdin", a path. */
 int strict_read(int fd, size_t max, const char *what, struct json_object **ret_object);
-/* The file, opened by its path, by one below dirfd, or -EINVAL with the file's name. */
+/* A file to be read, which no fifo or terminal keeps waiting. */
+int strict_open(int dirfd, const char *path, const char *what);
 int strict_read_file(int dirfd, const char *path, size_t max, const char *what,
 		     struct json_object **ret_object);
 
-/* *ret_text: NULL if absent, which is a failure if it is required.  No NUL inside. */
+/* *ret_text: NULL if absent, which is a failure if it is required. */
 int strict_text(struct json_object *object, const char *what, const char *name, bool required,
 		const char **ret_text);
 /* Between min and max; absent: *ret_number is left as it is. */

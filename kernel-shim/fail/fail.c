@@ -73,8 +73,8 @@ static void fail_ctx_free(struct shim_ctx *ctx)
 }
 
 /* A context of a shim that gives none away is one of the shim's own, and its fd an eventfd. */
-static int fail_ctx_new_delegated(struct shim *shim, const char *owner, int holder, uint64_t bytes,
-				  char *ret_reason, struct shim_ctx **ret_ctx)
+static int fail_ctx_new_delegated(struct shim *shim, const char *owner, int holder, uid_t opener,
+				  uint64_t bytes, char *ret_reason, struct shim_ctx **ret_ctx)
 {
 	const struct shim_ops *inner = state_of(shim)->inner;
 	int r = count(state_of(shim));
@@ -82,7 +82,8 @@ static int fail_ctx_new_delegated(struct shim *shim, const char *owner, int hold
 	if (r)
 		return r;
 	if (inner->ctx_new_delegated)
-		return inner->ctx_new_delegated(shim, owner, holder, bytes, ret_reason, ret_ctx);
+		return inner->ctx_new_delegated(shim, owner, holder, opener, bytes, ret_reason,
+						ret_ctx);
 	return inner->ctx_new(shim, owner, ret_reason, ret_ctx);
 }
 

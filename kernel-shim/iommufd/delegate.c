@@ -31,8 +31,8 @@ static int refuse_delegation(int r, const char *reason, char *ret_reason)
 			      reason[0] ? reason : iommufd_keeper_error(r));
 }
 
-int iommufd_ctx_new_delegated(struct shim *base, const char *owner, int holder, uint64_t bytes,
-			      char *ret_reason, struct shim_ctx **ret_ctx)
+int iommufd_ctx_new_delegated(struct shim *base, const char *owner, int holder, uid_t opener,
+			      uint64_t bytes, char *ret_reason, struct shim_ctx **ret_ctx)
 {
 	struct iommufd_shim *shim = iommufd_shim_of(base);
 	char reason[KEEPER_REASON_MAX] = "";
@@ -47,7 +47,7 @@ int iommufd_ctx_new_delegated(struct shim *base, const char *owner, int holder, 
 	if (r)
 		return r;
 	ctx = iommufd_ctx_of(made);
-	r = shim->sys.context_delegate(shim->sys.user, ctx->id, holder, bytes, reason);
+	r = shim->sys.context_delegate(shim->sys.user, ctx->id, holder, opener, bytes, reason);
 	if (r) {
 		iommufd_ctx_free(made);
 		return r < 0 ? r : refuse_delegation(r, reason, ret_reason);

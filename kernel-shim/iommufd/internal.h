@@ -270,8 +270,8 @@ int iommufd_ctx_new_record(struct shim *shim, struct iommufd_ctx **ret_ctx);
 void iommufd_ctx_free_record(struct iommufd_ctx *ctx);
 
 /* delegate.c */
-int iommufd_ctx_new_delegated(struct shim *shim, const char *owner, int holder, uint64_t bytes,
-			      char *ret_reason, struct shim_ctx **ret_ctx);
+int iommufd_ctx_new_delegated(struct shim *shim, const char *owner, int holder, uid_t opener,
+			      uint64_t bytes, char *ret_reason, struct shim_ctx **ret_ctx);
 int iommufd_ctx_fd(struct shim_ctx *ctx, int *ret_fd);
 int iommufd_holder_end(struct shim *shim, const char *owner, int holder, char *ret_reason);
 /* What can be known of it ends: memory, attachments, objects. */

@@ -132,9 +132,9 @@ static int linux_context_take(void *user, struct keeper_context_id context, int 
 }
 
 static int linux_context_delegate(void *user, struct keeper_context_id context, int pidfd,
-				  uint64_t bytes, char *ret_reason)
+				  uid_t opener, uint64_t bytes, char *ret_reason)
 {
-	return keeper_context_delegate(user, context, pidfd, bytes, ret_reason);
+	return keeper_context_delegate(user, context, pidfd, opener, bytes, ret_reason);
 }
 
 static int linux_holder_end(void *user, const char *owner, int pidfd, char *ret_reason)

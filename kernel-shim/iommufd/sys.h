@@ -37,7 +37,7 @@ struct iommufd_sys {
 			    struct keeper_context_id *ret_context);
 	int (*context_take)(void *user, struct keeper_context_id context, int *ret_fd);
 	int (*context_delegate)(void *user, struct keeper_context_id context, int pidfd,
-				uint64_t bytes, char *ret_reason);
+				uid_t opener, uint64_t bytes, char *ret_reason);
 	int (*holder_end)(void *user, const char *owner, int pidfd, char *ret_reason);
 	int (*claim)(void *user, struct keeper_context_id context, const char *const *addresses,
 		     size_t n, char *ret_reason, int *ret_fds);

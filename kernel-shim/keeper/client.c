@@ -309,12 +309,13 @@ int keeper_context_take(struct keeper *keeper, struct keeper_context_id context,
 }
 
 int keeper_context_delegate(struct keeper *keeper, struct keeper_context_id context, int pidfd,
-			    uint64_t bytes, char *ret_reason)
+			    uid_t opener, uint64_t bytes, char *ret_reason)
 {
 	struct keeper_request request = {
 		.op = KEEPER_OP_CONTEXT_DELEGATE,
 		.context = context.value,
 		.bytes = bytes,
+		.uid = opener,
 	};
 	struct keeper_reply reply;
 	int r = call(keeper, &request, pidfd, &reply, NULL);

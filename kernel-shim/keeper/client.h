@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct keeper;
 
@@ -101,11 +102,12 @@ int keeper_context_take(struct keeper *keeper, struct keeper_context_id context,
 /*
  * The context, in which nothing was made yet, is for a process: what it pins counts for the
  * process that maps it, and this one may lock so many bytes (RLIMIT_MEMLOCK), not 0, whatever
- * its limit was.  Of a uid that the keeper may end only.  NOT_FOUND: no such context, or the
+ * its limit was.  Only one that the keeper may end, and that opener, who named it, could end by
+ * itself: of the same real uid, or opener is root.  NOT_FOUND: no such context, or the
  * process has ended; FORBIDDEN, BUSY, UNSUPPORTED.
  */
 int keeper_context_delegate(struct keeper *keeper, struct keeper_context_id context, int pidfd,
-			    uint64_t bytes, char *ret_reason);
+			    uid_t opener, uint64_t bytes, char *ret_reason);
 /*
  * Ends such a process by SIGKILL; 0: it was sent, or the process has ended already.  owner: for
  * whom, in the log.  FORBIDDEN: not of a uid that the keeper may end.  UNSUPPORTED.

@@ -5,11 +5,11 @@
 #include "config_space.h"
 #include "host_use.h"
 #include "log.h"
+#include "reason.h"
 #include "wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,24 +22,13 @@ static void device_path(host_path path, const char *address, const char *leaf)
 		 leaf);
 }
 
-static int __attribute__((format(printf, 3, 4)))
-refuse(char *ret_reason, int error, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(ret_reason, KEEPER_REASON_MAX, format, args);
-	va_end(args);
-	return error;
-}
-
 /* The process being out of something says nothing about the device. */
 static int unsupported(char *ret_reason, const struct function *function, const char *what, int r)
 {
 	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)
 		return r;
-	return refuse(ret_reason, KEEPER_E_UNSUPPORTED, "%s: %s: %s", function->address, what,
-		      strerror(-r));
+	return reason_refuse(ret_reason, KEEPER_E_UNSUPPORTED, "%s: %s: %s", function->address,
+			     what, strerror(-r));
 }
 
 static int driver_now(const struct host *host, const char *address, char *ret_driver)
@@ -93,15 +82,15 @@ static int group_of(const struct host *host, struct function *function, char *re
 	if (r < 0)
 		return r;
 	if (!*name || strspn(name, "0123456789") != strlen(name) || strlen(name) > 9)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED, "%s is behind no IOMMU",
-			      function->address);
+		return reason_refuse(ret_reason, KEEPER_E_UNSUPPORTED, "%s is behind no IOMMU",
+				     function->address);
 	function->group = atoi(name);
 	ret_group->n = 0;
 	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%s/devices", name);
 	r = host_each(host, path, visit_member, ret_group);
 	if (r == -E2BIG)
-		return refuse(ret_reason, KEEPER_E_FORBIDDEN,
-			      "the group of %s has too many members", function->address);
+		return reason_refuse(ret_reason, KEEPER_E_FORBIDDEN,
+				     "the group of %s has too many members", function->address);
 	return r;
 }
 
@@ -117,17 +106,17 @@ int function_inspect(const struct host *host, const char *address, char *ret_rea
 	snprintf(function.address, sizeof(function.address), "%s", address);
 	r = class_of(host, address, &class);
 	if (r == -ENOENT)
-		return refuse(ret_reason, KEEPER_E_NOT_FOUND, "the host has no %s", address);
+		return reason_refuse(ret_reason, KEEPER_E_NOT_FOUND, "the host has no %s", address);
 	if (r < 0)
 		return r;
 	if (class >> 8 == 0x06)
-		return refuse(ret_reason, KEEPER_E_FORBIDDEN, "%s is a bridge", address);
+		return reason_refuse(ret_reason, KEEPER_E_FORBIDDEN, "%s is a bridge", address);
 	r = host_use(host, address, true, use);
 	if (r < 0)
 		return r;
 	if (*use)
-		return refuse(ret_reason, KEEPER_E_FORBIDDEN, "%s: %.*s", address,
-			      KEEPER_REASON_MAX - KEEPER_PCI_MAX, use);
+		return reason_refuse(ret_reason, KEEPER_E_FORBIDDEN, "%s: %.*s", address,
+				     KEEPER_REASON_MAX - KEEPER_PCI_MAX, use);
 	r = group_of(host, &function, ret_reason, ret_group);
 	if (!r)
 		r = driver_now(host, address, function.driver);
@@ -143,7 +132,7 @@ int function_inspect(const struct host *host, const char *address, char *ret_rea
 		function.override[0] = '\0';
 	r = host_exists(host, "/sys/bus/pci/drivers/" VFIO_PCI);
 	if (r == 0)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED, VFIO_PCI " is not loaded");
+		return reason_refuse(ret_reason, KEEPER_E_UNSUPPORTED, VFIO_PCI " is not loaded");
 	if (r < 0)
 		return r;
 	*ret_function = function;
@@ -217,8 +206,8 @@ int function_take(const struct host *host, const struct function *function, char
 	if (r < 0)
 		return r;
 	if (strcmp(driver, VFIO_PCI) != 0)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED, "%s: " VFIO_PCI " does not take it",
-			      function->address);
+		return reason_refuse(ret_reason, KEEPER_E_UNSUPPORTED,
+				     "%s: " VFIO_PCI " does not take it", function->address);
 	return 0;
 }
 
@@ -289,17 +278,17 @@ int function_is_quiet(const struct host *host, const struct function *function, 
 	r = host_bind(host, cdev, iommu);
 	/* EBUSY: through the group of the older interface, or the group has another driver. */
 	if (r == -EINVAL || r == -EBUSY)
-		return refuse(ret_reason, KEEPER_E_BUSY,
-			      "%s: a program still has it open, or a "
-			      "driver its IOMMU group",
-			      function->address);
+		return reason_refuse(ret_reason, KEEPER_E_BUSY,
+				     "%s: a program still has it open, or a "
+				     "driver its IOMMU group",
+				     function->address);
 	/* Whoever had it bound would be told of before (EINVAL). */
 	if (r == -EPERM && giving_back)
 		return 0;
 	if (r == -EPERM)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED,
-			      "%s: no interrupt remapping, or a companion has a driver",
-			      function->address);
+		return reason_refuse(ret_reason, KEEPER_E_UNSUPPORTED,
+				     "%s: no interrupt remapping, or a companion has a driver",
+				     function->address);
 	return r < 0 ? unsupported(ret_reason, function, "iommufd", r) : 0;
 }
 

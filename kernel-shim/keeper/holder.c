@@ -3,23 +3,12 @@
 #include "holder.h"
 
 #include "log.h"
+#include "reason.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-static int __attribute__((format(printf, 3, 4)))
-refuse(char *ret_reason, int error, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(ret_reason, KEEPER_REASON_MAX, format, args);
-	va_end(args);
-	return error;
-}
 
 static bool is_named(const struct host *host, uid_t uid)
 {
@@ -30,53 +19,64 @@ static bool is_named(const struct host *host, uid_t uid)
 }
 
 /* -ESRCH: it has ended. */
-static int examine(const struct host *host, int pidfd, char *ret_reason, pid_t *ret_pid)
+static int examine(const struct host *host, int pidfd, char *ret_reason, pid_t *ret_pid,
+		   uid_t *ret_uid)
 {
 	uid_t uid;
 	pid_t pid;
 	int r = host->ops->process(host->data, pidfd, &pid, &uid);
 
 	if (r == -ENOTTY || r == -EINVAL || r == -ENOSYS)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED,
-			      "the kernel does not say whose a process is (PIDFD_GET_INFO, Linux "
-			      "6.13)");
+		return reason_refuse(
+			ret_reason, KEEPER_E_UNSUPPORTED,
+			"the kernel does not say whose a process is (PIDFD_GET_INFO, Linux "
+			"6.13)");
 	if (r < 0)
 		return r;
 	if (!is_named(host, uid))
-		return refuse(ret_reason, KEEPER_E_FORBIDDEN,
-			      "process %d is of uid %u, which the keeper may not end (--holder)",
-			      pid, uid);
+		return reason_refuse(
+			ret_reason, KEEPER_E_FORBIDDEN,
+			"process %d is of uid %u, which the keeper may not end (--holder)", pid,
+			uid);
 	*ret_pid = pid;
+	*ret_uid = uid;
 	return 0;
 }
 
-int holder_bind(const struct host *host, int pidfd, int iommu, uint64_t bytes, char *ret_reason)
+int holder_bind(const struct host *host, int pidfd, uid_t opener, int iommu, uint64_t bytes,
+		char *ret_reason)
 {
 	pid_t pid;
-	int r = examine(host, pidfd, ret_reason, &pid);
+	uid_t uid;
+	int r = examine(host, pidfd, ret_reason, &pid, &uid);
 
 	if (r == -ESRCH)
-		return refuse(ret_reason, KEEPER_E_NOT_FOUND, "the process has ended");
+		return reason_refuse(ret_reason, KEEPER_E_NOT_FOUND, "the process has ended");
 	if (r)
 		return r;
+	if (opener && uid != opener)
+		return reason_refuse(
+			ret_reason, KEEPER_E_FORBIDDEN,
+			"process %d is of uid %u: uid %u, which names it, could not end it", pid,
+			uid, opener);
 	r = host->ops->count_by_process(host->data, iommu);
 	if (r == -EBUSY)
-		return refuse(ret_reason, KEEPER_E_BUSY,
-			      "something has been made in the context already");
+		return reason_refuse(ret_reason, KEEPER_E_BUSY,
+				     "something has been made in the context already");
 	if (r < 0)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED,
-			      "the kernel does not count pinned pages by process: %s",
-			      strerror(-r));
+		return reason_refuse(ret_reason, KEEPER_E_UNSUPPORTED,
+				     "the kernel does not count pinned pages by process: %s",
+				     strerror(-r));
 	/*
 	 * By number: there is no call that takes a pidfd.  The process is alive a moment ago, and
 	 * numbers come again after all others.
 	 */
 	r = host->ops->limit_memlock(host->data, pid, bytes);
 	if (r == -ESRCH)
-		return refuse(ret_reason, KEEPER_E_NOT_FOUND, "the process has ended");
+		return reason_refuse(ret_reason, KEEPER_E_NOT_FOUND, "the process has ended");
 	if (r < 0)
-		return refuse(ret_reason, KEEPER_E_UNSUPPORTED, "RLIMIT_MEMLOCK of process %d: %s",
-			      pid, strerror(-r));
+		return reason_refuse(ret_reason, KEEPER_E_UNSUPPORTED,
+				     "RLIMIT_MEMLOCK of process %d: %s", pid, strerror(-r));
 	keeper_log(LOG_INFO, "process %d may lock %" PRIu64 " bytes", pid, bytes);
 	return 0;
 }
@@ -84,7 +84,8 @@ int holder_bind(const struct host *host, int pidfd, int iommu, uint64_t bytes, c
 int holder_end(const struct host *host, int pidfd, char *ret_reason)
 {
 	pid_t pid;
-	int r = examine(host, pidfd, ret_reason, &pid);
+	uid_t uid;
+	int r = examine(host, pidfd, ret_reason, &pid, &uid);
 
 	if (!r)
 		r = host->ops->end(host->data, pidfd);

@@ -15,11 +15,15 @@
 #include "host.h"
 
 /*
+ * opener: whom the process was named by, who could end it by itself: its uid is the same, or it is
+ * root.  Else a tenant could have another one's process limited, and ended with its own lease.
+ *
  * The context counts what it pins for the process that maps it, and this process may lock so
  * many bytes, whatever its limit was.  Nothing may have been made in the context before.
  * FORBIDDEN, NOT_FOUND: the process has ended, BUSY: something has been made, UNSUPPORTED.
  */
-int holder_bind(const struct host *host, int pidfd, int iommu, uint64_t bytes, char *ret_reason);
+int holder_bind(const struct host *host, int pidfd, uid_t opener, int iommu, uint64_t bytes,
+		char *ret_reason);
 /* SIGKILL; 0 also for one that has ended.  FORBIDDEN, UNSUPPORTED. */
 int holder_end(const struct host *host, int pidfd, char *ret_reason);
 

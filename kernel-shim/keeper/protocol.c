@@ -19,6 +19,8 @@ struct wire_request {
 	char name[KEEPER_NAME_MAX];
 	char addresses[KEEPER_DEVICES_MAX][KEEPER_PCI_MAX];
 	uint64_t bytes;
+	uint32_t uid;
+	uint32_t reserved;
 };
 
 struct wire_reply {
@@ -61,7 +63,7 @@ static const struct rule {
 	enum use context;
 	enum use name;
 	bool owner;
-	bool bytes;
+	bool bytes; /* and uid, which may be 0 */
 	uint8_t min_addresses;
 	uint8_t max_addresses;
 	uint8_t fds;	   /* with the request */
@@ -191,6 +193,7 @@ int keeper_request_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 	request.n_addresses = le16toh(wire.n_addresses);
 	request.context = le64toh(wire.context);
 	request.bytes = le64toh(wire.bytes);
+	request.uid = le32toh(wire.uid);
 	memcpy(request.owner, wire.owner, sizeof(wire.owner));
 	memcpy(request.name, wire.name, sizeof(wire.name));
 	memcpy(request.addresses, wire.addresses, sizeof(wire.addresses));
@@ -199,7 +202,7 @@ int keeper_request_parse(const uint8_t *bytes, size_t size, size_t n_fds,
 	    request.n_addresses > rule->max_addresses)
 		return -EPROTO;
 	if (!use_is_kept(rule->context, request.context != 0) ||
-	    rule->bytes != (request.bytes != 0))
+	    rule->bytes != (request.bytes != 0) || (request.uid && !rule->bytes) || wire.reserved)
 		return -EPROTO;
 	if (rule->owner ? !owner_is_valid(request.owner)
 			: !is_zero(request.owner, sizeof(request.owner)))
@@ -222,6 +225,7 @@ void keeper_request_build(const struct keeper_request *request,
 		.n_addresses = htole16(request->n_addresses),
 		.context = htole64(request->context),
 		.bytes = htole64(request->bytes),
+		.uid = htole32(request->uid),
 	};
 
 	memcpy(wire.magic, magic, sizeof(magic));

@@ -14,7 +14,7 @@
 #define KEEPER_VERSION	    3
 #define KEEPER_PCI_MAX	    16 /* "0000:3b:00.0" and zeroes, on the wire */
 #define KEEPER_DRIVER_MAX   32
-#define KEEPER_REQUEST_SIZE 1368
+#define KEEPER_REQUEST_SIZE 1376
 #define KEEPER_REPLY_SIZE   448
 
 /* On the wire; 0 is none. */
@@ -48,6 +48,7 @@ struct keeper_request {
 	char name[KEEPER_NAME_MAX];
 	char addresses[KEEPER_DEVICES_MAX][KEEPER_PCI_MAX];
 	uint64_t bytes;
+	uint32_t uid;
 };
 
 struct keeper_reply {

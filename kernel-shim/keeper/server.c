@@ -72,8 +72,8 @@ static int execute(const struct server_config *config, struct exchange *exchange
 	case KEEPER_OP_EXAMINE:
 		return function_examine(config->host, request->addresses[0], &reply->device);
 	case KEEPER_OP_CONTEXT_DELEGATE:
-		return vault_context_delegate(vault, request->context, *fd, request->bytes,
-					      reply->reason);
+		return vault_context_delegate(vault, request->context, *fd, request->uid,
+					      request->bytes, reply->reason);
 	case KEEPER_OP_HOLDER_END:
 		return holder_end(config->host, *fd, reply->reason);
 	case KEEPER_OP_FD_HOLD:

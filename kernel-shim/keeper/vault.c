@@ -239,15 +239,15 @@ int vault_context_take(struct vault *vault, uint64_t id, int *ret_fd)
 }
 
 /* On a copy: the kernel and a process are asked without the lock. */
-int vault_context_delegate(struct vault *vault, uint64_t id, int pidfd, uint64_t bytes,
-			   char *ret_reason)
+int vault_context_delegate(struct vault *vault, uint64_t id, int pidfd, uid_t opener,
+			   uint64_t bytes, char *ret_reason)
 {
 	__attribute__((cleanup(close_fd))) int fd = -1;
 	int r = vault_context_take(vault, id, &fd);
 
 	if (r == KEEPER_E_NOT_FOUND)
 		snprintf(ret_reason, KEEPER_REASON_MAX, "no context %" PRIu64, id);
-	return r ?: holder_bind(vault->config.host, pidfd, fd, bytes, ret_reason);
+	return r ?: holder_bind(vault->config.host, pidfd, opener, fd, bytes, ret_reason);
 }
 
 /* ---- held fds ---- */

@@ -49,8 +49,8 @@ int vault_context_close(struct vault *vault, uint64_t context, char *ret_reason)
 int vault_context_next(struct vault *vault, uint64_t after, uint64_t *ret_context);
 int vault_context_take(struct vault *vault, uint64_t context, int *ret_fd);
 /* See holder_bind(). */
-int vault_context_delegate(struct vault *vault, uint64_t context, int pidfd, uint64_t bytes,
-			   char *ret_reason);
+int vault_context_delegate(struct vault *vault, uint64_t context, int pidfd, uid_t opener,
+			   uint64_t bytes, char *ret_reason);
 
 int vault_claim(struct vault *vault, uint64_t context, const char (*addresses)[KEEPER_PCI_MAX],
 		size_t n, char *ret_reason, int *ret_fds);

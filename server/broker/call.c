@@ -50,6 +50,19 @@ void call_settle_key(struct broker_call *call)
 	key_entry_keep(call->keys, entry, bytes, n);
 }
 
+void call_act_for(struct broker_call *call, struct tenant *tenant)
+{
+	struct tenant *before = call->tenant;
+
+	if (tenant)
+		tenant->n_calls++;
+	call->tenant = tenant;
+	if (before) {
+		before->n_calls--;
+		tenant_collect(before);
+	}
+}
+
 void call_end(struct broker_call *call, int code)
 {
 	struct lease *lease = call->lease;
@@ -111,6 +124,7 @@ void call_end(struct broker_call *call, int code)
 		lease = NULL;
 	/* A refused request has changed nothing: the lease made for it goes again. */
 	unused = code != OUTCOME_OK && call->made_lease;
+	call_act_for(call, NULL);
 	scratch_deinit(&call->scratch);
 	free(call);
 	if (lease) {
@@ -322,7 +336,7 @@ static int call_find_tenant(struct broker_call *call)
 		if (path[0] && strcmp(path, s->tenant->path))
 			return refuse(call, OUTCOME_ROLE_FORBIDDEN,
 				      "scope.tenant: only an agent may name another tenant");
-		call->tenant = s->tenant;
+		call_act_for(call, s->tenant);
 		return OUTCOME_OK;
 	}
 	if (!path[0]) {
@@ -336,7 +350,7 @@ static int call_find_tenant(struct broker_call *call)
 		return refuse(call, OUTCOME_ROLE_FORBIDDEN,
 			      "scope.tenant: \"%s\" is not in the caller's subtree \"%s\"", path,
 			      s->tenant->path);
-	call->tenant = tenant_find(call->broker, path);
+	call_act_for(call, tenant_find(call->broker, path));
 	if (!call->tenant)
 		return refuse(call, OUTCOME_NOT_FOUND, "scope.tenant: no tenant \"%s\"", path);
 	return OUTCOME_OK;

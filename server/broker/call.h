@@ -114,6 +114,8 @@ struct broker_call {
  * charges back, lets the next call of the lease go.  The call is gone afterwards.
  */
 void call_end(struct broker_call *call, int code);
+/* Sets call->tenant, which exists until the call has ended.  NULL: none any more. */
+void call_act_for(struct broker_call *call, struct tenant *tenant);
 /*
  * Remembers the answer under the call's key, if it has one: call->response is complete and
  * the request had its effect.  Done by call_end() at the latest.

@@ -305,8 +305,8 @@ int lease_context(struct lease *lease, char *ret_reason, struct shim_ctx **ret_c
 	int r = 0;
 
 	if (!lease->ctx && d)
-		r = shim_ctx_new_delegated(shim, path, d->holder, d->bytes, ret_reason,
-					   &lease->ctx);
+		r = shim_ctx_new_delegated(shim, path, d->holder, lease->opener.uid, d->bytes,
+					   ret_reason, &lease->ctx);
 	else if (!lease->ctx)
 		r = shim_ctx_new(shim, path, ret_reason, &lease->ctx);
 	if (r)

@@ -169,7 +169,7 @@ int rpc_set_limits(struct broker_call *call)
 			   0, NULL, "%s: %llu, was %llu", q->limits[i]->resource,
 			   (unsigned long long)q->limits[i]->amount,
 			   (unsigned long long)before[resources[i]]);
-	call->tenant = t;
+	call_act_for(call, t);
 	call->note = "limits";
 	return OUTCOME_OK;
 }
@@ -236,7 +236,7 @@ int rpc_drain_tenant(struct broker_call *call)
 		t->closes_leases = was_closing;
 		return r;
 	}
-	call->tenant = t;
+	call_act_for(call, t);
 	call->note = q->drain ? "drain" : "end of drain";
 	event_emit(call->broker, IOASID__V1__EVENT_TYPE__EVENT_TYPE_TENANT_DRAINED, t, NULL, 0,
 		   NULL, "%s", call->note);

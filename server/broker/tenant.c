@@ -138,9 +138,14 @@ int tenant_ensure(struct broker *broker, const char *path, struct tenant **ret_t
 	return 0;
 }
 
+static bool tenant_is_idle(const struct tenant *t)
+{
+	return !t->n_children && !t->n_sessions && !t->n_leases && !t->n_charges && !t->n_calls;
+}
+
 static void tenant_destroy(struct tenant *t)
 {
-	assert(!t->n_children && !t->n_sessions && !t->n_leases && !t->n_charges);
+	assert(tenant_is_idle(t));
 	assert(RB_EMPTY(&t->leases));
 	if (t->parent)
 		t->parent->n_children--;
@@ -153,8 +158,7 @@ static void tenant_destroy(struct tenant *t)
 
 void tenant_collect(struct tenant *tenant)
 {
-	while (tenant && !tenant->policy && !tenant->n_children && !tenant->n_sessions &&
-	       !tenant->n_leases && !tenant->n_charges) {
+	while (tenant && !tenant->policy && tenant_is_idle(tenant)) {
 		struct tenant *parent = tenant->parent;
 
 		tenant_destroy(tenant);
@@ -194,7 +198,7 @@ static void tenants_drop_orphans(struct broker *broker)
 		if (t->policy)
 			continue;
 		tenant_apply(t, NULL, &refusal);
-		if (!t->n_children && !t->n_sessions && !t->n_leases && !t->n_charges)
+		if (tenant_is_idle(t))
 			tenant_destroy(t);
 	}
 }

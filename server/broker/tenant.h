@@ -18,7 +18,7 @@ RB_HEAD(tenant_tree, tenant);
 
 /*
  * The live side of a tenant of the policy: counters and leases.  Exists while the policy
- * has it, or anything is charged to it or below.
+ * has it, anything is charged to it or below, or a call acts for it.
  */
 struct tenant {
 	RB_ENTRY(tenant) node; /* broker->tenants, by path */
@@ -33,6 +33,7 @@ struct tenant {
 	unsigned n_sessions;
 	unsigned n_leases;
 	uint64_t n_charges; /* charges that name this tenant */
+	uint64_t n_calls;   /* calls under way that act for it; an agent's watch has nothing else */
 	size_t check_index; /* of rpc_check.c, during one pass */
 	bool draining;	    /* by an admin */
 	bool closes_leases; /* ... who ended its leases with it */

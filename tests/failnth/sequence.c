@@ -352,6 +352,23 @@ static int step_take_foreign(struct run *run)
 	return take(run, &peer_blue);
 }
 
+static int open_ticket(struct run *run, struct broker_session *session,
+		       Ioasid__V1__TicketPurpose purpose)
+{
+	Ioasid__V1__OpenTicketRequest m = IOASID__V1__OPEN_TICKET_REQUEST__INIT;
+	Ioasid__V1__OpenTicketResponse *response;
+	int code;
+
+	m.purpose = purpose;
+	code = call(run, session, B "OpenTicket", &m);
+	if (code != OK)
+		return code;
+	response = RESPONSE(run, open_ticket);
+	memcpy(run->ticket, response->ticket.data, sizeof(run->ticket));
+	FREE_RESPONSE(response);
+	return code;
+}
+
 /* Takes the fd over. */
 static int give(struct run *run, int fd)
 {
@@ -392,18 +409,7 @@ static int step_holder_goes(struct run *run)
 
 static int step_open_process_ticket(struct run *run)
 {
-	Ioasid__V1__OpenTicketRequest m = IOASID__V1__OPEN_TICKET_REQUEST__INIT;
-	Ioasid__V1__OpenTicketResponse *response;
-	int code;
-
-	m.purpose = IOASID__V1__TICKET_PURPOSE__TICKET_PURPOSE_PROCESS;
-	code = call(run, run->red, B "OpenTicket", &m);
-	if (code != OK)
-		return code;
-	response = RESPONSE(run, open_ticket);
-	memcpy(run->ticket, response->ticket.data, sizeof(run->ticket));
-	FREE_RESPONSE(response);
-	return code;
+	return open_ticket(run, run->red, IOASID__V1__TICKET_PURPOSE__TICKET_PURPOSE_PROCESS);
 }
 
 static int step_give_process(struct run *run)
@@ -486,25 +492,9 @@ static int step_close_delegated(struct run *run)
 
 /* ---- memory ---- */
 
-static int open_ticket(struct run *run, struct broker_session *session)
-{
-	Ioasid__V1__OpenTicketRequest m = IOASID__V1__OPEN_TICKET_REQUEST__INIT;
-	Ioasid__V1__OpenTicketResponse *response;
-	int code;
-
-	m.purpose = IOASID__V1__TICKET_PURPOSE__TICKET_PURPOSE_MEMORY;
-	code = call(run, session, B "OpenTicket", &m);
-	if (code != OK)
-		return code;
-	response = RESPONSE(run, open_ticket);
-	memcpy(run->ticket, response->ticket.data, sizeof(run->ticket));
-	FREE_RESPONSE(response);
-	return code;
-}
-
 static int step_open_ticket(struct run *run)
 {
-	return open_ticket(run, run->red);
+	return open_ticket(run, run->red, IOASID__V1__TICKET_PURPOSE__TICKET_PURPOSE_MEMORY);
 }
 
 static int step_give(struct run *run)

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * container [BYTES]
+ * container [BYTES [NODE]]
  *
  * The program of a container that was given a lease with one device ($IOASID_SOCKET,
  * $IOASID_LEASE_FILE): it has no privilege, no device node and no policy of its own.  It drives
  * the device, an edu, in memory that it maps, and beyond it, where nothing may arrive; BYTES more
- * memory than it may register is refused.  Then it says "ready" and stays, with everything in
- * use, until it is killed.
+ * memory than it may register is refused.  NODE is its device's, which the container was given: it
+ * can be opened and does nothing, as the descriptor that works is the broker's.  Then it says
+ * "ready" and stays, with everything in use, until it is killed.
  */
 #include "edu.h"
 #include "report.h"
 
 #include <fcntl.h>
 #include <ioasid.h>
+#include <linux/vfio.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -152,6 +155,19 @@ static void register_too_much(struct program *p, size_t length)
 	close(fd);
 }
 
+static void try_node(const char *path)
+{
+	struct vfio_device_info info = {.argsz = sizeof(info)};
+	int fd = open(path, O_RDWR | O_CLOEXEC), r;
+
+	report(fd >= 0, "the device's node can be opened", strerror(errno));
+	errno = 0;
+	r = ioctl(fd, VFIO_DEVICE_GET_INFO, &info);
+	report(r < 0 && errno == EINVAL, "and does nothing: it is bound to no context",
+	       r < 0 ? strerror(errno) : "it does");
+	/* It is left open: that must not keep the device from the next lease. */
+}
+
 int main(int argc, char **argv)
 {
 	struct program p = {.memfd = -1};
@@ -161,6 +177,8 @@ int main(int argc, char **argv)
 	move(&p);
 	if (argc > 1)
 		register_too_much(&p, (size_t)strtoull(argv[1], NULL, 0));
+	if (argc > 2)
+		try_node(argv[2]);
 	puts("ready");
 	fflush(stdout);
 	pause();

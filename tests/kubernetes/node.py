@@ -21,6 +21,8 @@ from support.status import Refused as BrokerRefused  # noqa: E402
 import kubelet as kubelet_module  # noqa: E402
 
 IOAS, NIC, NVME = "ioasid.io/ioas", "ioasid.io/nic", "ioasid.io/nvme"
+# One more device than a container may have.
+ACC, N_ACC = "ioasid.io/acc", 65
 
 
 class Peer:
@@ -62,6 +64,9 @@ class Node:
             policy = json.load(f)
         with open(os.path.join(HERE, "topology.json")) as f:
             topology = json.load(f)
+        topology["devices"] += [
+            {"address": "0000:%02x:00.0" % (0x10 + i), "vendor_device": "8086:0b25",
+             "class": "088000", "iommu": "dmar0", "group": 100 + i} for i in range(N_ACC)]
         self.server = Server(build, policy, topology, slow)
         for name in ("acme-web", "acme-store"):
             self.server.arguments += ["--listen", "%s=%s:0666" % (name, self.server.socket(name))]
@@ -84,6 +89,7 @@ class Node:
                 {"name": IOAS, "ioas": 8},
                 {"name": NIC, "match": {"class": "02"}},
                 {"name": NVME, "match": {"vendor_device": "144d:*"}},
+                {"name": ACC, "match": {"class": "0880"}},
             ],
         }
         self.process = None

@@ -131,11 +131,11 @@ static int mock_context_take(void *user, struct keeper_context_id context, int *
 }
 
 static int mock_context_delegate(void *user, struct keeper_context_id context, int pidfd,
-				 uint64_t bytes, char *ret_reason)
+				 uid_t opener, uint64_t bytes, char *ret_reason)
 {
 	struct mock_sys *m = user;
 
-	return m->real.context_delegate(m->real.user, context, pidfd, bytes, ret_reason);
+	return m->real.context_delegate(m->real.user, context, pidfd, opener, bytes, ret_reason);
 }
 
 static int mock_holder_end(void *user, const char *owner, int pidfd, char *ret_reason)

@@ -182,6 +182,23 @@ class Reload(Case):
             self.assertLess(time.monotonic(), end, "the orphan did not go")
             time.sleep(0.02)
 
+    def test_dropped_tenant_that_an_agent_watches(self):
+        """The call is all that refers to it, and needs it until its own end."""
+        stream = self.connect(policy.AGENT, "agents").watch("WatchEvents", tenant="org/d",
+                                                            timeout=60 * self.slow)
+        self.assertIsNone(stream.next(0.2))
+        changed = policy.default()
+        del changed["tenants"]["org/d"]
+        changed["identities"] = [i for i in changed["identities"] if i.get("tenant") != "org/d"]
+        self.assertEqual(list(self.write(changed).orphaned), ["org/d"])
+        orphan, = (t for t in self.admin.ListTenants().tenants if t.path == "org/d")
+        self.assertTrue(orphan.orphaned)
+        stream.cancel()
+        end = time.monotonic() + 5 * self.slow
+        while any(t.path == "org/d" for t in self.admin.ListTenants().tenants):
+            self.assertLess(time.monotonic(), end, "the orphan did not go")
+            time.sleep(0.02)
+
     def test_dropped_tenant_that_comes_back(self):
         ioasid = self.alloc(self.a)
         changed = policy.default()

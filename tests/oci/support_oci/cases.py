@@ -12,27 +12,35 @@ import time
 import unittest
 
 from .cdi import Cdi
+from .cdi_watch import CdiWatch
 from .container import Container
 from .direct import Direct
-from .host import ALONE, ALONE_2, GROUP, Host, many_devices
+from .faults import Faults
+from .host import ALONE, ALONE_2, GROUP, Host, many_devices, may_lock_all
 from .podman import Podman
+from .rootless import Rootless
 
 BUILD = None
 MANY = 20
+CGROUPS = None
 
 
-def configure(build, many):
-    global BUILD, MANY
-    BUILD, MANY = build, many
+def configure(build, many, cgroups):
+    global BUILD, MANY, CGROUPS
+    BUILD, MANY, CGROUPS = build, many, cgroups
 
 
 class Case(unittest.TestCase):
-    runtime = None
+    runtime = cgroups = None
     host = None
 
     @classmethod
     def setUpClass(cls):
-        cls.host = Host(BUILD)
+        cls.host = cls.make_host(BUILD)
+
+    @classmethod
+    def make_host(cls, build):
+        return Host(build)
 
     @classmethod
     def tearDownClass(cls):
@@ -83,6 +91,55 @@ class Basic:
     def test_group(self):
         code, out, err = self.run_tenant("group", ",".join(GROUP), "1")
         self.assertEqual((code, out, err), (0, "turn 1: %s %s\n" % GROUP, ""))
+
+
+class Prestart:
+    """The stage that createRuntime came after, and that old callers still name."""
+
+    def prestart(self, name, annotations, **more):
+        return self.container(name, ["/bin/tenant", "1"], annotations, stage="prestart", **more)
+
+    def test_prestart(self):
+        container = self.prestart("pre", {"tenant": "org/a", "devices": ALONE})
+        self.assertEqual(container.run(), (0, "turn 1: %s\n" % ALONE, ""))
+        self.assertEqual(self.host.folders(), [])
+
+    def test_lease_ends_with_the_init(self):
+        """The pid is the host's there, too."""
+        container = self.container("pre-crash", ["/bin/tenant", "0"],
+                                   {"tenant": "org/a", "devices": ALONE}, stage="prestart",
+                                   poststop=False)
+        self.assertEqual(container.start(), (0, ""))
+        container.wait_for("turn 1:")
+        folder, = self.host.folders()
+        with open(os.path.join(self.host.state, folder, "hook.json"), encoding="utf-8") as f:
+            self.assertEqual(json.load(f)["pid"], container.pid())
+        container.kill_init()
+        self.assertEqual(self.host.wait_idle(folders=False), {})
+        container.delete()
+        self.assertEqual(self.prestart("pre-tidy", {"tenant": "org/a"}).run(),
+                         (0, "turn 1:\n", ""))
+
+    def test_calls_ask_together(self):
+        calls = [("--tenant", "org/a", "--device", device) for device in GROUP]
+        container = self.prestart("pre-group", {}, calls=calls)
+        self.assertEqual(container.run(), (0, "turn 1: %s %s\n" % GROUP, ""))
+
+    def test_refused(self):
+        code, out, err = self.prestart("pre-no", {"tenant": "lab/c"}, poststop=False).run()
+        self.assertEqual((code != 0, out, err.count("ioasid-oci-hook:")), (True, "", 1), err)
+        self.assertIn("ioasid-oci-hook: tenant lab/c: no lease for the container: ", err)
+        self.assertEqual(self.host.wait_idle(), {})
+
+    def test_both_stages(self):
+        """A caller that names both, as they are the same moment to it."""
+        container = self.prestart("pre-both", {"tenant": "org/a", "devices": ALONE})
+        hooks = container.spec["hooks"]
+        hooks["createRuntime"] = [dict(call, args=[call["args"][0], "createRuntime",
+                                                   *call["args"][2:]])
+                                  for call in hooks["prestart"]]
+        container.write_spec()
+        self.assertEqual(container.run(), (0, "turn 1: %s\n" % ALONE, ""))
 
 
 class Refusals:
@@ -400,6 +457,42 @@ class Roots:
         self.assertEqual((code, out, err), (0, "turn 1:\n", ""))
         self.assertEqual(os.listdir(run), [])
 
+    def test_run_is_read_only(self):
+        """Runtimes make a tmpfs read-only behind the hooks."""
+        tmpfs = {"destination": "/run", "type": "tmpfs", "source": "tmpfs",
+                 "options": ["mode=755", "ro"]}
+        root, run = self.root("ro")
+        os.makedirs(run)
+        self.assertEqual(self.container("ro", ["/bin/tenant", "1"], {"tenant": "org/a"},
+                                        rootfs=root, mounts=[tmpfs]).run(), (0, "turn 1:\n", ""))
+
+    def test_root_that_cannot_be_written(self):
+        """As of an image that is mounted: the folder has to be in it."""
+        for made, line in ((False, "ioasid-oci-hook: /run/ioasid of the container: Read-only file "
+                                   "system"), (True, "")):
+            with self.subTest(made):
+                root = os.path.join(self.host.folder, "root-image-%d" % made)
+                os.makedirs(root)
+                subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+                self.addCleanup(subprocess.run, ["umount", root], check=True)
+                shutil.copytree(self.host.rootfs, root, symlinks=True, dirs_exist_ok=True)
+                shutil.rmtree(root + "/run")
+                os.makedirs(root + "/run" + "/ioasid" * made)
+                subprocess.run(["mount", "-o", "remount,ro", root], check=True)
+                code, out, err = self.container("image-%d" % made, ["/bin/tenant", "1"],
+                                                {"tenant": "org/a"}, rootfs=root).run()
+                self.assertEqual((code == 0, out), (made, "turn 1:\n" * made), err)
+                self.assertIn(line, err)
+
+    def test_odd_bundle(self):
+        for number, folder in enumerate(("sp ace", "\u00fcml\u00e4ut \U0001f600", "new\nline",
+                                         "q'u\"o\\te $(x)")):
+            with self.subTest(folder):
+                container = self.container("odd-%d" % number, ["/bin/tenant", "1"],
+                                           {"tenant": "org/a", "devices": ALONE}, folder=folder)
+                self.assertEqual(container.run(), (0, "turn 1: %s\n" % ALONE, ""))
+                self.assertEqual(self.host.folders(), [])
+
     def test_what_the_container_may_change(self):
         script = ("cd /run/ioasid; busybox ls -a; busybox ls broker; busybox rm -f lease.json; "
                   "busybox touch x; busybox mkdir broker/y; busybox rm -f broker/ioasid.sock; "
@@ -425,6 +518,67 @@ class Roots:
         container.write_spec()
         code, out, err = container.run()
         self.assertEqual((code, out, err), (0, "turn 1: %s\n" % ALONE, ""))
+
+
+class Nodes:
+    """Device nodes, which the hook does not make: a number without driver, so that an open that
+    the container's cgroup allows says so (ENXIO), and one that it does not allow is EPERM."""
+    NODE, NUMBER = "/dev/vfio/devices/vfio0", (240, 7)
+
+    def nodes(self, name, script, allowed=(), **more):
+        """With the rules that podman and containerd write."""
+        if self.runtime == "crun" and self.cgroups == "v2" and not may_lock_all():
+            self.skipTest("crun raises RLIMIT_MEMLOCK for rules of v2, and this user may not")
+        container = self.container(name, ["/bin/sh", "-c", script], {"tenant": "org/a"}, user=0,
+                                   **more)
+        container.spec["linux"]["resources"]["devices"] = [{"allow": False, "access": "rwm"},
+                                                           *allowed]
+        container.write_spec()
+        return container
+
+    def opened(self, container, path=None):
+        code, out, err = container.run()
+        self.assertEqual((code, out), (1, ""), err)
+        start = "cat: can't open '%s': " % (path or self.NODE)
+        self.assertEqual(err[:len(start)], start)
+        return err.removeprefix(start)
+
+    def test_node_that_the_spec_does_not_name(self):
+        """As with `-v /dev/vfio:/dev/vfio`: it is there, and cannot be opened."""
+        node = os.path.join(self.host.folder, "node-" + self.runtime)
+        os.mknod(node, 0o20666, os.makedev(*self.NUMBER))
+        mount = {"destination": self.NODE, "type": "bind", "source": node, "options": ["bind"]}
+        said = self.opened(self.nodes("bound", "busybox cat " + self.NODE, mounts=[mount]))
+        self.assertEqual(said, "Operation not permitted\n")
+
+    def test_node_of_the_spec(self):
+        """What CDI makes of a node."""
+        major, minor = self.NUMBER
+        rule = {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rw"}
+        container = self.nodes("named", "busybox cat " + self.NODE, [rule])
+        container.spec["linux"]["devices"] = [{"path": self.NODE, "type": "c", "major": major,
+                                               "minor": minor, "fileMode": 0o666, "uid": 0,
+                                               "gid": 0}]
+        container.write_spec()
+        self.assertEqual(self.opened(container), "No such device or address\n")
+
+    def test_node_that_the_container_makes(self):
+        container = self.nodes("made", "busybox mknod /dev/x c %d %d; busybox cat /dev/x"
+                               % self.NUMBER)
+        container.spec["process"]["capabilities"] = {
+            kind: ["CAP_MKNOD"] for kind in ("bounding", "effective", "permitted")}
+        container.write_spec()
+        self.assertEqual(self.opened(container, "/dev/x"), "Operation not permitted\n")
+
+    def test_cgroups_are_of_the_version_that_was_asked_for(self):
+        container = self.container("version", ["/bin/tenant", "0"], {"tenant": "org/a"})
+        self.assertEqual(container.start(), (0, ""))
+        container.wait_for("turn 1:")
+        where = {"v1": "/sys/fs/cgroup/devices", "v2": "/sys/fs/cgroup"}[self.cgroups]
+        with open(where + container.spec["linux"]["cgroupsPath"] + "/cgroup.procs",
+                  encoding="utf-8") as f:
+            self.assertIn(str(container.pid()), f.read().split())
+        container.delete()
 
 
 class Crowd:
@@ -479,10 +633,13 @@ class Crowd:
 
 
 def of(runtime):
-    """Of the hook and ioasidctl alone ("host"), of each runtime, and of podman above both."""
-    if runtime == "podman":
-        return [type("podman_%s" % below, (Podman, Case), {"below": below})
-                for below in ("runc", "crun")]
-    kinds = {"host": (Direct, Cdi)}.get(runtime, (Basic, Refusals, Limits, Ends, Roots, Crowd))
-    return [type("%s_%s" % (runtime, kind.__name__), (kind, Case), {"runtime": runtime})
+    """Of the hook and ioasidctl alone ("host"), of each runtime, and of podman above both, run by
+    root and by another user."""
+    podmans = {"podman": Podman, "rootless": Rootless}
+    if runtime in podmans:
+        return [type("%s_%s" % (runtime, below), (podmans[runtime], Case),
+                     {"below": below, "cgroups": CGROUPS}) for below in ("runc", "crun")]
+    kinds = {"host": (Direct, Faults, Cdi, CdiWatch), "faults": (Faults,)}.get(runtime, (
+        Basic, Prestart, Refusals, Limits, Ends, Roots, Nodes, Crowd))
+    return [type("%s_%s" % (runtime, kind.__name__), (kind, Case), {"runtime": runtime, "cgroups": CGROUPS})
             for kind in kinds]

@@ -3,6 +3,7 @@
 import json
 import os
 
+from .cdi_watch import Vfio
 from .host import ALONE, ALONE_2, GROUP
 
 KIND = "ioasid.io/device="
@@ -26,10 +27,10 @@ class Cdi:
 
     def test_generate(self):
         self.setUpFolder()
-        sysfs = os.path.join(self.host.folder, "sysfs")
-        os.makedirs("%s/bus/pci/devices/%s/vfio-dev/vfio7" % (sysfs, ALONE))
-        answer = self.cdi("generate", ALONE, ALONE_2, "--sysfs", sysfs, "--hook", "/x/hook",
-                          "--hook-config", "/x/config")
+        vfio = Vfio(os.path.join(self.host.folder, "vfio"))
+        vfio.bind(ALONE, 7)
+        answer = self.cdi("generate", ALONE, ALONE_2, "--sysfs", vfio.sysfs, "--dev", vfio.dev,
+                          "--hook", "/x/hook", "--hook-config", "/x/config")
         self.assertEqual([d["name"] for d in answer["devices"]],
                          [KIND + "org-a-0000_03_00.0", KIND + "org-a-0000_04_00.0"])
         self.assertEqual(os.listdir(self.dir), ["ioasid-org-a.json"])

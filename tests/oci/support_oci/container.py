@@ -12,9 +12,9 @@ class Container:
 
     def __init__(self, host, runtime, name, args, annotations=None, calls=((),), rootfs=None,
                  poststop=True, user=1000, stage="createRuntime", mounts=(), namespaces=(),
-                 hook=None):
+                 hook=None, folder=None):
         self.host, self.runtime, self.name = host, runtime, name
-        self.bundle = os.path.join(host.folder, "bundles", name)
+        self.bundle = os.path.join(host.folder, "bundles", folder or name)
         self.root = os.path.join(host.folder, "runtime", runtime)
         os.makedirs(self.bundle, exist_ok=True)
         os.makedirs(self.root, exist_ok=True)

@@ -2,6 +2,7 @@
 """The hook called as a runtime would, on a process that stands for a container's init: what
 runtimes never do, or never so that one could look at it."""
 import concurrent.futures
+import fcntl
 import json
 import os
 import signal
@@ -32,14 +33,16 @@ class Init:
         state.update(changes)
         return {key: value for key, value in state.items() if value is not None}
 
-    def hook(self, stage="createRuntime", arguments=(), text=None, config=None, **changes):
+    def hook(self, stage="createRuntime", arguments=(), text=None, config=None, env=None, **changes):
         """(status, its line without the name)."""
+        if text is None:
+            text = json.dumps(self.state(**changes))
         done = subprocess.run([self.host.hook, stage, "--config", config or self.host.config,
-                               *arguments], input=json.dumps(self.state(**changes)) if text is None else text,
-                              capture_output=True, text=True, timeout=60, check=False)
+                               *arguments], input=text, env=env, capture_output=True, text=True,
+                              timeout=60, check=False)
         assert not done.stdout, done.stdout
         lines = done.stderr.splitlines()
-        assert len(lines) == (done.returncode != 0), done.stderr
+        assert len(lines) == (done.returncode > 0), done.stderr
         return done.returncode, (lines[0].removeprefix("ioasid-oci-hook: ") if lines else "")
 
     def read(self, path):
@@ -243,10 +246,10 @@ class Direct:
         init = self.init("states")
         what = "state on stdin: "
         for text, line in (
-                ("", what + "no JSON, at byte 0 of 0: it is empty"),
+                ("", what + "empty"),
                 ("[]", what + "expected a JSON object"),
-                ("{", what + "no JSON, at byte 1 of 1: "),
-                ("{} {}", what + "more text after the JSON value, at byte 3"),
+                ("{", what + "line 1, column 2: the text ends where a key is expected"),
+                ("{} {}", what + "line 1, column 4: more text after the JSON value"),
                 ("{}", what + "ociVersion: missing"),
                 ('{"ociVersion": 1}', what + "ociVersion: expected a string"),
                 (json.dumps(init.state(id="")), what + "id: expected 1 to 1024 bytes"),
@@ -260,11 +263,247 @@ class Direct:
                 (json.dumps(init.state(annotations={"io.ioasid.tenant": 1})),
                  what + "annotations: io.ioasid.tenant: expected a string"),
                 ('{"id": "%s"}' % ("x" * (1 << 20)), what + "longer than 1048576 bytes"),
-                ("[" * 100, what + "no JSON, at byte ")):
+                ("[" * 100, what + "line 1, column 33: objects and arrays too deep in each other"),
+                ('{"id": "a", "id": "b"}', what + 'line 1, column 13: key "id" is there twice'),
+                ('{"annotations": {"io.ioasid.tenant": "org/a", "io.ioasid.tenan\\u0074": "org/b"}}',
+                 what + 'line 1, column 47: key "io.ioasid.tenant" is there twice'),
+                ('{"id": "a\\u0000b"}', what + "line 1, column 10: a NUL in a string"),
+                ('{"id": "\\ud800"}', what + "line 1, column 9: half of a surrogate pair"),
+                ('{"id": "a", "pid": 18446744073709551616}',
+                 what + "line 1, column 20: number 18446744073709551616 is too large"),
+                ('{"x": [%s0]}' % ("0," * 200000), what + "line 1, column 400004: too many values")):
             with self.subTest(line):
                 code, said = init.hook(text=text)
                 self.assertEqual((code, said[:len(line)]), (1, line))
         self.assertEqual(self.host.problems(), {})
+
+    def test_odd_bundle(self):
+        """What a path may hold, it may hold."""
+        for name in ("sp ace", "new\nline\ttab", "\u00fcml\u00e4ut \U0001f600", "q'u\"o\\te$(x)`%s"):
+            with self.subTest(name):
+                init = self.init(name)
+                self.assertEqual(init.hook(id="odd"), (0, ""))
+                self.assertEqual(init.hook(id="odd"), (0, ""))
+                lease = json.loads(init.read("run/ioasid/lease.json"))
+                self.assertRegex(lease["lease"], "^oci-odd-[0-9a-f]{16}$")
+                self.assertEqual(init.hook("poststop", id="odd"), (0, ""))
+                self.assertEqual((self.host.leases(), self.host.folders()), ({}, []))
+        code, line = self.init("a\nb\x1b[2J").hook(id="odd", pid=1 << 30)
+        self.assertEqual((code, line), (1, "the container's init, process %d: No such file or "
+                                           "directory" % (1 << 30)))
+        code, line = self.init("gone").hook(bundle="/a\nb\x1b[2J\u009b\u202e")
+        self.assertEqual((code, line), (1, "/a?b?[2J??/config.json: No such file or directory"))
+
+    def test_config_json_that_is_no_file(self):
+        init = self.init("nofile")
+        path = os.path.join(init.bundle, "config.json")
+        for make, line in ((os.mkfifo, "%s: empty" % path),
+                           (os.mkdir, "%s: cannot read it: Is a directory" % path)):
+            os.unlink(path)
+            make(path)
+            self.assertEqual(init.hook(), (1, line))
+
+    def test_hooks_of_config_json_that_make_no_sense(self):
+        what = "config.json of the bundle: "
+        for hooks, line in (
+                ([], what + "hooks: expected an object"),
+                ({"createRuntime": {}}, what + "hooks: createRuntime: expected an array"),
+                ({"createRuntime": [1]}, what + "hooks.createRuntime: expected objects"),
+                ({"createRuntime": [{}]}, what + "hooks: path: missing"),
+                ({"createRuntime": [{"path": "/x/ioasid-oci-hook", "args": 60}]},
+                 what + "hooks: args: expected an array"),
+                ({"createRuntime": [{"path": "/x/ioasid-oci-hook", "args": ["", "", 1]}]},
+                 what + "hooks.createRuntime: args: expected strings"),
+                ({"createRuntime": [{"path": "/x/ioasid-oci-hook", "args": ["x"] * 163}]},
+                 what + "hooks.createRuntime: more than 160 arguments")):
+            with self.subTest(line):
+                init = self.init("senseless", hooks=hooks or [])
+                with open(os.path.join(init.bundle, "config.json"), "w", encoding="utf-8") as f:
+                    json.dump({"root": {"path": "rootfs"}, "hooks": hooks}, f)
+                self.assertEqual(init.hook(), (1, line))
+
+    def test_long_ids(self):
+        init = self.init("long")
+        self.assertEqual(init.hook(id="i" * 1024), (0, ""))
+        self.assertEqual(init.hook("poststop", id="i" * 1023 + "j"), (0, ""))
+        name, = self.host.leases()
+        self.assertRegex(name, "^oci-i{64}-[0-9a-f]{16}$")
+        self.assertEqual(init.hook("poststop", id="i" * 1024), (0, ""))
+        self.assertEqual((self.host.leases(), self.host.folders()), ({}, []))
+        self.assertEqual(init.hook(id="i" * 1025),
+                         (1, "state on stdin: id: expected 1 to 1024 bytes"))
+
+    def test_large_annotations(self):
+        init = self.init("large")
+        tenant, size = {"io.ioasid.tenant": "org/a"}, 1 << 16
+        self.assertEqual(init.hook(annotations={**tenant, "other": "x" * size,
+                                                "io.ioasid.devices": ", ".join([ALONE] * 4000)}),
+                         (0, ""))
+        self.assertEqual(self.host.claimed(), {ALONE: "org/a"})
+        self.assertEqual(init.hook("poststop"), (0, ""))
+        for name, value, line in (
+                ("tenant", "t" * size, 'io.ioasid.tenant: "%s" is no tenant (as "org/team")'
+                 % ("t" * 64)),
+                ("devices", "d" * size, 'io.ioasid.devices: "%s" is no device (an address as '
+                 '0000:3b:00.0)' % ("d" * 64)),
+                ("devices", ",".join("0000:%02x:%02x.0" % (i // 32, i % 32) for i in range(4000)),
+                 "io.ioasid.devices: more than 64 devices"),
+                ("ioasids", "9" * size, 'io.ioasid.ioasids: "%s": expected a whole number'
+                 % ("9" * 64)),
+                ("memory", "9" * size, 'io.ioasid.memory: "%s": expected bytes, as 4096, 64K, '
+                 '512M, 4G or 1T' % ("9" * 64))):
+            with self.subTest(name, line=line):
+                self.assertEqual(init.hook(annotations={**tenant, "io.ioasid." + name: value}),
+                                 (1, line))
+
+    def tmpfs(self, name, options):
+        folder = os.path.join(self.host.folder, name)
+        os.makedirs(folder, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700," + options, "tmpfs", folder],
+                       check=True)
+        self.addCleanup(subprocess.run, ["umount", folder], check=True)
+        self.host.write_config(state_dir=folder)
+        return folder
+
+    def test_no_room(self):
+        """/run is full: at each file that the hook makes, and at each page."""
+        for kind in ("nr_inodes", "nr_blocks"):
+            refused = 0
+            for n in range(1, 12):
+                with self.subTest(kind, n=n):
+                    folder = self.tmpfs("full-%s-%d" % (kind, n), "%s=%d" % (kind, n))
+                    init = self.init("full-%s-%d" % (kind, n))
+                    code, line = init.hook()
+                    if code:
+                        refused += 1
+                        self.assertRegex(line, "^cannot (make|write) .*: No space left on device$")
+                        # What is left with no room for a record is an empty folder at most.
+                        self.assertEqual((self.host.leases(), os.listdir(folder)), ({}, []), line)
+                    else:
+                        self.assertEqual(self.host.claimed(), {ALONE: "org/a"})
+                        # Without room it still ends.
+                        subprocess.run(["dd", "if=/dev/zero", "bs=1M", "count=1",
+                                        "of=%s/fill" % folder], stderr=subprocess.DEVNULL,
+                                       check=False)
+                        self.assertEqual(init.hook("poststop"), (0, ""))
+                        self.assertEqual(self.host.leases(), {})
+                        self.assertLessEqual(os.listdir(folder), ["fill"])
+            self.assertIn(refused, range(2 if kind == "nr_inodes" else 1, 11), kind)
+
+    def test_state_folder_that_is_read_only(self):
+        folder = self.tmpfs("readonly", "ro")
+        init = self.init("readonly")
+        code, line = init.hook()
+        self.assertEqual(code, 1)
+        self.assertRegex(line, "^cannot make %s/oci-readonly-[0-9a-f]{16}: Read-only file system$"
+                         % folder)
+        self.assertEqual(init.hook("poststop"), (0, ""))
+
+    def test_sockets_on_a_read_only_mount(self):
+        """What the hook needs of /run/ioasid is to connect."""
+        run = self.host.server.run
+        subprocess.run(["mount", "--rbind", run, run], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-R", run], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", run], check=True)
+        init = self.init("ro-sockets")
+        self.assertEqual(init.hook(), (0, ""))
+        self.assertEqual(init.hook("poststop"), (0, ""))
+
+    def test_two_at_the_same_time(self):
+        for turn in range(5):
+            init = self.init("twins-%d" % turn)
+            devices = (ALONE, ALONE_2)
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                calls = [pool.submit(init.hook, arguments=("--device", device), annotations={
+                    "io.ioasid.tenant": "org/a"}) for device in devices * 2]
+                self.assertEqual([call.result() for call in calls], [(0, "")] * 4)
+            self.assertEqual(self.host.claimed(), dict.fromkeys(devices, "org/a"))
+            self.assertEqual(len(self.host.leases()), 1)
+            self.assertEqual(sorted(json.loads(init.read("run/ioasid/lease.json"))["devices"]),
+                             sorted(devices))
+            self.assertEqual(len(init_mounts(init)), 2)
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                calls = [pool.submit(init.hook, "poststop") for _ in range(2)]
+                self.assertEqual([call.result() for call in calls], [(0, "")] * 2)
+            self.assertEqual((self.host.leases(), self.host.folders()), ({}, []))
+
+    def test_poststop_before_create_has_ended(self):
+        """It waits, and takes what was made meanwhile."""
+        init = self.init("early")
+        self.host.server.kill()
+        self.host.clear_sockets()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            create = pool.submit(init.hook)
+            while not self.host.folders():
+                time.sleep(0.01)
+            stop = pool.submit(init.hook, "poststop")
+            time.sleep(0.3)
+            self.assertFalse(create.done() or stop.done())
+            self.host.server.start()
+            self.assertEqual((create.result(), stop.result()), ((0, ""), (0, "")))
+        self.assertEqual((self.host.leases(), self.host.folders()), ({}, []))
+
+    def test_run_that_does_not_end(self):
+        init = self.init("stuck")
+        self.assertEqual(init.hook(), (0, ""))
+        folder = os.open(os.path.join(self.host.state, self.host.folders()[0]), os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        self.host.write_config(timeout=1)
+        for stage in ("createRuntime", "poststop"):
+            self.assertEqual(init.hook(stage), (1, "another run of the hook for this container "
+                                                   "does not end"))
+        fcntl.flock(folder, fcntl.LOCK_UN)
+        self.assertEqual(init.hook("poststop"), (0, ""))
+
+    def test_same_id_twice_at_the_same_time(self):
+        """Two runtimes of one host know nothing of each other's ids."""
+        one, two = self.init("id"), self.init("id-elsewhere")
+        devices = {"io.ioasid.tenant": "org/a", "io.ioasid.devices": ALONE_2}
+        self.assertEqual(one.hook(), (0, ""))
+        self.assertEqual(two.hook(id="id", annotations=devices), (0, ""))
+        self.assertEqual(len(self.host.leases()), 2)
+        self.assertEqual(self.host.claimed(), {ALONE: "org/a", ALONE_2: "org/a"})
+        self.assertEqual(one.hook("poststop"), (0, ""))
+        self.assertEqual(self.host.claimed(), {ALONE_2: "org/a"})
+        self.assertEqual(two.hook("poststop", id="id"), (0, ""))
+
+    def test_id_and_bundle_of_a_container_that_ended(self):
+        """Nobody called poststop, and the next of this name has another tenant."""
+        init = self.init("reused")
+        self.assertEqual(init.hook(), (0, ""))
+        first = self.host.leases()
+        init.kill()
+        again = self.init("reused")
+        self.assertEqual(again.hook(annotations={"io.ioasid.tenant": "org/b",
+                                                 "io.ioasid.devices": ALONE}), (0, ""))
+        self.assertEqual(self.host.claimed(), {ALONE: "org/b"})
+        (name, lease), = self.host.leases().items()
+        self.assertEqual(([name], lease["tenant"]), (list(first), "org/b"))
+        self.assertEqual(json.loads(again.read("run/ioasid/lease.json"))["tenant"], "org/b")
+
+    def test_more_leases_than_the_tenant_may_have(self):
+        """The hook's own connection has one for as long as it works."""
+        b = {"io.ioasid.tenant": "org/b"}
+        inits = [self.init("lease-%d" % i) for i in range(4)]
+        for init in inits[:3]:
+            self.assertEqual(init.hook(annotations=b), (0, ""))
+        self.assertEqual(inits[3].hook(annotations=b),
+                         (1, "tenant org/b: no lease for the container: leases of org/b: limit 4, "
+                             "used 4, requested 1 [QUOTA]"))
+        self.assertEqual((len(self.host.leases()), len(self.host.folders())), (3, 3))
+        self.assertEqual(inits[0].hook("poststop"), (0, ""))
+        self.assertEqual(inits[3].hook(annotations=b), (0, ""))
+
+    def test_tenant_that_is_drained(self):
+        init = self.init("drained")
+        self.host.ctl("tenant", "drain", "org/b")
+        code, line = init.hook(annotations={"io.ioasid.tenant": "org/b"})
+        self.host.ctl("tenant", "drain", "org/b", "--end")
+        self.assertEqual(code, 1)
+        self.assertIn("tenant org/b: no lease for the container: ", line)
+        self.assertIn("drain", line)
+        self.assertEqual(init.hook(annotations={"io.ioasid.tenant": "org/b"}), (0, ""))
 
     def test_configurations(self):
         init = self.init("config")
@@ -278,7 +517,9 @@ class Direct:
                 ('{"tenants": {"a": {}}}', "tenants.a: socket: missing"),
                 ('{"tenants": {"a": {"socket": "/s"}}}',
                  "tenants.a: socket: expected a socket in a folder of its own"),
-                ('{"tenants": {},}', "no JSON, at byte 15 of 16: ")):
+                ('{"tenants": {},}', "line 1, column 16: '}' where a key is expected"),
+                ('{"tenants": {"a": {"socket": "/r/a/s"}, "a": {"socket": "/r/b/s"}}}',
+                 'line 1, column 41: key "a" is there twice')):
             with self.subTest(line):
                 if text is not None:
                     with open(path, "w", encoding="utf-8") as f:
@@ -322,7 +563,7 @@ class Direct:
         self.assertEqual(sorted(self.host.claimed()), list(GROUP))
 
     def test_without_stderr_the_system_log_is_told(self):
-        """As crun calls hooks."""
+        """As crun calls hooks, and with none at all."""
         init = self.init("silent")
         script = ("import os, socket, subprocess, sys\n"
                   "null = os.open('/dev/null', os.O_RDWR)\n"
@@ -333,12 +574,19 @@ class Direct:
                   "subprocess.run(sys.argv[1:], stderr=null)\n"
                   "log.settimeout(5)\n"
                   "print(log.recv(4096).decode())\n")
-        done = subprocess.run(["unshare", "--mount", "--propagation", "private",
-                               "/usr/bin/python3", "-c", script, self.host.hook, "createRuntime",
-                               "--config", self.host.config],
-                              input=json.dumps(init.state(bundle="b")), capture_output=True,
-                              text=True, timeout=60, check=False)
-        self.assertIn("state on stdin: bundle: expected an absolute path", done.stdout, done.stderr)
+        lab = {"io.ioasid.tenant": "lab/c"}
+        for closed, state, line in (
+                ("", init.state(bundle="b"), "state on stdin: bundle: expected an absolute path"),
+                # Something else could have got its number by then.
+                (">&- 2>&-", init.state(annotations=lab), "tenant lab/c: no lease for the container")):
+            with self.subTest(closed):
+                done = subprocess.run(["unshare", "--mount", "--propagation", "private",
+                                       "/usr/bin/python3", "-c", script, "sh", "-c",
+                                       'exec "$@" ' + closed, "sh", self.host.hook,
+                                       "createRuntime", "--config", self.host.config],
+                                      input=json.dumps(state), capture_output=True, text=True,
+                                      timeout=60, check=False)
+                self.assertIn(line, done.stdout, done.stderr)
 
 
 ROOTLESS_SCRIPT = """

@@ -4,6 +4,7 @@ configuration, a root file system, and what an administrator sees of all of it."
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -48,6 +49,18 @@ def policy():
               for tenant, name in TENANTS.items()),
         ],
     }
+
+
+def may_lock_all():
+    """crun raises this limit before it gives the kernel device rules of cgroup v2."""
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK,
+                           (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (PermissionError, ValueError):
+        return False
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+    return True
 
 
 class Host:

@@ -73,7 +73,7 @@ struct given {
 static int give(struct fixture *f, struct given *ret_given)
 {
 	struct given g = {.context = -1, .device = -1};
-	int r = shim_ctx_new_delegated(f->shim, "org", f->holder, BYTES, f->reason, &g.ctx);
+	int r = shim_ctx_new_delegated(f->shim, "org", f->holder, 1000, BYTES, f->reason, &g.ctx);
 
 	if (r)
 		return r;
@@ -110,6 +110,7 @@ static void test_given(void **state)
 	assert_int_equal(give(f, &g), 0);
 	assert_true(d->claimed && !d->bound);
 	assert_int_equal(f->fake.contexts[0].locks, BYTES);
+	assert_int_equal(f->fake.contexts[0].opener, 1000);
 	fake_holder_maps(&f->fake, g.context, DEV, K4);
 	assert_true(fake_reaches(&f->fake, DEV, K4));
 	/* Others are not given away. */
@@ -191,7 +192,7 @@ static void test_keeper_refuses(void **state)
 
 		f->fake.delegate_status = answers[i].status;
 		assert_int_equal(
-			shim_ctx_new_delegated(f->shim, "org", f->holder, 1, f->reason, &ctx),
+			shim_ctx_new_delegated(f->shim, "org", f->holder, 1000, 1, f->reason, &ctx),
 			answers[i].error);
 		assert_null(ctx);
 		assert_int_equal(shim_holder_end(f->shim, "org", f->holder, f->reason),

@@ -1056,8 +1056,8 @@ static int keeper_open(void *user, const char *owner, char *ret_reason,
 	return 0;
 }
 
-static int keeper_delegate(void *user, struct keeper_context_id context, int pidfd, uint64_t bytes,
-			   char *ret_reason)
+static int keeper_delegate(void *user, struct keeper_context_id context, int pidfd, uid_t opener,
+			   uint64_t bytes, char *ret_reason)
 {
 	struct fake *fake = user;
 	int r = keeper_fails(fake, FAKE_KEEPER) ?: fake->delegate_status;
@@ -1071,6 +1071,7 @@ static int keeper_delegate(void *user, struct keeper_context_id context, int pid
 	for (size_t k = 0; k < FAKE_OBJECTS; k++)
 		assert_int_equal(c->objects[k].type, FAKE_NONE);
 	c->locks = bytes;
+	c->opener = opener;
 	return 0;
 }
 

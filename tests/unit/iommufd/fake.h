@@ -84,6 +84,7 @@ struct fake_context {
 	/* Delegated: by its holder, which may lock so many bytes. */
 	bool given;
 	uint64_t locks;
+	uid_t opener;
 	unsigned bound;
 	uint32_t queue; /* whose descriptor is open; 0: none */
 	struct fake_request requests[FAKE_REQUESTS];

@@ -36,10 +36,15 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int bind_one(uint64_t bytes)
+static int bind_by(uid_t opener, uint64_t bytes)
 {
 	memset(reason, 0, sizeof(reason));
-	return holder_bind(&fake.host, 3, 4, bytes, reason);
+	return holder_bind(&fake.host, 3, opener, 4, bytes, reason);
+}
+
+static int bind_one(uint64_t bytes)
+{
+	return bind_by(0, bytes);
 }
 
 static int end_one(void)
@@ -65,6 +70,23 @@ static void test_whose(void **state)
 		assert_int_equal(fake.n_ended - ended, uids[i].may);
 	}
 	assert_int_equal(fake.process_locks, 8192);
+}
+
+/* Nobody has a process limited, and ended later, that it could not end by itself. */
+static void test_by_whom(void **state)
+{
+	assert_int_equal(bind_by(1001, 4096), KEEPER_E_FORBIDDEN);
+	assert_string_equal(reason, "process 4711 is of uid 1000: uid 1001, which names it, could "
+				    "not end it");
+	assert_int_equal(bind_by((uid_t)-2, 4096), KEEPER_E_FORBIDDEN);
+	assert_int_equal(fake.n_counted, 0);
+	assert_int_equal(fake.process_locks, 0);
+	assert_int_equal(bind_by(1000, 4096), 0);
+	assert_int_equal(bind_by(0, 4096), 0);
+	/* Root's word does not widen whom the keeper may end. */
+	fake.process_uid = 999;
+	assert_int_equal(bind_by(0, 4096), KEEPER_E_FORBIDDEN);
+	assert_int_equal(bind_by(999, 4096), KEEPER_E_FORBIDDEN);
 }
 
 static void test_has_ended(void **state)
@@ -153,6 +175,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_whose, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_by_whom, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_has_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kernel_refuses, setup, teardown),
 		cmocka_unit_test(test_linux),

@@ -20,6 +20,8 @@ enum {
 	AT_NAME = 272,
 	AT_ADDRESSES = 336,
 	AT_BYTES = 1360,
+	AT_UID = 1368,
+	AT_END = 1372,
 };
 
 static struct keeper_request sample(enum keeper_op op)
@@ -37,6 +39,7 @@ static struct keeper_request sample(enum keeper_op op)
 	case KEEPER_OP_CONTEXT_DELEGATE:
 		request.context = 7;
 		request.bytes = 1 << 20;
+		request.uid = 1000;
 		break;
 	case KEEPER_OP_HOLDER_END:
 		strcpy(request.owner, "acme/ml");
@@ -121,8 +124,9 @@ static void test_every_byte(void **state)
 			bytes[i] ^= 0x81;
 			memset(&back, 0x5a, sizeof(back));
 			if (keeper_request_parse(bytes, sizeof(bytes), fds_of(op), &back) == 0) {
-				/* Only a context and bytes may be any number. */
-				assert_true((i >= AT_CONTEXT && i < AT_OWNER) || i >= AT_BYTES);
+				/* Only a context, bytes and a uid may be any number. */
+				assert_true((i >= AT_CONTEXT && i < AT_OWNER) ||
+					    (i >= AT_BYTES && i < AT_END));
 				keeper_request_build(&back, again);
 				assert_memory_equal(again, bytes, sizeof(bytes));
 			} else {
@@ -162,11 +166,13 @@ static void test_layout(void **state)
 	strcpy(request.name, "n");
 	request.context = 0x0807060504030201;
 	request.bytes = 0x1817161514131211;
+	request.uid = 0x24232221;
 	keeper_request_build(&request, bytes);
 	assert_memory_equal(bytes, "IOKP\3\5\2\0\1\2\3\4\5\6\7\10o", 17);
 	assert_int_equal(bytes[AT_NAME], 'n');
 	assert_memory_equal(bytes + AT_ADDRESSES + 16, "0000:3b:00.1", 13);
 	assert_memory_equal(bytes + AT_BYTES, "\x11\x12\x13\x14\x15\x16\x17\x18", 8);
+	assert_memory_equal(bytes + AT_UID, "\x21\x22\x23\x24\0\0\0\0", 8);
 }
 
 static void test_addresses(void **state)

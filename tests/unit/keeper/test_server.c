@@ -185,7 +185,7 @@ static void test_delegate(void **state)
 	assert_int_equal(keeper_context_open(keeper, "acme", reason, &context, &fd), 0);
 	close(fd);
 	/* Nobody was named. */
-	assert_int_equal(keeper_context_delegate(keeper, context, process, 4096, reason),
+	assert_int_equal(keeper_context_delegate(keeper, context, process, 1001, 4096, reason),
 			 KEEPER_E_FORBIDDEN);
 	assert_string_equal(reason, "process 4711 is of uid 1001, which the keeper may not end "
 				    "(--holder)");
@@ -194,18 +194,23 @@ static void test_delegate(void **state)
 
 	fake.host.holders = holders;
 	fake.host.n_holders = 2;
-	assert_int_equal(keeper_context_delegate(keeper, context, process, 1 << 20, reason), 0);
+	assert_int_equal(keeper_context_delegate(keeper, context, process, 1001, 1 << 20, reason),
+			 0);
 	assert_int_equal(fake.process_locks, 1 << 20);
 	assert_int_equal(fake.n_counted, 1);
 	assert_int_equal(keeper_holder_end(keeper, "acme", process, reason), 0);
 	assert_int_equal(fake.n_ended, 1);
 
+	assert_int_equal(keeper_context_delegate(keeper, context, process, 1000, 4096, reason),
+			 KEEPER_E_FORBIDDEN);
+
 	other.value = context.value + 1;
-	assert_int_equal(keeper_context_delegate(keeper, other, process, 4096, reason),
+	assert_int_equal(keeper_context_delegate(keeper, other, process, 1001, 4096, reason),
 			 KEEPER_E_NOT_FOUND);
 	/* What the protocol cannot say. */
-	assert_int_equal(keeper_context_delegate(keeper, context, process, 0, reason), -EINVAL);
-	assert_int_equal(keeper_context_delegate(keeper, context, -1, 4096, reason), -EINVAL);
+	assert_int_equal(keeper_context_delegate(keeper, context, process, 1001, 0, reason),
+			 -EINVAL);
+	assert_int_equal(keeper_context_delegate(keeper, context, -1, 1001, 4096, reason), -EINVAL);
 	assert_int_equal(keeper_holder_end(keeper, "", process, reason), -EINVAL);
 	assert_int_equal(keeper_holder_end(keeper, "acme", -1, reason), -EINVAL);
 	close(process);

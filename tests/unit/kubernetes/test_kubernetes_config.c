@@ -42,6 +42,7 @@ static void test_defaults(void **state)
 	assert_string_equal(c->state_dir, "/run/ioasid-kubernetes");
 	assert_null(c->cdi);
 	assert_int_equal(c->poll_seconds, 5);
+	assert_int_equal(c->linger_seconds, 86400);
 	assert_string_equal(c->resources[0].suffix, "ioas");
 	assert_string_equal(c->resources[0].container_path, "/run/ioasid");
 	assert_true(c->resources[0].max_ioasids == 1);
@@ -74,9 +75,10 @@ static void test_devices(void **state)
 static void test_mistakes(void **state)
 {
 #define RESOURCE(r) "{\"version\":1," NS ",\"resources\":[" r "]}"
-	bad("", "ends too early");
+	bad("", "the text ends where a value is expected");
 	bad("[]", "expected an object");
-	bad("{\"version\":1," NS "," RES "} x", "at byte 129: ");
+	bad("{\"version\":1," NS "," RES "} x",
+	    "line 1, column 130: more text after the JSON value");
 	bad("{\"version\":2," NS "," RES "}", "version: must be 1 to 1");
 	bad("{\"version\":\"1\"," NS "," RES "}", "version: expected a whole number");
 	bad("{" NS "," RES "}", "version is missing");
@@ -87,14 +89,20 @@ static void test_mistakes(void **state)
 	    "broker: \"x\": must be an absolute");
 	bad("{\"version\":1,\"state_dir\":\"/a/../b\"," NS "," RES "}", "state_dir: ");
 	bad("{\"version\":1,\"state_dir\":\"/a/\"," NS "," RES "}", "state_dir: ");
-	bad("{\"version\":1,\"broker\":\"/a\\u0000b\"," NS "," RES "}", "broker: ");
+	bad("{\"version\":1,\"broker\":\"/a\\u0000b\"," NS "," RES "}", "a NUL in a string");
 	bad("{\"version\":1,\"poll_seconds\":0," NS "," RES "}",
 	    "poll_seconds: must be 1 to 86400");
 	bad("{\"version\":1,\"poll_seconds\":-1," NS "," RES "}", "poll_seconds: must be");
+	bad("{\"version\":1,\"linger_seconds\":0," NS "," RES "}",
+	    "linger_seconds: must be 1 to 86400");
+	bad("{\"version\":1,\"poll_seconds\":2,\"linger_seconds\":7," NS "," RES "}",
+	    "linger_seconds: must be at least 4 times poll_seconds");
+	config_free(good("{\"version\":1,\"poll_seconds\":2,\"linger_seconds\":8," NS "," RES "}"));
 	bad("{\"version\":1,\"cdi\":\"vendor\"," NS "," RES "}", "cdi: ");
 	bad("{\"version\":1,\"version\":1," NS "," RES "}", "key \"version\" is there twice");
 	bad("{\"version\":1," NS "," NS "," RES "}", "key \"namespaces\" is there twice");
-	bad("{\"version\":1,\"namespaces\":{\"web\":{},\"w\\u0065b\":{}}," RES "}", "escape");
+	bad("{\"version\":1,\"namespaces\":{\"web\":{},\"w\\u0065b\":{}}," RES "}",
+	    "key \"web\" is there twice");
 	bad("{\"version\":1,\"namespaces\":{\"Web\":{}}," RES "}", "namespaces.Web: no name");
 	bad("{\"version\":1,\"namespaces\":{\"web\":{\"tenant\":\"a\"}}," RES "}",
 	    "namespaces.web: socket is missing");

@@ -49,6 +49,7 @@ static struct record *make(bool with_secret)
 	strcpy(record->lease, "k8s.web.pod.0");
 	strcpy(record->key, "0123");
 	record->max_ioasids = 3;
+	record->linger_seconds = 77;
 	assert_int_equal(record_set_ids(record, ids, 2), 0);
 	assert_int_equal(record_add_device(record, "0000:01:00.0"), 0);
 	record->has_secret = with_secret;
@@ -84,6 +85,7 @@ static void test_round(void **state)
 	assert_string_equal(r->devices[0], "0000:01:00.0");
 	assert_string_equal(r->socket, "/run/\"s\".sock");
 	assert_true(r->max_ioasids == 3);
+	assert_true(r->linger_seconds == 77);
 	assert_true(r->max_registered_bytes == UINT64_MAX);
 	assert_string_equal(r->lease, "k8s.web.pod.0");
 	assert_string_equal(r->key, "0123");
@@ -105,6 +107,8 @@ static void test_damage(void **state)
 		"{\"version\":1}",
 		"{\"version\":1,\"bindings\":[{}]}",
 		"{\"version\":1,\"bindings\":[1]}",
+		"{\"version\":1,\"bindings\":[],\"bindings\":[]}",
+		"{\"version\":1,\"bindings\":[]} x",
 	};
 	struct record_table table = {.state_fd = dir_fd}, untouched = {.state_fd = 77};
 	char problem[CONFIG_PROBLEM_SIZE], *text, *at;
@@ -133,6 +137,13 @@ static void test_damage(void **state)
 			assert_int_equal(records_load(dir_fd, &asked, problem), 0);
 			assert_false(asked.first->has_secret);
 			records_clear(&asked);
+		} else if (was == 's' && !memcmp(at - 14, "linger_second", 13)) {
+			/* Nor did every version write how long a lease lasts. */
+			struct record_table old;
+
+			assert_int_equal(records_load(dir_fd, &old, problem), 0);
+			assert_true(old.first->linger_seconds == RECORD_LINGER_SECONDS);
+			records_clear(&old);
 		} else {
 			assert_int_equal(records_load(dir_fd, &untouched, problem),
 					 RECORD_E_INVALID);

@@ -118,6 +118,13 @@ static void handler(struct fake_call *call, const char *path, void *userdata)
 		response.ticket.len = script.short_ticket ? 15 : 16;
 		response.lifetime_ms = 10000;
 		fake_call_reply(call, &response.base);
+	} else if (!strcmp(path, "/ioasid.v1.Broker/GetContextFd")) {
+		Ioasid__V1__GetContextFdResponse response =
+			IOASID__V1__GET_CONTEXT_FD_RESPONSE__INIT;
+
+		response.ticket.data = (uint8_t *)ticket;
+		response.ticket.len = 16;
+		fake_call_reply(call, &response.base);
 	} else if (!strcmp(path, "/ioasid.v1.Broker/GetDeviceFd")) {
 		Ioasid__V1__GetDeviceFdResponse response = IOASID__V1__GET_DEVICE_FD_RESPONSE__INIT;
 
@@ -451,6 +458,11 @@ static void test_device_fd(void **state)
 	assert_int_equal(ioasid_device_fd(client, NULL, "0000:00:01.0", &fd, &error), 0);
 	assert_memory_equal(script.request + 8, ticket, 16);
 	assert_int_equal(script.request[5], 2);
+	close(fd);
+	fd = -1;
+	assert_int_equal(ioasid_context_fd(client, NULL, &fd, &error), 0);
+	assert_memory_equal(script.request + 8, ticket, 16);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	close(fd);
 }
 

@@ -340,6 +340,35 @@ static void test_device_fds(void **state)
 	unsetenv("IOASID_DEVICE_FDS");
 }
 
+static void test_context_fd(void **state)
+{
+	static const char *const wrong[] = {"x", "-1", "1x", " 1", "99999999999"};
+	int fd = -7, given = memfd_create("context", MFD_CLOEXEC);
+	char value[16];
+
+	unsetenv("IOASID_CONTEXT_FD");
+	assert_int_equal(ioasid_given_context_fd(&fd), -ENODATA);
+	setenv("IOASID_CONTEXT_FD", "", 1);
+	assert_int_equal(ioasid_given_context_fd(&fd), -ENODATA);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		setenv("IOASID_CONTEXT_FD", wrong[i], 1);
+		assert_int_equal(ioasid_given_context_fd(&fd), -EINVAL);
+	}
+	assert_int_equal(ioasid_given_context_fd(NULL), -EINVAL);
+	assert_int_equal(fd, -7);
+	snprintf(value, sizeof(value), "%d", given);
+	setenv("IOASID_CONTEXT_FD", value, 1);
+	assert_int_equal(ioasid_given_context_fd(&fd), 0);
+	assert_true(fd >= 3 && fd != given);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	close(fd);
+	close(given);
+	fd = -7;
+	assert_int_equal(ioasid_given_context_fd(&fd), -EBADF);
+	assert_int_equal(fd, -7);
+	unsetenv("IOASID_CONTEXT_FD");
+}
+
 /* ---- adopting ---- */
 
 static struct {
@@ -529,6 +558,7 @@ int main(void)
 		cmocka_unit_test(test_parse_refuses), cmocka_unit_test(test_parse_bounds),
 		cmocka_unit_test(test_read),	      cmocka_unit_test(test_device_fds),
 		cmocka_unit_test(test_adopt),	      cmocka_unit_test(test_adopt_refused),
+		cmocka_unit_test(test_context_fd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,6 +227,12 @@ static void test_requests(void **state)
 						       .memory = 4,
 						       .offset = 5};
 	static const struct ioasid_resource_amount amounts[] = {{"ioasids", 2}, {"vms", 1}};
+	static const struct ioasid_lease_options delegated = {
+		.pidfd = -1,
+		.max_ioasids = 1,
+		.max_registered_bytes = 2,
+		.delegate = true,
+	};
 	static const uint8_t ticket[16] = {0xaa}, secret[32] = {0xbb};
 	struct ioasid_ticket out_ticket;
 	uint8_t out_secret[32];
@@ -241,6 +247,8 @@ static void test_requests(void **state)
 	/* The fake's ticket has not 16 bytes: refused, but sent. */
 	assert_int_equal(ioasid_device_ticket(c, &scope, "d", &out_ticket, NULL), -EPROTO);
 	assert_string_equal(script.request, "GetDeviceFd " R " device:d");
+	assert_int_equal(ioasid_context_ticket(c, &scope, &out_ticket, NULL), -EPROTO);
+	assert_string_equal(script.request, "GetContextFd " R);
 	assert_int_equal(ioasid_ticket_open(c, &scope, IOASID_TICKET_PROCESS, &out_ticket, NULL),
 			 -EPROTO);
 	assert_string_equal(script.request, "OpenTicket " R " purpose:2");
@@ -310,6 +318,9 @@ static void test_requests(void **state)
 	SENT(ioasid_lease_open_ticket(c, &scope, "n", 0, ticket, out_secret, &error),
 	     "OpenLease scope{tenant:org/a key:k} name:n "
 	     "watch_ticket:aa000000000000000000000000000000");
+	SENT(ioasid_lease_open_with(c, &scope, "n", &delegated, out_secret, &error),
+	     "OpenLease scope{tenant:org/a key:k} name:n limits{resource:ioasids amount:1} "
+	     "limits{resource:registered_bytes amount:2} delegate");
 	SENT(ioasid_lease_adopt(c, &scope, "n", secret, &error),
 	     "AdoptLease scope{tenant:org/a key:k} name:n "
 	     "secret:bb00000000000000000000000000000000000000000000000000000000000000");
