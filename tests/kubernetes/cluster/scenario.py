@@ -420,17 +420,19 @@ class Tests:
         equal(self.cluster.container("web", "a")["restartCount"], 0)
 
     def test_reboot(self):
-        """The kubelet starts its containers again, and each start has a lease: nothing of the
-        last boot's is needed, or left."""
+        """The kubelet starts its containers again, until the plugin is there without a lease; then
+        each start has one: nothing of the last boot's is needed, or left."""
         lease = self.start("web", "a", FOREVER, {"nic": 1}, restartPolicy="Always")
-        self.start("store", "b", SLEEP, {"nvme": 1}, restartPolicy="Always")
+        script = "ioasidctl -o id ioasid alloc && exec sleep 1000000"
+        self.start("store", "b", ["sh", "-c", script], {"nvme": 1}, restartPolicy="Always")
         self.node.reboot()
         check(wait(self.cluster.node_is_ready, 60))
         check(wait(self.plugin_pod, 120), "the plugin does not come back")
         self.capacity_is(nic="3", nvme="1", ioas="64")
         check(wait(lambda: self.cluster.container("web", "a").get("restartCount", 0) and
                    self.cluster.runs("web", "a") and self.node.lease_of("web", "a") and
-                   self.node.lease_of("store", "b"), 180), self.cluster.events("web", "a"))
+                   self.node.lease_of("store", "b"), 300), self.cluster.events("web", "a"),
+              self.cluster.events("store", "b"))
         check(lease["lease"] not in self.node.leases())
         check(wait(lambda: self.cluster.log("web", "a").startswith("turn "), 60))
         self.goes_on("web", "a")
