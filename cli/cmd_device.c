@@ -48,7 +48,7 @@ static const struct cli_column show_form[] = {
 	{"iommu", "IOMMU"},
 	{"group", "group"},
 	{"group_members", "together with"},
-	{"hidden_members", "and devices not to be had"},
+	{"hidden_members", "and devices not to be had", .optional = true},
 	{"numa_node", "NUMA node"},
 	{"driver", "host's driver", .optional = true},
 	{"lease", "lease", .optional = true},

@@ -123,7 +123,8 @@ struct json_object *object_device(const struct ioasid_device *d)
 	doc_put_text(o, "iommu", d->iommu);
 	doc_put_u64(o, "group", d->group);
 	doc_put(o, "group_members", object_texts(d->group_members, d->n_group_members));
-	doc_put_u64(o, "hidden_members", d->hidden_members);
+	if (d->hidden_members)
+		doc_put_u64(o, "hidden_members", d->hidden_members);
 	if (d->numa_node >= 0)
 		doc_put_i64(o, "numa_node", d->numa_node);
 	else
