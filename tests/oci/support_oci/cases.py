@@ -612,6 +612,7 @@ class Crowd:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 container.delete()
+                container.kill_rest()
                 return
             code, err = container.start()
             if code:

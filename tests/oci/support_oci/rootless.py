@@ -7,6 +7,7 @@ hosts; nothing of it is on the host."""
 import json
 import os
 import shutil
+import subprocess
 
 from .host import ALONE, Host, ROOTLESS
 from .podman import Podman
@@ -56,6 +57,13 @@ class Rootless(Podman):
             for folder, names, files in os.walk(root):
                 for name in [".", *names, *files]:
                     os.chown(os.path.join(folder, name), uid, uid, follow_symlinks=False)
+
+    @classmethod
+    def tearDownClass(cls):
+        # podman of a user leaves a process that holds its namespaces.
+        for uid in (ROOTLESS, STRANGER):
+            subprocess.run(["pkill", "-KILL", "-U", str(uid)], check=False)
+        super().tearDownClass()
 
     @classmethod
     def tenants_folder(cls):
