@@ -205,39 +205,19 @@ void delegation_note_given(struct lease *lease)
 	journal_lease(lease);
 }
 
-/* The charge of the fd and its place; takes it over on success. */
-static int ticket_load(struct broker_call *call, struct ticket *ticket, int fd)
-{
-	const struct quota_amount amount = {QUOTA_KEPT_FDS, 1};
-	struct quota_refusal refusal;
-	int r = charge_take(&ticket->fd_charge, call->tenant, &amount, 1, &refusal);
-
-	if (r)
-		return refuse_charge(call, r, &refusal);
-	ticket->fd = fd;
-	return OUTCOME_OK;
-}
-
 static int context_answer(struct broker_call *call, struct context_fd *c)
 {
 	Ioasid__V1__GetContextFdResponse *p = (void *)call->response;
-	struct quota_refusal refusal;
 	struct ticket *ticket;
-	bool refused;
 	int r;
 
 	if (c->result)
 		return refuse_delegation(call, c->result, c->reason);
 	if (call->lease->state != LEASE_OPEN || !call->session)
 		return refuse(call, OUTCOME_CANCELLED, "the lease closed");
-	r = ticket_new(call->lease, call->session, TICKET_CONTEXT, &refused, &refusal, &ticket);
+	r = ticket_with_fd(call, TICKET_CONTEXT, c->fd, &ticket);
 	if (r)
-		return refuse_ticket(call, r, refused, &refusal);
-	r = ticket_load(call, ticket, c->fd);
-	if (r) {
-		ticket_free(ticket);
 		return r;
-	}
 	c->fd = -1;
 	/* Before anybody can have it. */
 	delegation_note_given(call->lease);

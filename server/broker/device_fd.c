@@ -28,29 +28,12 @@ static int device_fd_refusal(struct broker_call *call, const struct device *devi
 		      reason[0] ? reason : "this shim has no device fds to give");
 }
 
-/* The charge of the fd and its place; takes it over on success. */
-static int ticket_load(struct broker_call *call, struct ticket *ticket, struct device *device,
-		       int fd)
-{
-	struct quota_amount amount = {QUOTA_KEPT_FDS, 1};
-	struct quota_refusal refusal;
-	int r = charge_take(&ticket->fd_charge, call->tenant, &amount, 1, &refusal);
-
-	if (r)
-		return refuse_charge(call, r, &refusal);
-	ticket->fd = fd;
-	ticket->device = device;
-	return OUTCOME_OK;
-}
-
 int rpc_get_device_fd(struct broker_call *call)
 {
 	const Ioasid__V1__GetDeviceFdRequest *q = (const void *)call->request;
 	Ioasid__V1__GetDeviceFdResponse *p = call_response(call);
-	struct quota_refusal refusal;
 	struct ticket *ticket;
 	struct device *d;
-	bool refused;
 	int fd, r;
 
 	r = attachment_device(call, q->device, &d);
@@ -63,17 +46,12 @@ int rpc_get_device_fd(struct broker_call *call)
 	r = shim_dev_fd(d->shim, &fd);
 	if (r)
 		return device_fd_refusal(call, d, r);
-	r = ticket_new(call->lease, call->session, TICKET_DEVICE, &refused, &refusal, &ticket);
+	r = ticket_with_fd(call, TICKET_DEVICE, fd, &ticket);
 	if (r) {
 		close(fd);
-		return refuse_ticket(call, r, refused, &refusal);
-	}
-	r = ticket_load(call, ticket, d, fd);
-	if (r) {
-		close(fd);
-		ticket_free(ticket);
 		return r;
 	}
+	ticket->device = d;
 	if (!d->fd_given) {
 		d->fd_given = true;
 		/* Before anybody can have it. */

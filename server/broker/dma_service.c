@@ -516,21 +516,11 @@ static int service_connect(struct broker_call *call, struct dma_service *s, int 
 static int service_ticket(struct broker_call *call, struct dma_service *s, int fd,
 			  Ioasid__V1__OpenDmaServiceResponse *p)
 {
-	struct quota_amount amount = {QUOTA_KEPT_FDS, 1};
-	struct quota_refusal refusal;
 	struct ticket *ticket;
-	bool refused;
-	int r;
+	int r = ticket_with_fd(call, TICKET_DMA, fd, &ticket);
 
-	r = ticket_new(call->lease, call->session, TICKET_DMA, &refused, &refusal, &ticket);
 	if (r)
-		return refuse_ticket(call, r, refused, &refusal);
-	r = charge_take(&ticket->fd_charge, call->tenant, &amount, 1, &refusal);
-	if (r) {
-		ticket_free(ticket);
-		return refuse_charge(call, r, &refusal);
-	}
-	ticket->fd = fd;
+		return r;
 	ticket->service = s;
 	memcpy(p->ticket.data, ticket->bytes, TICKET_SIZE);
 	p->ticket.len = TICKET_SIZE;

@@ -76,6 +76,27 @@ int refuse_ticket(struct broker_call *call, int error, bool refused,
 	return refuse(call, OUTCOME_INTERNAL, "no random bytes: %s", strerror(-error));
 }
 
+int ticket_with_fd(struct broker_call *call, enum ticket_purpose purpose, int fd,
+		   struct ticket **ret_ticket)
+{
+	const struct quota_amount amount = {QUOTA_KEPT_FDS, 1};
+	struct quota_refusal refusal;
+	struct ticket *ticket;
+	bool refused;
+	int r = ticket_new(call->lease, call->session, purpose, &refused, &refusal, &ticket);
+
+	if (r)
+		return refuse_ticket(call, r, refused, &refusal);
+	r = charge_take(&ticket->fd_charge, call->tenant, &amount, 1, &refusal);
+	if (r) {
+		ticket_free(ticket);
+		return refuse_charge(call, r, &refusal);
+	}
+	ticket->fd = fd;
+	*ret_ticket = ticket;
+	return OUTCOME_OK;
+}
+
 void ticket_free(struct ticket *ticket)
 {
 	if (!ticket)

@@ -48,6 +48,12 @@ int ticket_new(struct lease *lease, const struct broker_session *session,
 /* The outcome of a ticket_new() that failed. */
 int refuse_ticket(struct broker_call *call, int error, bool refused,
 		  const struct quota_refusal *refusal);
+/*
+ * One by which the call's client takes an fd: charged to its tenant, and the ticket's from now on.
+ * An outcome; on failure the fd is the caller's still.
+ */
+int ticket_with_fd(struct broker_call *call, enum ticket_purpose purpose, int fd,
+		   struct ticket **ret_ticket);
 /* The lease's own ticket of that purpose, unexpired; NULL: none. */
 struct ticket *ticket_find(struct lease *lease, const ProtobufCBinaryData *bytes,
 			   enum ticket_purpose purpose);
