@@ -239,7 +239,7 @@ int iommufd_detach(struct shim_dev *base, uint32_t pasid)
 
 static void detach_surely(struct iommufd_dev *dev, uint32_t pasid)
 {
-	/* It fails only where the device is gone, and its DMA with it. */
+	/* It fails only where the device is gone, and its DMA with it, or was never bound. */
 	for (int i = 0; i < IOMMUFD_TRIES; i++)
 		if (!backend_of(dev)->detach(dev, pasid))
 			return;

@@ -6,8 +6,8 @@
  *
  * The end of a context is a revocation, whoever still holds a descriptor of a device of it:
  * what makes memory unreachable comes first, so that nothing a holder does later matters.
- * A context that is ended in the middle of its restore may hold more than is recorded: then
- * everything that there can be is ended, by id.
+ * A context that is ended in the middle of its restore, or was given to a process (delegate.c), may
+ * hold more than is recorded: then everything that there can be is ended, by id.
  *
  * A context that is left goes on: the keeper holds what it needs, and a later broker finds it
  * again (restore.c).
@@ -83,28 +83,28 @@ void iommufd_ctx_free(struct shim_ctx *base)
 	struct iommufd_debt *debts = NULL;
 	struct iommufd_shim *shim;
 	struct iommufd_pt *pt;
+	bool unrecorded_objects;
 	size_t unrecorded = 0;
 
 	if (!ctx)
 		return;
+	unrecorded_objects = ctx->restoring || ctx->delegated;
 	shim = iommufd_shim_of(base->shim);
 	/* From here on no memory is reachable, whatever is attached to what. */
 	for (pt = ctx->tables; pt; pt = pt->next)
 		if (pt->ioas)
 			(void)iommufd_unmap_all(ctx, pt->ioas);
-	if (ctx->delegated)
-		iommufd_delegated_end(ctx);
-	if (ctx->restoring) {
+	if (unrecorded_objects)
 		iommufd_sweep_memory(ctx);
+	if (ctx->restoring)
 		(void)iommufd_end_claims(ctx, &unrecorded);
-	}
 	for (struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
 		iommufd_detach_all(dev);
 	/* With the objects gone, a holder finds nothing to attach to. */
 	while ((pt = next_to_end(ctx)))
 		iommufd_pt_end(pt);
 	iommufd_faults_end(ctx);
-	if (ctx->restoring)
+	if (unrecorded_objects)
 		iommufd_sweep_objects(ctx);
 	while (ctx->memories)
 		iommufd_mem_unregister(&ctx->memories->base);

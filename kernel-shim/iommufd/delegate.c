@@ -8,9 +8,9 @@
  *
  * The end.  Emptying the context is no end while the process lives, which would fill it again.
  * So the process is ended first; then all that there can be is emptied and destroyed by
- * number, as in a context that an earlier broker left (sweep.c).  Whoever else has a device's
- * descriptor, a child of that process, can still go on within its own memory: such a device is
- * not free, and nobody's, until the keeper finds that no one has it open.
+ * number, as in a context that an earlier broker left (context.c, sweep.c).  Whoever else has a
+ * device's descriptor, a child of that process, can still go on within its own memory: such a
+ * device is not free, and nobody's, until the keeper finds that no one has it open.
  */
 
 #include "iommufd/internal.h"
@@ -88,18 +88,4 @@ int iommufd_holder_end(struct shim *base, const char *owner, int holder, char *r
 		r = poll(&ended, 1, END_MS);
 	while (r < 0 && errno == EINTR);
 	return r < 0 ? -errno : 0;
-}
-
-void iommufd_delegated_detach(struct iommufd_dev *dev)
-{
-	/* EINVAL: its holder has not bound it. */
-	(void)iommufd_backend_of(dev->ctx)->detach(dev, SHIM_NO_PASID);
-}
-
-void iommufd_delegated_end(struct iommufd_ctx *ctx)
-{
-	iommufd_sweep_memory(ctx);
-	for (struct iommufd_dev *dev = ctx->devices; dev; dev = dev->next)
-		iommufd_delegated_detach(dev);
-	iommufd_sweep_objects(ctx);
 }

@@ -227,10 +227,7 @@ void iommufd_dev_release(struct shim_dev *base)
 	if (!dev)
 		return;
 	shim = iommufd_shim_of(base->shim);
-	if (dev->ctx->delegated)
-		iommufd_delegated_detach(dev);
-	else
-		iommufd_detach_all(dev);
+	iommufd_detach_all(dev);
 	iommufd_dev_close(dev, &debts);
 	iommufd_give_back(shim, debts);
 }

@@ -274,9 +274,6 @@ int iommufd_ctx_new_delegated(struct shim *shim, const char *owner, int holder, 
 			      uint64_t bytes, char *ret_reason, struct shim_ctx **ret_ctx);
 int iommufd_ctx_fd(struct shim_ctx *ctx, int *ret_fd);
 int iommufd_holder_end(struct shim *shim, const char *owner, int holder, char *ret_reason);
-/* What can be known of it ends: memory, attachments, objects. */
-void iommufd_delegated_end(struct iommufd_ctx *ctx);
-void iommufd_delegated_detach(struct iommufd_dev *dev);
 
 /* device.c */
 int iommufd_dev_bind(struct shim_ctx *ctx, const char *const *addresses, size_t n, char *ret_reason,
