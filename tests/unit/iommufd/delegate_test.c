@@ -8,6 +8,7 @@
 #include "fake.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -133,13 +134,17 @@ static void test_holder_goes_on(void **state)
 	struct shim_ctx *other;
 	struct shim_dev *dev;
 	struct given g;
+	uint32_t ioas;
 
 	assert_int_equal(give(f, &g), 0);
-	fake_holder_maps(&f->fake, g.context, DEV, K4);
+	ioas = fake_holder_maps(&f->fake, g.context, DEV, K4);
 	fake_holder_maps(&f->fake, g.context, DEV, 8 * K4);
 	shim_ctx_free(g.ctx);
 	assert_false(fake_reaches(&f->fake, DEV, K4));
 	assert_false(fake_reaches(&f->fake, DEV, 8 * K4));
+	/* What was there is gone: it cannot go back to it. */
+	assert_int_equal(fake_areas(&f->fake), 0);
+	assert_int_equal(fake_tenant_attach(&f->fake, fake_device(&f->fake, DEV), ioas), -ENOENT);
 	assert_int_equal(shim_dev_is_free(f->shim, DEV), SHIM_E_DEVICE_BUSY);
 	/* It fills it again: what it reaches is its own memory. */
 	fake_holder_maps(&f->fake, g.context, DEV, K4);
@@ -149,6 +154,25 @@ static void test_holder_goes_on(void **state)
 	assert_int_equal(shim_dev_is_free(f->shim, DEV), 0);
 	assert_int_equal(shim_dev_bind_one(other, DEV, f->reason, &dev), 0);
 	shim_ctx_free(other);
+}
+
+/* It attaches again before each object is destroyed: what cannot be destroyed is empty. */
+static void test_hostile_holder(void **state)
+{
+	struct fixture *f = *state;
+	struct given g;
+
+	assert_int_equal(give(f, &g), 0);
+	f->fake.hostile_pt = fake_holder_maps(&f->fake, g.context, DEV, K4);
+	f->fake.hostile = fake_device(&f->fake, DEV);
+	f->fake.hostile_times = UINT_MAX;
+	shim_ctx_free(g.ctx);
+	f->fake.hostile = NULL;
+	assert_int_equal(fake_device(&f->fake, DEV)->attached, f->fake.hostile_pt);
+	assert_false(fake_reaches(&f->fake, DEV, K4));
+	assert_int_equal(fake_areas(&f->fake), 0);
+	assert_int_equal(shim_dev_is_free(f->shim, DEV), SHIM_E_DEVICE_BUSY);
+	holder_exits(f, &g);
 }
 
 /* Given back alone, bound or not. */
@@ -317,9 +341,15 @@ int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_given),		T(test_holder_goes_on),	 T(test_release),
-		T(test_keeper_refuses), T(test_restart),	 T(test_end_while_restoring),
-		T(test_sweep),		T(test_each_call_fails),
+		T(test_given),
+		T(test_hostile_holder),
+		T(test_holder_goes_on),
+		T(test_release),
+		T(test_keeper_refuses),
+		T(test_restart),
+		T(test_end_while_restoring),
+		T(test_sweep),
+		T(test_each_call_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
